@@ -1,0 +1,199 @@
+"""python -m trainable: one trial, here, without Ray; also replays a study's trial and compares it row by row."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainable.arguments import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Parser,
+    add_data_flags,
+    data_spec,
+    default_config,
+    fail,
+    num_cores,
+    positive_int,
+    seed,
+)
+from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
+
+if TYPE_CHECKING:
+    from trainable.data import DataSpec, Pool
+    from trainable.loop import Row
+
+DEFAULT_EPOCHS = {"digits": 20}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse(argv)
+    stored: list[Row] | None = None
+    study_on_gpu: bool | None = None
+    problems = parser.problems
+    try:
+        if arguments.replay is not None:
+            if arguments.set or arguments.epochs is not None:
+                problems.append("--replay takes the whole config from the trial; --set and --epochs have no place")
+            spec, config, stored, fingerprint, study_on_gpu = _read_trial(Path(arguments.replay))
+        else:
+            spec, fingerprint = data_spec(arguments), None
+            given = parse_assignments(arguments.set)
+            threads = {"num_threads": num_cores()}
+            epochs = {"epochs": arguments.epochs or DEFAULT_EPOCHS.get(spec.data, 50)}
+            config = default_config(spec.data, arguments.seed, **{**threads, **epochs, **given})
+    except UsageError as error:
+        fail(parser.prog, problems + error.problems)
+
+    from trainable import data  # numpy and Pillow: not for --help
+
+    try:
+        pool = data.load(spec, say=lambda text: print(text, file=sys.stderr))
+        drawn = data.split(pool, config.split_seed, config.cut_seed)
+        found, warnings = data.check_split(pool, drawn)
+        problems += found
+        if fingerprint not in (None, pool.fingerprint):
+            problems.append(f"--replay: the images of {spec.data} are no longer those of the study")
+    except UsageError as error:
+        problems += error.problems
+    if problems:
+        fail(parser.prog, problems)
+
+    say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
+    say("\n".join([*data.count_lines(pool, drawn), *warnings]))
+    try:
+        return _run(pool, config, stored, study_on_gpu, arguments.json)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> Parser:
+    parser = Parser("trainable", "Trains one trial here, without Ray, and prints a row for each epoch.")
+    add_data_flags(parser)
+    group = parser.add_argument_group("trial")
+    group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
+    group.add_argument("--seed", type=seed, default=0, help="draws everything: test, validation, cut, the training")
+    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                       help=f"a field of the trial's config, repeatable; the fields are {', '.join(FIELDS)}")
+    group.add_argument("--replay", default=None, metavar="results/NAME/trials/N",
+                       help="run a study's trial again and compare: exit 0 if nothing differs, else 1")
+    group.add_argument("--json", action="store_true",
+                       help="one JSON object for each epoch on standard output and nothing else")
+    return parser
+
+
+def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str, bool]:
+    """(data, config, rows, fingerprint, on a GPU) of a trial in a study's folder."""
+    from trainable.data import DataSpec
+
+    try:
+        study = json.loads((folder / ".." / ".." / "study.json").read_text())
+        config = TrialConfig.from_dict(json.loads((folder / "config.json").read_text()))
+        rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+        spec = DataSpec.from_dict(study["data"])
+        return spec, config, rows, study["fingerprint"], study["gpus"] > 0
+    except OSError as error:
+        raise UsageError([f"--replay {folder}: is no trial of a study ({error.filename}: {error.strerror})"]) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError([f"--replay {folder}: its files cannot be read ({error})"]) from error
+
+
+def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", on_gpu: bool | None, as_json: bool) -> int:
+    import torch
+    from tqdm import tqdm
+
+    from trainable import loop
+    from trainable.metrics import class_report, confusion_matrix
+
+    has_gpu = torch.cuda.is_available()
+    if on_gpu and not has_gpu:
+        print("note: the study ran on a GPU and this machine has none: rows will differ", file=sys.stderr)
+    device = torch.device("cuda" if has_gpu and on_gpu is not False else "cpu")
+    images = loop.trial_images(pool, loop.pack(pool), config.split_seed, config.cut_seed, device)
+    state = loop.new_state(config, images)
+    rows = loop.run(state, images)
+    total = config.epochs if stored is None else len(stored)
+    compare = _Comparison(stored, exact=device.type == "cpu")
+    with tqdm(total=total, unit=" epoch", disable=None, leave=False) as progress:
+        try:
+            for row in rows:
+                progress.update()
+                if as_json:
+                    print(json.dumps(row), flush=True)
+                else:
+                    tqdm.write(_line(row, config.epochs))
+                if not compare.same(row) or row["epoch"] == len(stored or []):
+                    break
+        except loop.DivergedError as error:
+            print(f"the trial failed: {error}", file=sys.stderr)
+            return EXIT_FAILED
+    if not as_json:
+        labels = images.labels[images.val].numpy()
+        predictions = state.best["logits"].argmax(1).numpy()
+        confusion = confusion_matrix(labels, predictions, images.num_classes)
+        print(f"\nepoch {state.rows[-1]['best_epoch']}, the best by minority F1 on validation (* minority):")
+        print(class_report(confusion, pool.class_names, pool.minority))
+    return compare.verdict(len(state.rows))
+
+
+class _Comparison:
+    """Rows of a replay against the stored ones; without stored rows everything is the same."""
+
+    def __init__(self, stored: "list[Row] | None", exact: bool) -> None:
+        self.stored, self.exact = stored, exact
+        self.difference: str | None = None
+        self.largest: dict[str, float] = {}
+
+    def same(self, row: "Row") -> bool:
+        """False once an exact comparison has found a difference."""
+        if self.stored is None:
+            return True
+        before = self.stored[row["epoch"] - 1]
+        for name in sorted(set(before) | set(row)):
+            if name.endswith("_seconds"):
+                continue
+            if self.exact:
+                if before.get(name) != row.get(name):
+                    self.difference = (f"epoch {row['epoch']}: {name} was {before.get(name)!r}, "
+                                       f"and is {row.get(name)!r} now")  # fmt: skip
+                    return False
+            else:
+                self.largest[name] = max(self.largest.get(name, 0.0), _distance(before.get(name), row.get(name)))
+        return True
+
+    def verdict(self, num_rows: int) -> int:
+        if self.stored is None:
+            return 0
+        if self.exact:
+            if self.difference is None and num_rows < len(self.stored):
+                self.difference = f"epoch {num_rows + 1}: the study has it, and the replay ended before"
+            print(f"replay: {self.difference or f'{num_rows} epochs, no difference'}", file=sys.stderr)
+            return EXIT_FAILED if self.difference else 0
+        print("replay on a GPU, the largest difference of each field:", file=sys.stderr)
+        for name, distance in self.largest.items():
+            print(f"  {name}: {distance:.3g}", file=sys.stderr)
+        return 0
+
+
+def _distance(before: Any, now: Any) -> float:
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return max(map(_distance, before, now), default=0.0)
+    if isinstance(before, int | float) and isinstance(now, int | float):
+        return abs(before - now)
+    return float(before != now)
+
+
+def _line(row: "Row", epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']:3d}/{epochs}  "
+        f"train loss {row['train_loss']:.4f} acc {row['train_accuracy']:.3f}  "
+        f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.3f}  "
+        f"minority F1 {row['minority_f1']:.4f} (best {row['best_minority_f1']:.4f})  "
+        f"{row['train_seconds'] + row['val_seconds']:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

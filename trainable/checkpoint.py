@@ -1,0 +1,88 @@
+"""A trial on disk: last.pt holds everything to go on with; best.pt and validation.npz are cut from it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainable.config import TrialConfig
+from trainable.loop import TrialImages, TrialState, new_state
+
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be used: damaged, of another format, or of another network."""
+
+
+def save(state: TrialState, images: TrialImages, path: Path) -> None:
+    """Writes ``last.pt``: the state whole, all rows, and the validation labels; the old file or the new, never half."""
+    content = {
+        "format": FORMAT,
+        "config": state.config.to_dict(),
+        "rows": state.rows,
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "best": state.best,
+        "val_labels": images.labels[images.val],
+    }
+    _write_atomically(path, content)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a ``last.pt``, on the CPU; runs none of its code.
+
+    Raises:
+        CheckpointError: the file is damaged or of a format that this version does not know.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what torch raises on a damaged file is not documented and varies
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: damaged, cannot be read ({reason})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of format {FORMAT}")
+    return content
+
+
+def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, path: Path) -> TrialState:
+    """The state in ``content`` (from ``read``), checked against a new one.
+
+    Raises:
+        CheckpointError: it is of another config or network; names the field or tensor and both values or shapes.
+    """
+    for name, value in config.to_dict().items():
+        if content["config"].get(name) != value:
+            raise CheckpointError(f"{path}: made with {name}={content['config'].get(name)!r}, not {value!r}")
+    state = new_state(config, images)
+    for name, tensor in state.model.state_dict().items():
+        found = content["model"].get(name)
+        if found is None or found.shape != tensor.shape:
+            shape = "nothing" if found is None else tuple(found.shape)
+            raise CheckpointError(f"{path}: the network's {name} is {tuple(tensor.shape)}, but the file has {shape}")
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.rows, state.best = content["rows"], content["best"]
+    return state
+
+
+def finish(folder: Path) -> None:
+    """Cuts ``best.pt`` and ``validation.npz`` from the trial's ``last.pt``; nothing happens where they are there."""
+    best_path, validation_path = folder / "best.pt", folder / "validation.npz"
+    if (best_path.exists() and validation_path.exists()) or not (folder / "last.pt").exists():
+        return
+    content = read(folder / "last.pt")
+    best = content["best"]
+    partial = validation_path.with_suffix(".partial.npz")
+    np.savez(partial, labels=content["val_labels"].numpy(), logits=best["logits"].numpy())
+    os.replace(partial, validation_path)
+    row = content["rows"][content["rows"][-1]["best_epoch"] - 1]
+    _write_atomically(best_path, {"format": FORMAT, "config": content["config"], "row": row, "model": best["model"]})
+
+
+def _write_atomically(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)

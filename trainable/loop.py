@@ -1,0 +1,245 @@
+"""One trial: its state, the training epoch, the evaluation, and the generator that yields a row for each epoch.
+
+Knows no tuner. Randomness is derived anew for each epoch, and whether to stop is a function of the rows so far,
+so the state holds nothing that a fresh process could not pick up.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from trainable import data, metrics
+from trainable.augment import Augment, as_pixels, normalise
+from trainable.config import TrialConfig
+from trainable.data import Pool
+from trainable.imbalance import adjusted_logits, epoch_order
+from trainable.model import ConvNet
+from trainable.streams import derive
+
+EVALUATION_BATCH = 500
+
+Row = dict[str, Any]
+
+
+class DivergedError(Exception):
+    """The loss is no longer a finite number; going on would not help."""
+
+
+@dataclass(frozen=True)
+class TrialImages:
+    """The images of one trial, where the model is."""
+
+    pixels: torch.Tensor  # int32 (n, S * S + 1), see augment.as_pixels
+    labels: torch.Tensor  # int64 (n,), on the CPU
+    train: torch.Tensor  # int64, positions, on the CPU
+    val: torch.Tensor  # int64, positions, on the CPU
+    image_size: int
+    num_classes: int
+    minority: tuple[int, ...]
+    mean: torch.Tensor  # float32 (3,): of the training images, in units of [0, 1] pixels
+    std: torch.Tensor
+
+    @property
+    def train_counts(self) -> torch.Tensor:
+        """Training images of each class, int64 (num_classes,)."""
+        return torch.bincount(self.labels[self.train], minlength=self.num_classes)
+
+
+def pack(pool: Pool) -> np.ndarray:
+    """The pool's images as one int32 array (n, S * S + 1), the form that trials share and gather from."""
+    return as_pixels(torch.from_numpy(pool.images)).numpy()
+
+
+def trial_images(
+    pool: Pool, pixels: np.ndarray, split_seed: int, cut_seed: int, device: torch.device
+) -> TrialImages:
+    """Draws the split and moves the images to ``device``; on the CPU ``pixels`` is used in place, not copied."""
+    split = data.split(pool, split_seed, cut_seed)
+    with warnings.catch_warnings():
+        # shared between processes, so read-only; and nothing here writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        packed = torch.from_numpy(pixels).to(device)
+    mean, std = channel_statistics(pool.images, split.train)
+    return TrialImages(
+        pixels=packed,
+        labels=torch.from_numpy(pool.labels.copy()),
+        train=torch.from_numpy(split.train),
+        val=torch.from_numpy(split.val),
+        image_size=pool.spec.image_size,
+        num_classes=len(pool.class_names),
+        minority=pool.minority,
+        mean=torch.tensor(mean, dtype=torch.float32, device=device),
+        std=torch.tensor(std, dtype=torch.float32, device=device),
+    )
+
+
+def channel_statistics(images: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, float64 (3,), in units of [0, 1] pixels; exact sums."""
+    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for chunk in np.array_split(positions, math.ceil(len(positions) / 4096)):
+        values = images[chunk].reshape(-1, 3).astype(np.int32)
+        total += values.sum(axis=0, dtype=np.int64)
+        squares += (values * values).sum(axis=0, dtype=np.int64)
+    count = len(positions) * images[0].size // 3
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    # images of one flat colour have no deviation; they are left unscaled
+    return mean / 255, np.where(variance > 0, np.sqrt(variance), 255.0) / 255
+
+
+@dataclass
+class TrialState:
+    """Everything that changes while a trial runs."""
+
+    config: TrialConfig
+    model: ConvNet
+    optimizer: torch.optim.Optimizer
+    rows: list[Row]
+    best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
+
+
+def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
+    """The state before the first epoch, a function of the config's seed; sets torch's number of threads."""
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(derive("initialisation", config.seed))
+    model = ConvNet(images.num_classes, images.image_size, config.dropout)
+    model = model.to(images.pixels.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    return TrialState(config, model, optimizer, rows=[], best={})
+
+
+def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
+    """Trains and validates, and yields the row of each epoch, until the trial has reason to stop.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    while stop_reason(state.config, state.rows) is None:
+        epoch = len(state.rows) + 1
+        start = time.perf_counter()
+        train_loss, train_accuracy = train_epoch(state, images, epoch)
+        trained = time.perf_counter()
+        logits = evaluate(state.model, images, images.val)
+        scores = score(logits, images, state.config)
+        for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
+            if not math.isfinite(loss):
+                raise DivergedError(f"{name} is {loss} in epoch {epoch}")
+        is_best = not state.rows or scores["minority_f1"] > state.rows[-1]["best_minority_f1"]
+        if is_best:
+            model_state = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+            state.best = {"model": model_state, "logits": logits.half().cpu()}
+        best = (scores["minority_f1"], epoch) if is_best else (
+            state.rows[-1]["best_minority_f1"], state.rows[-1]["best_epoch"])  # fmt: skip
+        row = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            **scores,
+            "best_minority_f1": best[0],
+            "best_epoch": best[1],
+            "learning_rate": state.config.learning_rate,
+            "num_train_images": len(images.train),
+            "train_seconds": trained - start,
+            "val_seconds": time.perf_counter() - trained,
+        }
+        state.rows.append(row)
+        yield row
+
+
+def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
+    """Why the trial is over: "epochs", "patience", or None while it is not.
+
+    Patience counts the epochs since validation loss last fell by more than ``min_delta`` below its best, or
+    minority F1 last rose above its best, whichever is later.
+    """
+    if len(rows) >= config.epochs:
+        return "epochs"
+    last_improved, lowest_loss = 0, math.inf
+    for row in rows:
+        if row["val_loss"] < lowest_loss - config.min_delta:
+            lowest_loss, last_improved = row["val_loss"], row["epoch"]
+        if row["best_epoch"] == row["epoch"]:
+            last_improved = row["epoch"]
+    return "patience" if len(rows) - last_improved >= config.patience else None
+
+
+def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:
+    """One pass over the training images: (mean loss, accuracy) over the samples as they were trained on."""
+    config, model, device = state.config, state.model, images.pixels.device
+    augment = Augment(images.image_size, config.flip, config.rotation_degrees, images.mean, images.std)
+    order = images.train[epoch_order(images.labels[images.train], config, _generator("order", config.seed, epoch))]
+    rows = augment.draw(len(order), _generator("augmentation", config.seed, epoch))
+    labels = images.labels[order].to(device)
+    order, rows = order.to(device), rows.to(device)
+    torch.manual_seed(derive("dropout", config.seed, epoch))
+    loss_sum = torch.zeros((), device=device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=device)
+    model.train()
+    batches = batch_slices(len(order), config.batch_size)
+    for first in range(0, len(batches), config.accumulation_steps):
+        group = batches[first : first + config.accumulation_steps]
+        group_size = group[-1].stop - group[0].start
+        for batch in group:
+            logits = model(augment(images.pixels[order[batch]], rows[batch]))
+            loss = functional.cross_entropy(logits, labels[batch], reduction="sum")
+            # each sample of the group weighs the same, also in a last group that is smaller
+            (loss / group_size).backward()
+            loss_sum += loss.detach()
+            num_correct += (logits.argmax(1) == labels[batch]).sum()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+    return loss_sum.item() / len(order), num_correct.item() / len(order)
+
+
+def batch_slices(num_images: int, batch_size: int) -> list[slice]:
+    """Consecutive batches; a last one of a single image joins the one before it (batch norm needs two)."""
+    starts = list(range(0, num_images, batch_size))
+    if len(starts) > 1 and num_images - starts[-1] == 1:
+        starts.pop()
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], num_images], strict=True)]
+
+
+@torch.inference_mode()
+def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor) -> torch.Tensor:
+    """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes)."""
+    model.eval()
+    logits = [
+        model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
+        for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
+    ]
+    return torch.cat(logits)
+
+
+def score(logits: torch.Tensor, images: TrialImages, config: TrialConfig) -> Row:
+    """The validation part of a row, from the logits of the validation images."""
+    logits = logits.cpu()
+    labels = images.labels[images.val]
+    confusion = _confusion(logits, labels)
+    adjusted = _confusion(adjusted_logits(logits, images.train_counts, config), labels)
+    f1 = metrics.f1_per_class(confusion)
+    return {
+        "val_loss": functional.cross_entropy(logits.double(), labels).item(),
+        "val_accuracy": float(np.trace(confusion) / confusion.sum()),
+        "minority_f1": metrics.minority_f1(confusion, images.minority),
+        "macro_f1": float(f1.mean()),
+        "f1": f1.tolist(),
+        "minority_f1_adjusted": metrics.minority_f1(adjusted, images.minority),
+    }
+
+
+def _confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    return metrics.confusion_matrix(labels.numpy(), logits.argmax(1).numpy(), logits.shape[1])
+
+
+def _generator(purpose: str, seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(purpose, seed, epoch))

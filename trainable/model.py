@@ -1,0 +1,35 @@
+"""The course's network."""
+
+import torch
+from torch import nn
+
+
+class ConvNet(nn.Module):
+    """Three conv blocks (32, 64, 128 channels) and two hidden layers (512, 256), batch norm and dropout.
+
+    Input float32 (batch, 3, S, S) with S from 16 to 96; output logits (batch, num_classes).
+    1,278,218 parameters at S = 32 with 10 classes.
+    """
+
+    def __init__(self, num_classes: int, image_size: int, dropout: float) -> None:
+        super().__init__()
+        side = image_size // 8  # after three 2×2 poolings
+        self.features = nn.Sequential(*_conv_block(3, 32), *_conv_block(32, 64), *_conv_block(64, 128))
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            *_hidden_layer(128 * side * side, 512, dropout),
+            *_hidden_layer(512, 256, dropout),
+            nn.Linear(256, num_classes),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.features(images))
+        return logits
+
+
+def _conv_block(num_in: int, num_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(num_in, num_out, 3, padding=1), nn.BatchNorm2d(num_out), nn.ReLU(), nn.MaxPool2d(2)]
+
+
+def _hidden_layer(num_in: int, num_out: int, dropout: float) -> list[nn.Module]:
+    return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out), nn.ReLU(), nn.Dropout(dropout)]

@@ -1,0 +1,210 @@
+"""Where images come from: CIFAR-10, scikit-learn's digits, or a folder; all become uint8 arrays of one size.
+
+A folder's images are decoded once and kept as an array under the cache directory.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from trainable.config import UsageError
+
+CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled images as they lie at their origin, before any split is drawn."""
+
+    images: np.ndarray  # uint8 (n, S, S, 3)
+    labels: np.ndarray  # int64 (n,)
+    class_names: tuple[str, ...]
+    content_hash: str  # of images and labels, hexadecimal
+
+
+def digits(image_size: int) -> Source:
+    """scikit-learn's 1,797 scans of handwritten digits, 8×8 with 17 grey levels, resized."""
+    from sklearn.datasets import load_digits
+
+    scans, labels = load_digits(return_X_y=True)
+    grey = (scans.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
+    images = np.stack([_resized(Image.fromarray(scan), image_size) for scan in grey])
+    return _source(images, labels.astype(np.int64), tuple(map(str, range(10))))
+
+
+def cifar10(image_size: int, data_dir: Path) -> Source:
+    """CIFAR-10's 50,000 training images; downloaded into ``data_dir`` where they are not there already.
+
+    The test images' file is neither opened nor asked for.
+
+    Raises:
+        UsageError: the files are not there and cannot be downloaded, or a file's MD5 is wrong.
+    """
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity, download_and_extract_archive
+
+    folder = data_dir / CIFAR10.base_folder
+    batches = [(folder / name, md5) for name, md5 in CIFAR10.train_list]
+    if not all(path.exists() for path, _ in batches):
+        try:
+            with contextlib.redirect_stdout(None):
+                download_and_extract_archive(CIFAR10.url, str(data_dir), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+        except (OSError, RuntimeError) as error:
+            raise UsageError([
+                f"--data cifar10: not found in {folder} and not downloaded ({error}); put cifar-10-python.tar.gz, "
+                f"unpacked, into {data_dir}, or use --data digits or --data FOLDER"
+            ]) from error
+    damaged = [str(path) for path, md5 in batches if not check_integrity(str(path), md5)]
+    if damaged:
+        raise UsageError([f"{path}: damaged (its MD5 is not CIFAR-10's); delete it to download it again"
+                          for path in damaged])  # fmt: skip
+    # unpickling is safe here: the MD5 says that these are the published files
+    loaded = [pickle.loads(path.read_bytes(), encoding="latin1") for path, _ in batches]
+    pixels = np.concatenate([batch["data"] for batch in loaded]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    images = np.ascontiguousarray(pixels)
+    if image_size != 32:
+        images = np.stack([_resized(Image.fromarray(image), image_size) for image in images])
+    labels = np.concatenate([batch["labels"] for batch in loaded]).astype(np.int64)
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    return _source(images, labels, names)
+
+
+def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
+    """Test images of each class, by the data set's description; None where their file is not there."""
+    return (1000,) * 10 if (data_dir / "cifar-10-batches-py" / "test_batch").exists() else None
+
+
+def folder(root: Path, image_size: int, cache_dir: Path, say: Callable[[str], None]) -> Source:
+    """The images ``root/<class>/*``; class names are the sub-folders', sorted.
+
+    Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times.
+    ``say`` gets notes meant for the user.
+
+    Raises:
+        UsageError: no class, a class without images, a folder in a class, or files that are no images.
+    """
+    listing = list_folder(root)
+    if listing.left_out:
+        say(f"{root}: {len(listing.left_out)} file(s) left out, not images by their names "
+            f"({', '.join(listing.left_out[:3])}{', …' if len(listing.left_out) > 3 else ''})")  # fmt: skip
+    key = hashlib.sha256(json.dumps([CACHE_FORMAT, image_size, str(root), listing.stamps]).encode()).hexdigest()[:32]
+    array_path, hash_path = cache_dir / f"{key}.npy", cache_dir / f"{key}.sha256"
+    if not hash_path.exists():
+        _decode(root, listing.names, image_size, array_path)
+        hash_path.write_text(_content_hash(np.load(array_path, mmap_mode="r"), listing.labels))
+    images = np.load(array_path, mmap_mode="r")
+    return Source(images, listing.labels, listing.class_names, hash_path.read_text())
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder of classes, without opening a file."""
+
+    class_names: tuple[str, ...]
+    names: list[str]  # "class/file", sorted
+    labels: np.ndarray  # int64 (n,)
+    stamps: list[tuple[str, int, int]]  # (name, bytes, modification time in ns)
+    left_out: list[str]
+
+    @property
+    def counts(self) -> list[int]:
+        return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+
+def list_folder(root: Path) -> Listing:
+    """All images under ``root/<class>/``, by their names' endings; hidden files are passed over.
+
+    Raises:
+        UsageError: no sub-folder, a class without images, or a folder inside a class.
+    """
+    Image.init()
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not class_names:
+        raise UsageError([f"{root}: must hold one folder for each class, but has none"])
+    stamps, labels, left_out, problems = [], [], [], []
+    for label, class_name in enumerate(class_names):
+        before = len(stamps)
+        for entry in sorted(os.scandir(root / class_name), key=lambda entry: entry.name):
+            name = f"{class_name}/{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                problems.append(f"{root / name}: is a folder, but images must lie directly in their class's folder")
+            elif os.path.splitext(entry.name)[1].lower() in endings:
+                stat = entry.stat()
+                stamps.append((name, stat.st_size, stat.st_mtime_ns))
+                labels.append(label)
+            else:
+                left_out.append(name)
+        if len(stamps) == before:
+            problems.append(f"{root / class_name}: no images in this class's folder")
+    if problems:
+        raise UsageError(problems)
+    names = [name for name, _, _ in stamps]
+    return Listing(tuple(class_names), names, np.array(labels, np.int64), stamps, left_out)
+
+
+def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> None:
+    """Decodes all files into ``array_path``; the array appears whole or not at all."""
+    try:
+        array_path.parent.mkdir(parents=True, exist_ok=True)
+        partial = array_path.with_suffix(f".{os.getpid()}.partial")
+        images = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.uint8, shape=(len(names), image_size, image_size, 3)
+        )
+    except OSError as error:
+        raise UsageError([f"--cache-dir {array_path.parent}: cannot be written ({error.strerror})"]) from error
+
+    def decode(index: int) -> str | None:
+        path = root / names[index]
+        try:
+            with Image.open(path) as image:
+                images[index] = _resized(ImageOps.exif_transpose(image), image_size)
+        except Exception as error:  # a damaged file can make a decoder raise nearly anything
+            return f"{path}: cannot be read as an image ({error})"
+        return None
+
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow's decoders release the GIL
+            outcomes = threads.map(decode, range(len(names)))
+            shown = tqdm(outcomes, f"decoding {root.name}", len(names), unit=" images", disable=None, leave=False)
+            problems = [problem for problem in shown if problem]
+        if problems:
+            more = [f"{root}: {len(problems) - 20} more files cannot be read"] if len(problems) > 20 else []
+            raise UsageError(problems[:20] + more)
+        images.flush()
+        os.replace(partial, array_path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _resized(image: Image.Image, image_size: int) -> np.ndarray:
+    """Any image as RGB, uint8 (S, S, 3); bilinear, antialiased."""
+    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip, not scale
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    rgb = image.convert("RGB")
+    if rgb.size != (image_size, image_size):
+        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
+
+
+def _source(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
+    return Source(images, labels, class_names, _content_hash(images, labels))
+
+
+def _content_hash(images: np.ndarray, labels: np.ndarray) -> str:
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(labels.tobytes())
+    return digest.hexdigest()
