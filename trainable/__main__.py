@@ -111,7 +111,7 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", on_gpu: 
     if on_gpu and not has_gpu:
         print("note: the study ran on a GPU and this machine has none: rows will differ", file=sys.stderr)
     device = torch.device("cuda" if has_gpu and on_gpu is not False else "cpu")
-    images = loop.trial_images(pool, loop.pack(pool), config.split_seed, config.cut_seed, device)
+    images = loop.trial_images(pool, config.split_seed, config.cut_seed, device)
     state = loop.new_state(config, images)
     rows = loop.run(state, images)
     total = config.epochs if stored is None else len(stored)

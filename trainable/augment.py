@@ -40,17 +40,6 @@ def source_positions(image_size: int, flip: bool, rotation_degrees: float) -> to
     return torch.from_numpy(np.where(table == 0, area, table - 1).astype(np.int32))
 
 
-def as_pixels(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (n, S, S, 3) as int32 (n, S * S + 1): a pixel's three channels in one word, a black one appended.
-
-    One gathered word moves a whole pixel.
-    """
-    num_images, size = images.shape[:2]
-    packed = torch.zeros(num_images, size * size + 1, 4, dtype=torch.uint8, device=images.device)
-    packed[:, :-1, :3] = images.reshape(num_images, size * size, 3)
-    return packed.view(torch.int32).squeeze(2)
-
-
 class Augment:
     """Random flip and rotation of a batch, then float and normalised."""
 
@@ -69,7 +58,7 @@ class Augment:
     def __call__(self, pixels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The augmented batch, normalised: float32 (batch, 3, S, S) in channels_last layout.
 
-        ``pixels`` is int32 (batch, S * S + 1) as ``as_pixels`` makes it; ``rows`` int64 (batch,) from ``draw``.
+        ``pixels`` is int32 (batch, S * S + 1) as ``data.pack`` makes it; ``rows`` int64 (batch,) from ``draw``.
         """
         gathered = pixels.gather(1, self.table[rows].long())
         return normalise(gathered, self.image_size, self.mean, self.std)

@@ -46,7 +46,7 @@ class Pool:
     """All images that training and validation may use; the test images are not among them."""
 
     spec: DataSpec  # settled: no field is None
-    images: np.ndarray  # uint8 (n, S, S, 3)
+    pixels: np.ndarray  # int32 (n, S * S + 1), see pack
     labels: np.ndarray  # int64 (n,)
     class_names: tuple[str, ...]
     num_own_val: int  # the last so many images are the source's own validation set; 0: it is drawn
@@ -126,13 +126,44 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
     parts = [train.content_hash, val.content_hash if val else "", str(spec.own_test), str(spec.seed), *train.class_names]
     return Pool(
         spec=spec,
-        images=images,
+        pixels=pack(images),
         labels=labels,
         class_names=train.class_names,
         num_own_val=len(val.labels) if val else 0,
         test_counts=test_counts,
         fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
     )
+
+
+def pack(images: np.ndarray) -> np.ndarray:
+    """uint8 (n, S, S, 3) as int32 (n, S * S + 1): a pixel's three channels in one word, a black one appended.
+
+    The form that trials share and gather from: one word moves a whole pixel, and the last is what a rotation
+    brings in from outside.
+    """
+    num_images, size = images.shape[:2]
+    packed = np.zeros((num_images, size * size + 1, 4), np.uint8)
+    packed[:, :-1, :3] = images.reshape(num_images, size * size, 3)
+    return packed.view(np.int32)[:, :, 0]
+
+
+def unpack(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """What was packed: uint8 (n, S, S, 3), a view."""
+    return pixels[:, :-1, None].view(np.uint8)[:, :, :3].reshape(len(pixels), image_size, image_size, 3)
+
+
+def channel_statistics(pool: Pool, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, float64 (3,), in units of [0, 1] pixels; exact sums."""
+    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for chunk in np.array_split(positions, -(-len(positions) // 4096)):
+        values = unpack(pool.pixels[chunk], pool.spec.image_size).reshape(-1, 3).astype(np.int32)
+        total += values.sum(axis=0, dtype=np.int64)
+        squares += (values * values).sum(axis=0, dtype=np.int64)
+    count = len(positions) * pool.spec.image_size**2
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    # images of one flat colour have no deviation; they are left unscaled
+    return mean / 255, np.where(variance > 0, np.sqrt(variance), 255.0) / 255
 
 
 def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> DataSpec:

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from trainable import data, metrics
-from trainable.augment import Augment, as_pixels, normalise
+from trainable.augment import Augment, normalise
 from trainable.config import TrialConfig
 from trainable.data import Pool
 from trainable.imbalance import adjusted_logits, epoch_order
@@ -36,7 +36,7 @@ class DivergedError(Exception):
 class TrialImages:
     """The images of one trial, where the model is."""
 
-    pixels: torch.Tensor  # int32 (n, S * S + 1), see augment.as_pixels
+    pixels: torch.Tensor  # int32 (n, S * S + 1), see data.pack
     labels: torch.Tensor  # int64 (n,), on the CPU
     train: torch.Tensor  # int64, positions, on the CPU
     val: torch.Tensor  # int64, positions, on the CPU
@@ -52,23 +52,16 @@ class TrialImages:
         return torch.bincount(self.labels[self.train], minlength=self.num_classes)
 
 
-def pack(pool: Pool) -> np.ndarray:
-    """The pool's images as one int32 array (n, S * S + 1), the form that trials share and gather from."""
-    return as_pixels(torch.from_numpy(pool.images)).numpy()
-
-
-def trial_images(
-    pool: Pool, pixels: np.ndarray, split_seed: int, cut_seed: int, device: torch.device
-) -> TrialImages:
-    """Draws the split and moves the images to ``device``; on the CPU ``pixels`` is used in place, not copied."""
+def trial_images(pool: Pool, split_seed: int, cut_seed: int, device: torch.device) -> TrialImages:
+    """Draws the split and moves the images to ``device``; on the CPU the pool's are used in place, not copied."""
     split = data.split(pool, split_seed, cut_seed)
     with warnings.catch_warnings():
         # shared between processes, so read-only; and nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        packed = torch.from_numpy(pixels).to(device)
-    mean, std = channel_statistics(pool.images, split.train)
+        pixels = torch.from_numpy(pool.pixels).to(device)
+    mean, std = data.channel_statistics(pool, split.train)
     return TrialImages(
-        pixels=packed,
+        pixels=pixels,
         labels=torch.from_numpy(pool.labels.copy()),
         train=torch.from_numpy(split.train),
         val=torch.from_numpy(split.val),
@@ -78,20 +71,6 @@ def trial_images(
         mean=torch.tensor(mean, dtype=torch.float32, device=device),
         std=torch.tensor(std, dtype=torch.float32, device=device),
     )
-
-
-def channel_statistics(images: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, float64 (3,), in units of [0, 1] pixels; exact sums."""
-    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    for chunk in np.array_split(positions, math.ceil(len(positions) / 4096)):
-        values = images[chunk].reshape(-1, 3).astype(np.int32)
-        total += values.sum(axis=0, dtype=np.int64)
-        squares += (values * values).sum(axis=0, dtype=np.int64)
-    count = len(positions) * images[0].size // 3
-    mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0)
-    # images of one flat colour have no deviation; they are left unscaled
-    return mean / 255, np.where(variance > 0, np.sqrt(variance), 255.0) / 255
 
 
 @dataclass
@@ -110,7 +89,7 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
     model = ConvNet(images.num_classes, images.image_size, config.dropout)
-    model = model.to(images.pixels.device, memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last).to(images.pixels.device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )

@@ -132,7 +132,10 @@ def list_folder(root: Path) -> Listing:
     class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     if not class_names:
         raise UsageError([f"{root}: must hold one folder for each class, but has none"])
-    stamps, labels, left_out, problems = [], [], [], []
+    stamps: list[tuple[str, int, int]] = []
+    labels: list[int] = []
+    left_out: list[str] = []
+    problems: list[str] = []
     for label, class_name in enumerate(class_names):
         before = len(stamps)
         for entry in sorted(os.scandir(root / class_name), key=lambda entry: entry.name):

@@ -1,0 +1,121 @@
+"""python -m study.analyze results/NAME: the ranking by minority F1. Reads the ledger; needs neither Ray nor torch."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainable.arguments import Parser, fail
+from trainable.config import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECIPE_FIELDS = ("sampler", "sampler_power", "dropout", "weight_decay", "learning_rate", "accumulation_steps")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A study's trials, best first, and what was asked."""
+
+    study: dict[str, Any]
+    table: "pd.DataFrame"  # a row a trial
+
+    def lines(self, max_trials: int = 20) -> list[str]:
+        """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
+        columns = {
+            "rank": "rank", "trial": "trial", "minority_f1": "min F1", "minority_f1_adjusted": "adj.",
+            "macro_f1": "macro", "val_accuracy": "acc.", "epochs": "epochs", "status": "status",
+        }  # fmt: skip
+        shown = self.table.head(max_trials)
+        text = shown[list(columns)].rename(columns=columns)
+        text.insert(len(columns), "recipe", [_recipe(row) for _, row in shown.iterrows()])
+        lines = text.to_string(index=False, float_format="%.4f", na_rep="-", max_colwidth=60).splitlines()
+        if len(self.table) > max_trials:
+            lines.append(f"… {len(self.table) - max_trials} more in ranking.csv")
+        return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
+
+    def gain_lines(self) -> list[str]:
+        scored = self.table.dropna(subset=["minority_f1"])
+        if scored.empty:
+            return ["no trial has finished an epoch yet"]
+        best = scored.iloc[0]
+        lines = [f"minority classes: {', '.join(self.study['minority'])}; best: trial {best['trial']} with minority F1 "
+                 f"{best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f} (search score, not confirmed)"]  # fmt: skip
+        for _, row in scored[scored["recipe"] != "searched"].sort_values("trial").iterrows():
+            gain = best["minority_f1"] - row["minority_f1"]
+            lines.append(f"  beyond {row['recipe']} ({row['minority_f1']:.4f}): {gain:+.4f} (search score, not confirmed)")
+        return lines
+
+
+def rank(folder: Path) -> Ranking:
+    """The ranking of the study in ``folder``: by minority F1 at the best epoch, ties to the lower number.
+
+    Raises:
+        UsageError: the folder holds no study that can be read.
+    """
+    import json
+
+    import pandas as pd
+
+    from study import ledger
+
+    study = ledger.read_study(folder)
+    records = []
+    for number, (status, reason, recipe) in sorted(ledger.read_statuses(folder).items()):
+        trial_folder = folder / "trials" / str(number)
+        rows = ledger.read_rows(trial_folder)
+        best = rows[rows[-1]["best_epoch"] - 1] if rows else {}
+        config = json.loads((trial_folder / "config.json").read_text())
+        records.append(
+            {
+                "trial": number,
+                **{name: best.get(name) for name in ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")},
+                "best_epoch": best.get("epoch"),
+                "epochs": len(rows),
+                "status": status,
+                "reason": reason,
+                "recipe": recipe,
+                "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
+                **{f"f1_{name}": f1 for name, f1 in zip(study["class_names"], best.get("f1", []), strict=False)},
+                **config,
+            }
+        )
+    table = pd.DataFrame.from_records(records)
+    if not table.empty:
+        table = table.sort_values(["minority_f1", "trial"], ascending=[False, True], na_position="last")
+        table.insert(0, "rank", range(1, len(table) + 1))
+    return Ranking(study, table)
+
+
+def write(ranking: Ranking, folder: Path) -> None:
+    """Writes ``ranking.csv``, best first; the old file or the new one."""
+    from study.ledger import write_atomically
+
+    write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))
+
+
+def _recipe(row: "pd.Series[Any]") -> str:
+    sampler = "shuffle" if row["sampler"] == "shuffle" else f"weighted^{row['sampler_power']:.2f}"
+    text = (f"{sampler} drop={row['dropout']:.2f} wd={row['weight_decay']:.0e} lr={row['learning_rate']:.1e} "
+            f"acc={row['accumulation_steps']}")  # fmt: skip
+    return f"{text} *" if row["recipe"] != "searched" else text
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser("study.analyze", "Ranks a study's trials by minority F1 and writes ranking.csv.")
+    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    arguments = parser.parse(argv)
+    if parser.problems:
+        fail(parser.prog, parser.problems)
+    try:
+        ranking = rank(arguments.folder)
+    except UsageError as error:
+        fail(parser.prog, error.problems)
+    write(ranking, arguments.folder)
+    print("\n".join(ranking.lines()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

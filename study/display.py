@@ -1,0 +1,117 @@
+"""The study as it runs: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from study.ledger import Ledger, Trial
+
+MAX_FINISHED_SHOWN = 8
+
+
+class Display:
+    """Shows a ledger's progress; ``on_change`` is called after each entry."""
+
+    def __init__(self, ledger: Ledger, num_trials: int, epochs: int, num_slots: int) -> None:
+        self.ledger, self.num_trials, self.epochs, self.num_slots = ledger, num_trials, epochs, num_slots
+        self.console = Console(highlight=False)
+        self._live: Live | None = None
+        self._start = time.monotonic()
+        self._num_epochs_before = self._num_epochs()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """While this is open, a terminal shows the live table."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(get_renderable=self._table, console=self.console, refresh_per_second=4) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the live table."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def on_change(self, trial: Trial) -> None:
+        if self.console.is_terminal:
+            return  # the live table redraws itself
+        if trial.status != "running":
+            best = f"best minority F1 {trial.best[-1]:.4f}" if trial.best else "no epoch"
+            self.say(f"trial {trial.number}: {trial.status} after {len(trial.best)} epochs, {best} "
+                     f"[{trial.reason}]  {self._progress()}")  # fmt: skip
+        elif trial.row is not None:
+            self.say(f"trial {trial.number}: epoch {trial.row['epoch']}/{trial.config.epochs} "
+                     f"val loss {trial.row['val_loss']:.4f} minority F1 {trial.row['minority_f1']:.4f}")  # fmt: skip
+
+    def _table(self) -> RenderableType:
+        trials = list(self.ledger.trials.values())
+        running = [trial for trial in trials if trial.status == "running"]
+        ended = sorted((t for t in trials if t.status != "running"), key=lambda t: -(t.best[-1] if t.best else -1))
+        table = Table(box=None, pad_edge=False, expand=False)
+        for name in ("trial", "status", "epoch", "minority F1", "best", "val loss", "recipe"):
+            table.add_column(name, justify="left" if name in ("status", "recipe") else "right", no_wrap=True)
+        for trial in running + ended[:MAX_FINISHED_SHOWN]:
+            row = trial.row or {}
+            table.add_row(
+                str(trial.number),
+                trial.status,
+                f"{len(trial.best)}/{trial.config.epochs}",
+                f"{row['minority_f1']:.4f}" if row else "",
+                f"{trial.best[-1]:.4f}" if trial.best else "",
+                f"{row['val_loss']:.4f}" if row else "",
+                recipe_text(trial),
+            )
+        return Group(Text(self._progress(), style="bold"), table)
+
+    def _progress(self) -> str:
+        trials = self.ledger.trials.values()
+        num_ended = sum(trial.status != "running" for trial in trials)
+        best = max((trial.best[-1] for trial in trials if trial.best), default=None)
+        parts = [f"{num_ended} of {self.num_trials} trials", f"{self._num_epochs()} epochs"]
+        if best is not None:
+            parts.append(f"best minority F1 {best:.4f} (search score)")
+        left = self._seconds_left(num_ended)
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        return " · ".join(parts)
+
+    def _num_epochs(self) -> int:
+        return sum(len(trial.best) for trial in self.ledger.trials.values())
+
+    def _seconds_left(self, num_ended: int) -> float | None:
+        """From the mean pace so far and the mean length of the trials that ended."""
+        num_new = self._num_epochs() - self._num_epochs_before
+        if num_new < 3:
+            return None
+        ended = [len(trial.best) for trial in self.ledger.trials.values() if trial.status != "running"]
+        length = sum(ended) / len(ended) if ended else self.epochs
+        running = sum(min(len(t.best), length) for t in self.ledger.trials.values() if t.status == "running")
+        num_left = max(0.0, (self.num_trials - num_ended) * length - running)
+        return num_left * (time.monotonic() - self._start) / num_new
+
+
+def recipe_text(trial: Trial) -> str:
+    """A trial's recipe in a few words, searched fields only."""
+    config = trial.config
+    sampler = config.sampler if config.sampler == "shuffle" else f"weighted^{config.sampler_power:.2f}"
+    text = (f"{sampler} drop {config.dropout:.2f} wd {config.weight_decay:.0e} "
+            f"lr {config.learning_rate:.1e} acc {config.accumulation_steps}")  # fmt: skip
+    return f"{text} ({trial.recipe})" if trial.recipe.startswith("course") else text
+
+
+def duration(seconds: float) -> str:
+    """"2 h 05 min", "3 min 20 s" or "12 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

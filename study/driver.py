@@ -1,0 +1,276 @@
+"""Runs a study's trials through Ray Tune: thin adapters between Tune's hooks and the ledger. Imports Ray."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+os.environ |= {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshots are never read
+}
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as RayTuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher as TuneSearcher
+
+from study.ledger import Ledger, Trial
+from study.scheduler import Scheduler
+from study.searcher import COURSE_RECIPES, Searcher
+from trainable.data import Pool
+from trainable.tune import RayTrial
+
+MAX_ATTEMPTS = 3
+MAX_FAILURES_IN_A_ROW = 10
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trials may use: ``num_slots`` of them run at a time."""
+
+    num_slots: int
+    cpus_per_trial: int
+    gpus_per_trial: float
+    gpus: int
+    address: str | None = None  # of a running cluster; None: this machine alone
+
+
+class Pause:
+    """Whether the study is to stop after the epochs that are running; set by a signal or when time is up."""
+
+    def __init__(self, time_budget_seconds: float | None) -> None:
+        self._deadline = time.monotonic() + time_budget_seconds if time_budget_seconds else None
+        self._interrupted = threading.Event()
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupted.is_set()
+
+    @property
+    def requested(self) -> bool:
+        return self.interrupted or (self._deadline is not None and time.monotonic() > self._deadline)
+
+    @contextmanager
+    def on_signals(self, say: Callable[[str], None]) -> Iterator[None]:
+        """The first SIGINT or SIGTERM asks for a pause; the second ends the process at once."""
+
+        def handle(number: int, frame: Any) -> None:
+            if self.interrupted:
+                os._exit(130)
+            self._interrupted.set()
+            say("interrupted: the running epochs are finished and kept; once more to end at once")
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class TooManyFailuresError(Exception):
+    """Trial after trial has failed; the message is the first one's reason."""
+
+
+class _Session:
+    """What the adapters share. Tune pickles its searcher and scheduler; nobody reads that, so nothing goes in."""
+
+    def __init__(
+        self, ledger: Ledger, searcher: Searcher, scheduler: Scheduler, pause: Pause, num_slots: int,
+        on_change: Callable[[Trial], None],
+    ) -> None:  # fmt: skip
+        self.ledger, self.searcher, self.scheduler, self.pause = ledger, searcher, scheduler, pause
+        self.num_slots, self.on_change = num_slots, on_change
+        self.active: dict[str, int] = {}  # Tune's id of each trial under way -> its number
+        self.errors: dict[str, str] = {}
+        self.failures_in_a_row: list[str] = []
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return object, ()
+
+    @property
+    def hopeless(self) -> bool:
+        return len(self.failures_in_a_row) >= MAX_FAILURES_IN_A_ROW
+
+    def next_config(self, tune_id: str) -> dict[str, Any] | str | None:
+        if self.pause.requested or self.hopeless:
+            return None if self.active else TuneSearcher.FINISHED
+        if len(self.active) >= self.num_slots:
+            return None
+        trial = self.searcher.next()
+        if trial is None:
+            # FINISHED is final: Tune would not even restart a worker that dies now
+            return None if self.active else TuneSearcher.FINISHED
+        self.active[tune_id] = trial.number
+        self.on_change(trial)
+        return {
+            "number": trial.number,
+            "folder": str(self.ledger.trial_folder(trial.number)),
+            "trial": trial.config.to_dict(),
+        }
+
+    def on_result(self, tune_id: str, result: dict[str, Any]) -> bool:
+        """Enters a result; True if the trial is to be stopped."""
+        number = self.active[tune_id]
+        row = _row(result)
+        if row:
+            self.ledger.record(number, row)
+            self.on_change(self.ledger.trials[number])
+        return self.pause.requested or self._is_cut(number)
+
+    def on_end(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        number = self.active.pop(tune_id)
+        ledger, trial = self.ledger, self.ledger.trials[number]
+        if error:
+            self._failed(number, self.errors.pop(tune_id, "unknown"))
+        elif result and "failure" in result:
+            self._failed(number, result["failure"])
+        else:
+            row = _row(result or {})
+            if row:
+                ledger.record(number, row)
+            if result and result.get("reason"):
+                ledger.complete(number, result["reason"])
+                self.failures_in_a_row.clear()
+            elif self._is_cut(number):
+                ledger.stop(number, f"scheduler, epoch {len(trial.best)}")
+                self.failures_in_a_row.clear()
+            # else: paused, and stays running in the ledger
+        self.on_change(trial)
+
+    def _is_cut(self, number: int) -> bool:
+        trial = self.ledger.trials[number]
+        if trial.recipe in COURSE_RECIPES or not trial.best:
+            return False
+        return self.scheduler.stops(trial.curve, self.ledger.others(number))
+
+    def _failed(self, number: int, reason: str) -> None:
+        self.ledger.fail(number, reason)
+        self.failures_in_a_row.append(f"trial {number}: {reason}")
+
+
+class _TuneSearcher(TuneSearcher):
+    def __init__(self, session: _Session) -> None:
+        super().__init__()
+        self._session = session
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        return self._session.next_config(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._session.on_end(trial_id, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise AssertionError("a study is resumed from its ledger")
+
+
+class _TuneScheduler(FIFOScheduler):
+    def __init__(self, session: _Session) -> None:
+        super().__init__()
+        self._session = session
+
+    def on_trial_result(self, tune_controller: Any, trial: RayTuneTrial, result: dict[str, Any]) -> str:
+        stop = self._session.on_result(trial.trial_id, result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: RayTuneTrial) -> None:
+        error = trial.get_error()
+        cause = getattr(error, "cause", None) or error
+        self._session.errors[trial.trial_id] = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1:]}"
+
+
+def _row(flat_result: dict[str, Any]) -> dict[str, Any]:
+    """The epoch's row in a result, which Tune has flattened."""
+    return {key.removeprefix("row/"): value for key, value in flat_result.items() if key.startswith("row/")}
+
+
+def run(
+    ledger: Ledger, searcher: Searcher, scheduler: Scheduler, pool: Pool, resources: Resources, pause: Pause,
+    on_change: Callable[[Trial], None],
+) -> None:  # fmt: skip
+    """Runs trials until the searcher has no more or a pause is asked for; Ray must be up.
+
+    Raises:
+        TooManyFailuresError: ten trials in a row have failed.
+    """
+    assert ledger.folder is not None
+    session = _Session(ledger, searcher, scheduler, pause, resources.num_slots, on_change)
+    scratch = ledger.folder / ".tune"
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainable = tune.with_resources(
+        tune.with_parameters(RayTrial, pool=pool), {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_TuneSearcher(session), scheduler=_TuneScheduler(session), num_samples=10**9, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch.absolute()),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    )
+    tuner.fit()
+    shutil.rmtree(scratch, ignore_errors=True)
+    if session.hopeless:
+        raise TooManyFailuresError(session.failures_in_a_row[0])
+
+
+def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
+    """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
+    try:
+        ray.init(address=resources.address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises many kinds where no cluster answers
+        reason = str(error).strip().splitlines()[0]
+        return f"--address {resources.address}: no cluster answers there ({reason})", resources
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+    found = int(sum(node.get("GPU", 0) for node in nodes))
+    wanted = found if gpus is None else gpus
+    if wanted > found:
+        return f"--gpus {wanted} asks for more GPUs than there are: {found} found in the cluster", resources
+    per_trial = (resources.gpus_per_trial or 1.0) if wanted else 0.0
+    # a trial must fit on one node: Ray would wait for ever otherwise
+    slots = [
+        int(min(node.get("CPU", 0) // resources.cpus_per_trial, node.get("GPU", 0) / per_trial if wanted else 10**6))
+        for node in nodes
+    ]
+    if max(slots) == 0:
+        return f"--cpus-per-trial {resources.cpus_per_trial}: no node of the cluster has so many CPUs free", resources
+    num_slots = min(sum(slots), int(wanted / per_trial) if wanted else 10**6)
+    return "", Resources(num_slots, resources.cpus_per_trial, per_trial, wanted, resources.address)
+
+
+@contextmanager
+def ray_running(resources: Resources) -> Iterator[str]:
+    """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if resources.address is None:
+        num_cpus = resources.num_slots * resources.cpus_per_trial
+        context = ray.init(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True, **options)
+    else:
+        context = ray.init(address=resources.address, **options)
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()

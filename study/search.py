@@ -1,0 +1,339 @@
+"""python -m study.search: runs a study, resumes it, or extends it."""
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainable.arguments import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Parser,
+    add_data_flags,
+    checked,
+    data_spec,
+    default_config,
+    fail,
+    num_cores,
+    positive_int,
+    seed,
+)
+from trainable.config import TrialConfig, UsageError
+
+if TYPE_CHECKING:
+    from study.driver import Resources
+    from study.space import Space
+    from trainable.data import Pool, Split
+
+DEFAULT_EPOCHS = {"digits": 20}
+DEFAULT_TRIALS = {"digits": 16}
+ALGORITHMS = ("tpe", "random")
+SCHEDULERS = ("asha", "none")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that may start: everything checked, nothing written yet."""
+
+    folder: Path
+    pool: "Pool"
+    drawn: "Split"
+    space: "Space"
+    base: TrialConfig
+    num_trials: int
+    algorithm: str
+    scheduler: str
+    resources: "Resources"
+    time_budget_seconds: float | None
+    command: str
+    warnings: list[str]
+    before: dict[str, Any] | None  # study.json of the study that is resumed
+
+    def record(self) -> dict[str, Any]:
+        """What goes into study.json."""
+        from study import space
+        from trainable import data
+
+        invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
+        counts = {name: data.class_counts(self.pool, positions) for name, positions in
+                  [("train", self.drawn.train), ("val", self.drawn.val), ("audit", self.drawn.audit)]}  # fmt: skip
+        return {
+            "name": self.folder.name,
+            "data": self.pool.spec.to_dict(),
+            "fingerprint": self.pool.fingerprint,
+            "class_names": list(self.pool.class_names),
+            "minority": list(self.pool.spec.minority or ()),
+            "class_counts": counts | {"test": self.pool.test_counts},
+            "config": self.base.to_dict(),
+            "seed": self.base.seed,
+            "epochs": self.base.epochs,
+            "trials": max(self.num_trials, self.before["trials"] if self.before else 0),
+            "space": space.to_tables(self.space),
+            "algorithm": self.algorithm,
+            "scheduler": self.scheduler,
+            "gpus": self.resources.gpus,
+            "gpus_per_trial": self.resources.gpus_per_trial,
+            "cpus_per_trial": self.resources.cpus_per_trial,
+            "invocations": [*(self.before["invocations"] if self.before else []), invocation],
+            "versions": _versions(),
+            "commit": _commit(),
+            "hardware": _hardware(),
+        }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse(argv)
+    try:
+        plan = preflight(arguments, parser.problems)
+    except UsageError as error:
+        fail(parser.prog, error.problems)
+    return run(plan)
+
+
+def _parser() -> Parser:
+    parser = Parser("study.search", "Runs a hyperparameter study; the same command resumes it, more --trials extend it.")
+    add_data_flags(parser)
+    group = parser.add_argument_group("study")
+    group.add_argument("--name", default=None, help="the study's name (default: the data's name)")
+    group.add_argument("--results", default="results", metavar="DIR", help="the study goes to DIR/NAME")
+    group.add_argument("--trials", type=positive_int, default=None,
+                       help="trials in all, the course's two recipes among them (default: digits 16, else 50)")
+    group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
+    group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
+    group.add_argument("--space", default=None, type=Path, metavar="FILE",
+                       help="the search space, TOML (default: study/default_space.toml)")
+    group.add_argument("--algorithm", choices=ALGORITHMS, default="tpe", help="how trials are proposed")
+    group.add_argument("--scheduler", choices=SCHEDULERS, default="asha", help="how trials are stopped early")
+    group.add_argument("--time-budget", default=None, metavar="SECONDS",
+                       type=checked(float, "above 0", lambda v: v > 0),
+                       help="pause the study after so long; the same command goes on (default: no limit)")
+    group = parser.add_argument_group("machine")
+    group.add_argument("--gpus", default=None, type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
+                       help="GPUs to use, a trial on each; 0 = CPU (default: all there are)")
+    group.add_argument("--gpus-per-trial", default=1.0, type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
+                       help="0.25 puts four trials on each GPU")
+    group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
+    group.add_argument("--address", default=None, help="of a Ray cluster that is up (default: this machine alone)")
+    return parser
+
+
+def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
+    """Checks everything before anything starts.
+
+    Raises:
+        UsageError: everything that is wrong, ``problems`` first.
+    """
+    problems = list(problems)
+
+    def attempt(part: Any, *values: Any) -> Any:
+        try:
+            return part(*values)
+        except UsageError as error:
+            problems.extend(error.problems)
+            return None
+
+    from study import space as spaces
+
+    name = arguments.name or Path(arguments.data).name
+    if not name or name in (".", "..") or "/" in name or name.startswith("."):
+        problems.append(f"--name must be a plain folder name, not {name!r}")
+    folder = Path(arguments.results).absolute() / name
+    before = attempt(_study_before, folder)
+    space = attempt(spaces.load, arguments.space or spaces.DEFAULT_SPACE)
+    resources = attempt(_resources, arguments)
+    pool = attempt(_load_data, arguments, before)
+    if pool is None or space is None or resources is None:
+        raise UsageError(problems)
+
+    from trainable import data
+
+    num_trials = arguments.trials or (before["trials"] if before else DEFAULT_TRIALS.get(pool.spec.data, 50))
+    base = default_config(
+        pool.spec.data,
+        arguments.seed,
+        epochs=arguments.epochs or (before["epochs"] if before else DEFAULT_EPOCHS.get(pool.spec.data, 50)),
+        num_threads=resources.cpus_per_trial,
+    )
+    drawn = data.split(pool, base.split_seed, base.cut_seed)
+    found, warnings = data.check_split(pool, drawn)
+    problems += found
+    plan = Plan(
+        folder, pool, drawn, space, base, num_trials, arguments.algorithm, arguments.scheduler, resources,
+        arguments.time_budget, "python -m study.search " + shlex.join(sys.argv[1:]), warnings, before,
+    )  # fmt: skip
+    if before and not problems:
+        problems += _differences(before, plan.record())
+    if problems:
+        raise UsageError(problems)
+    return plan
+
+
+def _study_before(folder: Path) -> dict[str, Any] | None:
+    from study import ledger
+
+    if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
+        if folder.exists() and not folder.is_dir():
+            raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
+        return None
+    return ledger.read_study(folder)
+
+
+def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> "Pool":
+    from dataclasses import replace
+
+    from trainable import data
+
+    spec = data_spec(arguments)
+    if before and before["data"]["data"] == spec.data:
+        # a study keeps to what it began with, also when test/ has been moved away since
+        spec = replace(spec, own_test=before["data"]["own_test"])
+    return data.load(spec)
+
+
+def _resources(arguments: argparse.Namespace) -> "Resources":
+    import torch
+
+    from study.driver import Resources, cluster_problem
+
+    cpus, address = arguments.cpus_per_trial, arguments.address
+    if address is None:
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = num_gpus if arguments.gpus is None else arguments.gpus
+        problems = []
+        if gpus > num_gpus:
+            problems.append(f"--gpus {gpus} asks for more GPUs than there are: {num_gpus} found on this machine")
+        if cpus > num_cores():
+            problems.append(f"--cpus-per-trial {cpus} is more than this machine's {num_cores()} cores")
+        if problems:
+            raise UsageError(problems)
+    else:
+        gpus = arguments.gpus or 0
+    if gpus:
+        # whole trials on each GPU: 0.4 means two
+        num_slots = gpus * int(1 / arguments.gpus_per_trial + 1e-9)
+        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address)
+    else:
+        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address)
+    if address is not None:
+        problem, resources = cluster_problem(resources, arguments.gpus)
+        if problem:
+            raise UsageError([problem])
+    return resources
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What would mix two protocols in one study, a sentence each."""
+    old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
+    new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
+    names = {
+        "data.data": "--data", "data.minority": "--minority", "data.keep": "--keep", "data.seed": "--seed",
+        "data.val_fraction": "--val-fraction", "data.image_size": "--image-size", "epochs": "--epochs",
+        "space": "--space", "fingerprint": "the images", "algorithm": "--algorithm", "scheduler": "--scheduler",
+    }  # fmt: skip
+    return [
+        f"the study {before['name']} was begun with another {flag}: "
+        + ("they are not the same any more" if key == "fingerprint" else f"{_plain(old[key])}, now {_plain(new[key])}")
+        + "; use another --name for a new study"
+        for key, flag in names.items()
+        if _plain(old[key]) != _plain(new[key])
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def run(plan: Plan) -> int:
+    """Runs the study of ``plan`` to its ranking; the exit status."""
+    from study import analyze, driver, scheduler
+    from study.display import Display
+    from study.ledger import Ledger, LockedError, write_study
+    from study.searcher import Searcher
+    from trainable import data
+
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        write_study(plan.folder, plan.record())
+        ledger = Ledger(plan.folder)
+    except LockedError as error:
+        fail("study.search", [str(error)])
+    searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
+    display = Display(ledger, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
+    display.say("\n".join([*data.count_lines(plan.pool, plan.drawn), *plan.warnings]))
+    display.say(_opening(plan, len(ledger.trials)))
+    pause = driver.Pause(plan.time_budget_seconds)
+    failure = None
+    with pause.on_signals(display.say), driver.ray_running(plan.resources) as dashboard:
+        if dashboard:
+            display.say(f"dashboard: {dashboard} (its token: ray get-auth-token)")
+        with display.shown():
+            try:
+                driver.run(ledger, searcher, scheduler.make(plan.scheduler, plan.base.epochs), plan.pool,
+                           plan.resources, pause, display.on_change)  # fmt: skip
+            except driver.TooManyFailuresError as error:
+                failure = f"{driver.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
+    ledger.close()
+    ranking = analyze.rank(plan.folder)
+    analyze.write(ranking, plan.folder)
+    display.say("\n" + "\n".join(ranking.lines()))
+    if failure:
+        print(f"study.search: {failure}", file=sys.stderr)
+        return EXIT_FAILED
+    if pause.requested and len(ledger.running()) + plan.num_trials - len(ledger.trials) > 0:
+        display.say(f"paused; to go on: {plan.command}")
+        return EXIT_INTERRUPTED if pause.interrupted else 0
+    return 0
+
+
+def _opening(plan: Plan, num_known: int) -> str:
+    what = f"{plan.num_trials} trials of at most {plan.base.epochs} epochs"
+    where = (f"on {plan.resources.gpus} GPU(s)" if plan.resources.gpus else "on the CPU")
+    how = f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}"
+    resumed = f"; {num_known} are there already" if num_known else ""
+    return f"study {plan.folder.name}: {what}, {how}{resumed}; files in {os.path.relpath(plan.folder)}"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _commit() -> str | None:
+    """The commit this code is at, with "+" where files were changed since; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        text = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],
+            cwd=here, capture_output=True, text=True, check=True, timeout=10,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return text.strip()
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"machine": platform.platform(), "processor": _processor(), "cores": num_cores(), "gpus": gpus}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The search space as data: a TOML file of ranges, choices and conditions over fields of the trial's config."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainable.config import FIELDS, TrialConfig, UsageError
+
+DEFAULT_SPACE = Path(__file__).with_name("default_space.toml")
+# what a study fixes for all of its trials
+NOT_SEARCHABLE = ("epochs", "seed", "split_seed", "cut_seed", "num_threads")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched field: a range (``low``, ``high``, ``log``) or ``choices``, searched only ``when`` others agree."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+    when: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def is_int(self) -> bool:
+        return FIELDS[self.name].type is int
+
+    def active(self, values: Mapping[str, Any]) -> bool:
+        """Whether the field matters beside ``values``, the fields chosen before it."""
+        return all(values.get(name) == value for name, value in self.when)
+
+    def contains(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return self.low <= value <= self.high
+
+
+Space = tuple[Parameter, ...]
+
+
+def load(path: Path) -> Space:
+    """The space that a TOML file describes.
+
+    Raises:
+        UsageError: the file cannot be read, or one of its tables makes no sense; every problem, with its line.
+    """
+    try:
+        text = path.read_text()
+        return from_tables(tomllib.loads(text), _line_numbers(text), str(path))
+    except OSError as error:
+        raise UsageError([f"--space {path}: cannot be read ({error.strerror})"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError([f"--space {path}: is no valid TOML ({error})"]) from error
+
+
+def from_tables(tables: Mapping[str, Any], lines: Mapping[str, int], source: str) -> Space:
+    """As ``load``, from parsed tables; ``lines`` says where each table starts."""
+    space: list[Parameter] = []
+    problems: list[str] = []
+    for name, table in tables.items():
+        where = f"--space {source}, line {lines.get(name, 1)}: [{name}]"
+        try:
+            space.append(_parameter(name, table, [parameter.name for parameter in space]))
+        except ValueError as error:
+            problems += [f"{where} {problem}" for problem in str(error).splitlines()]
+    if not space and not problems:
+        problems.append(f"--space {source}: has no table, so there is nothing to search")
+    if problems:
+        raise UsageError(problems)
+    return tuple(space)
+
+
+def to_tables(space: Space) -> dict[str, dict[str, Any]]:
+    """The space as plain values, as in its file."""
+    tables: dict[str, dict[str, Any]] = {}
+    for parameter in space:
+        if parameter.choices:
+            table: dict[str, Any] = {"choices": list(parameter.choices)}
+        else:
+            table = {"low": parameter.low, "high": parameter.high, "log": parameter.log}
+        tables[parameter.name] = table | ({"when": dict(parameter.when)} if parameter.when else {})
+    return tables
+
+
+def _parameter(name: str, table: Any, earlier: list[str]) -> Parameter:
+    if name not in FIELDS:
+        raise ValueError(f"is no field of a trial's config; the fields are {', '.join(FIELDS)}")
+    if name in NOT_SEARCHABLE:
+        raise ValueError("is the study's to set and cannot be searched")
+    if not isinstance(table, dict):
+        raise ValueError(f"must be a table with low and high, or choices, not {table!r}")
+    problems = [f"has an unknown key {key}; known are low, high, log, choices, when"
+                for key in table if key not in ("low", "high", "log", "choices", "when")]  # fmt: skip
+    when = table.get("when", {})
+    if not isinstance(when, dict) or any(other not in earlier for other in when):
+        problems.append(f"when must name fields searched before this one ({', '.join(earlier) or 'none'}), not {when!r}")
+        when = {}
+    if "choices" in table:
+        problems += _choice_problems(name, table)
+        parameter = Parameter(name, choices=tuple(table["choices"]) if not problems else (), when=tuple(when.items()))
+    else:
+        problems += _range_problems(name, table)
+        parameter = Parameter(name, table.get("low"), table.get("high"), table.get("log", False),
+                              when=tuple(when.items()))  # fmt: skip
+    if problems:
+        raise ValueError("\n".join(problems))
+    return parameter
+
+
+def _choice_problems(name: str, table: dict[str, Any]) -> list[str]:
+    choices = table["choices"]
+    if not isinstance(choices, list) or not choices or {"low", "high", "log"} & set(table):
+        return [f"choices must be a list with at least one value, without low, high and log, not {choices!r}"]
+    if len(set(map(repr, choices))) < len(choices):
+        return [f"choices must differ from each other, not {choices!r}"]
+    return [problem for choice in choices for problem in _value_problems(name, choice)]
+
+
+def _range_problems(name: str, table: dict[str, Any]) -> list[str]:
+    if FIELDS[name].type not in (int, float):
+        return ["needs choices: it is no number"]
+    low, high, log = table.get("low"), table.get("high"), table.get("log", False)
+    numbers = [v for v in (low, high) if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+    if len(numbers) < 2:
+        return [f"low and high must be numbers, not {low!r} and {high!r}"]
+    if not isinstance(log, bool):
+        return [f"log must be true or false, not {log!r}"]
+    problems = [problem for bound in numbers for problem in _value_problems(name, bound)]
+    if numbers[0] >= numbers[1]:
+        problems.append(f"low must be below high, not {low!r} and {high!r}: the range is empty")
+    if log and numbers[0] <= 0:
+        problems.append(f"low must be above 0 where log = true, not {low!r}")
+    return problems
+
+
+def _value_problems(name: str, value: Any) -> list[str]:
+    try:
+        TrialConfig.from_dict({name: value})
+    except UsageError as error:
+        return error.problems
+    return []
+
+
+def _line_numbers(text: str) -> dict[str, int]:
+    """The line (from 1) at which each top-level table of a TOML text is first named."""
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.split("#")[0].strip().lstrip("[").split("]")[0].split("=")[0].split(".")[0].strip(" \"'")
+        lines.setdefault(name, number)
+    return lines
