@@ -11,7 +11,8 @@ from trainable.config import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-RECIPE_FIELDS = ("sampler", "sampler_power", "dropout", "weight_decay", "learning_rate", "accumulation_steps")
+
+SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")
 
 
 @dataclass(frozen=True)
@@ -23,28 +24,39 @@ class Ranking:
 
     def lines(self, max_trials: int = 20) -> list[str]:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
-        columns = {
-            "rank": "rank", "trial": "trial", "minority_f1": "min F1", "minority_f1_adjusted": "adj.",
-            "macro_f1": "macro", "val_accuracy": "acc.", "epochs": "epochs", "status": "status",
-        }  # fmt: skip
+        from study.display import RECIPE_COLUMNS, recipe_cells, trial_name
+
         shown = self.table.head(max_trials)
-        text = shown[list(columns)].rename(columns=columns)
-        text.insert(len(columns), "recipe", [_recipe(row) for _, row in shown.iterrows()])
-        lines = text.to_string(index=False, float_format="%.4f", na_rep="-", max_colwidth=60).splitlines()
+        table = shown[["rank"]].copy()
+        table["trial"] = [trial_name(*pair) for pair in zip(shown["trial"], shown["recipe"], strict=True)]
+        for name, short in [("minority_f1", "min F1"), ("minority_f1_adjusted", "adj."), ("macro_f1", "macro"),
+                            ("val_accuracy", "acc."), ("epochs", "epochs"), ("status", "status")]:  # fmt: skip
+            table[short] = shown[name]
+        cells = [recipe_cells(row.to_dict()) for _, row in shown.iterrows()]
+        for index, name in enumerate(RECIPE_COLUMNS):
+            table[name] = [row[index] for row in cells]
+        lines = table.to_string(index=False, float_format="%.4f", na_rep="-").splitlines()
         if len(self.table) > max_trials:
             lines.append(f"… {len(self.table) - max_trials} more in ranking.csv")
-        return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
+        legend = "* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch"
+        return [line.rstrip() for line in [*lines, legend, "", *self.gain_lines()]]
 
     def gain_lines(self) -> list[str]:
         scored = self.table.dropna(subset=["minority_f1"])
         if scored.empty:
             return ["no trial has finished an epoch yet"]
         best = scored.iloc[0]
-        lines = [f"minority classes: {', '.join(self.study['minority'])}; best: trial {best['trial']} with minority F1 "
-                 f"{best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f} (search score, not confirmed)"]  # fmt: skip
+        best_at = f"minority F1 {best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f}"
+        lines = [
+            f"minority classes: {', '.join(self.study['minority'])}",
+            f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
+        ]
         for _, row in scored[scored["recipe"] != "searched"].sort_values("trial").iterrows():
             gain = best["minority_f1"] - row["minority_f1"]
-            lines.append(f"  beyond {row['recipe']} ({row['minority_f1']:.4f}): {gain:+.4f} (search score, not confirmed)")
+            beyond = f"  beyond {row['recipe']} ({row['minority_f1']:.4f}): {gain:+.4f}"
+            lines.append(f"{beyond} (search score, not confirmed)")
+        if self.study["data"]["keep"] < 1:
+            lines.append("F1 is at the original class frequencies: validation was drawn before the cut")
         return lines
 
 
@@ -70,7 +82,7 @@ def rank(folder: Path) -> Ranking:
         records.append(
             {
                 "trial": number,
-                **{name: best.get(name) for name in ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")},
+                **{name: best.get(name) for name in SCORES},
                 "best_epoch": best.get("epoch"),
                 "epochs": len(rows),
                 "status": status,
@@ -78,6 +90,7 @@ def rank(folder: Path) -> Ranking:
                 "recipe": recipe,
                 "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
                 **{f"f1_{name}": f1 for name, f1 in zip(study["class_names"], best.get("f1", []), strict=False)},
+                "max_epochs": config.pop("epochs"),
                 **config,
             }
         )
@@ -93,13 +106,6 @@ def write(ranking: Ranking, folder: Path) -> None:
     from study.ledger import write_atomically
 
     write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))
-
-
-def _recipe(row: "pd.Series[Any]") -> str:
-    sampler = "shuffle" if row["sampler"] == "shuffle" else f"weighted^{row['sampler_power']:.2f}"
-    text = (f"{sampler} drop={row['dropout']:.2f} wd={row['weight_decay']:.0e} lr={row['learning_rate']:.1e} "
-            f"acc={row['accumulation_steps']}")  # fmt: skip
-    return f"{text} *" if row["recipe"] != "searched" else text
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,9 @@
 """The study as it runs: a live table in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -46,8 +47,8 @@ class Display:
             return  # the live table redraws itself
         if trial.status != "running":
             best = f"best minority F1 {trial.best[-1]:.4f}" if trial.best else "no epoch"
-            self.say(f"trial {trial.number}: {trial.status} after {len(trial.best)} epochs, {best} "
-                     f"[{trial.reason}]  {self._progress()}")  # fmt: skip
+            self.say(f"trial {trial.number}: {trial.status} after {len(trial.best)} epochs ({trial.reason}), {best}")
+            self.say(self._progress())
         elif trial.row is not None:
             self.say(f"trial {trial.number}: epoch {trial.row['epoch']}/{trial.config.epochs} "
                      f"val loss {trial.row['val_loss']:.4f} minority F1 {trial.row['minority_f1']:.4f}")  # fmt: skip
@@ -57,18 +58,18 @@ class Display:
         running = [trial for trial in trials if trial.status == "running"]
         ended = sorted((t for t in trials if t.status != "running"), key=lambda t: -(t.best[-1] if t.best else -1))
         table = Table(box=None, pad_edge=False, expand=False)
-        for name in ("trial", "status", "epoch", "minority F1", "best", "val loss", "recipe"):
-            table.add_column(name, justify="left" if name in ("status", "recipe") else "right", no_wrap=True)
+        for name in ("trial", "status", "epoch", "min F1", "best", "val loss", *RECIPE_COLUMNS):
+            table.add_column(name, justify="left" if name in ("status", "sampler") else "right", no_wrap=True)
         for trial in running + ended[:MAX_FINISHED_SHOWN]:
             row = trial.row or {}
             table.add_row(
-                str(trial.number),
+                trial_name(trial.number, trial.recipe),
                 trial.status,
                 f"{len(trial.best)}/{trial.config.epochs}",
                 f"{row['minority_f1']:.4f}" if row else "",
                 f"{trial.best[-1]:.4f}" if trial.best else "",
                 f"{row['val_loss']:.4f}" if row else "",
-                recipe_text(trial),
+                *recipe_cells(trial.config.to_dict()),
             )
         return Group(Text(self._progress(), style="bold"), table)
 
@@ -99,17 +100,23 @@ class Display:
         return num_left * (time.monotonic() - self._start) / num_new
 
 
-def recipe_text(trial: Trial) -> str:
-    """A trial's recipe in a few words, searched fields only."""
-    config = trial.config
-    sampler = config.sampler if config.sampler == "shuffle" else f"weighted^{config.sampler_power:.2f}"
-    text = (f"{sampler} drop {config.dropout:.2f} wd {config.weight_decay:.0e} "
-            f"lr {config.learning_rate:.1e} acc {config.accumulation_steps}")  # fmt: skip
-    return f"{text} ({trial.recipe})" if trial.recipe.startswith("course") else text
+RECIPE_COLUMNS = ("sampler", "drop", "decay", "rate", "accum")
+
+
+def recipe_cells(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The searched fields of a trial's config in short, one text for each of ``RECIPE_COLUMNS``."""
+    sampler = "shuffle" if config["sampler"] == "shuffle" else f"weighted^{config['sampler_power']:.2f}"
+    return (sampler, f"{config['dropout']:.2f}", f"{config['weight_decay']:.0e}", f"{config['learning_rate']:.1e}",
+            str(config["accumulation_steps"]))  # fmt: skip
+
+
+def trial_name(number: int, recipe: str) -> str:
+    """The trial's number, starred if its recipe is the course's."""
+    return f"{number}*" if recipe.startswith("course") else str(number)
 
 
 def duration(seconds: float) -> str:
-    """"2 h 05 min", "3 min 20 s" or "12 s"."""
+    """ "2 h 05 min", "3 min 20 s" or "12 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

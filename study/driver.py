@@ -1,5 +1,6 @@
 """Runs a study's trials through Ray Tune: thin adapters between Tune's hooks and the ledger. Imports Ray."""
 
+import logging
 import os
 import shutil
 import signal
@@ -13,6 +14,8 @@ from typing import Any
 os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # under "uv run" Ray would start each worker through uv in a copy of the checkout, half a minute late
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -32,6 +35,7 @@ from study.searcher import COURSE_RECIPES, Searcher
 from trainable.data import Pool
 from trainable.tune import RayTrial
 
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 MAX_ATTEMPTS = 3
 MAX_FAILURES_IN_A_ROW = 10
 
@@ -166,7 +170,8 @@ class _TuneSearcher(TuneSearcher):
         super().__init__()
         self._session = session
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    # "FINISHED" is a str, which Ray's own annotation leaves out
+    def suggest(self, trial_id: str) -> Any:
         return self._session.next_config(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -228,6 +233,8 @@ def run(
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
+    # Tune would start one worker, wait for it, and only then start the next
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_slots)
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
     if session.hopeless:
@@ -237,7 +244,7 @@ def run(
 def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
     """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
     try:
-        ray.init(address=resources.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=resources.address, **QUIET)
     except Exception as error:  # Ray raises many kinds where no cluster answers
         reason = str(error).strip().splitlines()[0]
         return f"--address {resources.address}: no cluster answers there ({reason})", resources
@@ -264,12 +271,11 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
 @contextmanager
 def ray_running(resources: Resources) -> Iterator[str]:
     """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = ray.init(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True, **options)
+        context = ray.init(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True, **QUIET)
     else:
-        context = ray.init(address=resources.address, **options)
+        context = ray.init(address=resources.address, **QUIET)
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:

@@ -46,6 +46,21 @@ class Trial:
         return Curve(self.best, ended=self.status == "complete")
 
 
+class _NoSketches:
+    """TPE notes each proposal on its trial before the trial is entered; here a trial is entered whole, later."""
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Nothing."""
+
+
+class _Memory(_NoSketches, InMemoryStorage):
+    pass
+
+
+class _Journal(_NoSketches, JournalStorage):
+    pass
+
+
 class LockedError(Exception):
     """Another process is running this study."""
 
@@ -62,7 +77,7 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage: BaseStorage
         if folder is None:
-            self._storage = InMemoryStorage()
+            self._storage = _Memory()
         else:
             self._lock = _locked(folder / ".lock")
             self._storage = _journal(folder)
@@ -237,7 +252,8 @@ def read_statuses(folder: Path) -> dict[int, tuple[str, str, str]]:
     if not (folder / "study.journal").exists():
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name="study", storage=JournalStorage(JournalFileBackend(str(folder / "study.journal"))))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    study = optuna.load_study(study_name="study", storage=storage)
     return {
         frozen.number: (
             STATUS[frozen.state], frozen.user_attrs.get("reason", ""), frozen.user_attrs.get("recipe", "searched")
@@ -246,13 +262,13 @@ def read_statuses(folder: Path) -> dict[int, tuple[str, str, str]]:
     }  # fmt: skip
 
 
-def _journal(folder: Path) -> JournalStorage:
+def _journal(folder: Path) -> _Journal:
     path = folder / "study.journal"
     if path.exists() and drop_torn_line(path):
         logging.getLogger(__name__).warning("%s: a half-written last line was dropped", path)
     # Optuna's own lock files outlive a killed process; this lock goes with it
     lock = FileLock(f"{path}.lock")
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    return _Journal(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
 
 
 def _locked(path: Path) -> FileLock:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trainable.data import Pool, Split
 
 DEFAULT_EPOCHS = {"digits": 20}
-DEFAULT_TRIALS = {"digits": 16}
+DEFAULT_TRIALS = {"digits": 24}
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -98,27 +98,48 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("study.search", "Runs a hyperparameter study; the same command resumes it, more --trials extend it.")
+    parser = Parser("study.search", "Runs a study; the same command resumes it, more --trials extend it.")
     add_data_flags(parser)
     group = parser.add_argument_group("study")
     group.add_argument("--name", default=None, help="the study's name (default: the data's name)")
     group.add_argument("--results", default="results", metavar="DIR", help="the study goes to DIR/NAME")
-    group.add_argument("--trials", type=positive_int, default=None,
-                       help="trials in all, the course's two recipes among them (default: digits 16, else 50)")
+    group.add_argument(
+        "--trials",
+        type=positive_int,
+        default=None,
+        help="trials in all, the course's two recipes among them (default: digits 24, else 50)",
+    )
     group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
     group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
-    group.add_argument("--space", default=None, type=Path, metavar="FILE",
-                       help="the search space, TOML (default: study/default_space.toml)")
+    group.add_argument(
+        "--space",
+        default=None,
+        type=Path,
+        metavar="FILE",
+        help="the search space, TOML (default: study/default_space.toml)",
+    )
     group.add_argument("--algorithm", choices=ALGORITHMS, default="tpe", help="how trials are proposed")
     group.add_argument("--scheduler", choices=SCHEDULERS, default="asha", help="how trials are stopped early")
-    group.add_argument("--time-budget", default=None, metavar="SECONDS",
-                       type=checked(float, "above 0", lambda v: v > 0),
-                       help="pause the study after so long; the same command goes on (default: no limit)")
+    group.add_argument(
+        "--time-budget",
+        default=None,
+        metavar="SECONDS",
+        type=checked(float, "above 0", lambda v: v > 0),
+        help="pause the study after so long; the same command goes on (default: no limit)",
+    )
     group = parser.add_argument_group("machine")
-    group.add_argument("--gpus", default=None, type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
-                       help="GPUs to use, a trial on each; 0 = CPU (default: all there are)")
-    group.add_argument("--gpus-per-trial", default=1.0, type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
-                       help="0.25 puts four trials on each GPU")
+    group.add_argument(
+        "--gpus",
+        default=None,
+        type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
+        help="GPUs to use, a trial on each; 0 = CPU (default: all there are)",
+    )
+    group.add_argument(
+        "--gpus-per-trial",
+        default=1.0,
+        type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
+        help="0.25 puts four trials on each GPU",
+    )
     group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
     group.add_argument("--address", default=None, help="of a Ray cluster that is up (default: this machine alone)")
     return parser
@@ -293,11 +314,13 @@ def run(plan: Plan) -> int:
 
 
 def _opening(plan: Plan, num_known: int) -> str:
-    what = f"{plan.num_trials} trials of at most {plan.base.epochs} epochs"
-    where = (f"on {plan.resources.gpus} GPU(s)" if plan.resources.gpus else "on the CPU")
-    how = f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}"
-    resumed = f"; {num_known} are there already" if num_known else ""
-    return f"study {plan.folder.name}: {what}, {how}{resumed}; files in {os.path.relpath(plan.folder)}"
+    where = f"on {plan.resources.gpus} GPU(s)" if plan.resources.gpus else "on the CPU"
+    known = f", {num_known} of them there already" if num_known else ""
+    return (
+        f"study {plan.folder.name}: {plan.num_trials} trials of at most {plan.base.epochs} epochs{known}\n"
+        f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}; "
+        f"files in {os.path.relpath(plan.folder)}"
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -1,9 +1,11 @@
 """What to try next: Optuna's samplers over the study's space, each proposal a function of (seed, number, ledger)."""
 
+import warnings
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -65,7 +67,9 @@ class Searcher:
     def _sampler(self, seed: int) -> BaseSampler:
         if self.algorithm == "random":
             return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of group, which conditional fields need
+            return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
     def _as_params(self, config: TrialConfig) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """The config as Optuna sees it: the fields of the space, where they are active and within it."""

@@ -99,7 +99,7 @@ def _parameter(name: str, table: Any, earlier: list[str]) -> Parameter:
                 for key in table if key not in ("low", "high", "log", "choices", "when")]  # fmt: skip
     when = table.get("when", {})
     if not isinstance(when, dict) or any(other not in earlier for other in when):
-        problems.append(f"when must name fields searched before this one ({', '.join(earlier) or 'none'}), not {when!r}")
+        problems.append(f"when must name fields searched before it ({', '.join(earlier) or 'none'}), not {when!r}")
         when = {}
     if "choices" in table:
         problems += _choice_problems(name, table)

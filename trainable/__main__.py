@@ -75,12 +75,22 @@ def _parser() -> Parser:
     group = parser.add_argument_group("trial")
     group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
     group.add_argument("--seed", type=seed, default=0, help="draws everything: test, validation, cut, the training")
-    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                       help=f"a field of the trial's config, repeatable; the fields are {', '.join(FIELDS)}")
-    group.add_argument("--replay", default=None, metavar="results/NAME/trials/N",
-                       help="run a study's trial again and compare: exit 0 if nothing differs, else 1")
-    group.add_argument("--json", action="store_true",
-                       help="one JSON object for each epoch on standard output and nothing else")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"a field of the trial's config, repeatable; the fields are {', '.join(FIELDS)}",
+    )
+    group.add_argument(
+        "--replay",
+        default=None,
+        metavar="results/NAME/trials/N",
+        help="run a study's trial again and compare: exit 0 if nothing differs, else 1",
+    )
+    group.add_argument(
+        "--json", action="store_true", help="one JSON object for each epoch on standard output and nothing else"
+    )
     return parser
 
 

@@ -78,23 +78,43 @@ def seed(text: str) -> float:
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which images, and how they are split and cut."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data", default="cifar10", metavar="SOURCE",
-                       help="cifar10, digits, or a folder with train/<class>/* and, optionally, val/ and test/")
+    group.add_argument(
+        "--data",
+        default="cifar10",
+        metavar="SOURCE",
+        help="cifar10, digits, or a folder with train/<class>/* and, optionally, val/ and test/",
+    )
     group.add_argument("--data-dir", default="data", metavar="DIR", help="where CIFAR-10 lies or is downloaded to")
-    group.add_argument("--minority", default=None, metavar="A,B,...",
-                       help="names of the classes that matter, separated by commas (default: cifar10 and digits: the "
-                       "first three; a folder: those with fewer than half the median class's images)")
-    group.add_argument("--keep", default=None, metavar="FRACTION",
-                       type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
-                       help="fraction of the minority's training images that is kept (default: cifar10 0.1, "
-                       "digits 0.03, a folder 1: nothing is cut)")
-    group.add_argument("--val-fraction", default=None, metavar="FRACTION",
-                       type=checked(float, "in (0, 1)", lambda v: 0 < v < 1),
-                       help="fraction of the training images that becomes validation, where there is no val/ "
-                       "(default: cifar10 0.1, else 0.2)")
-    group.add_argument("--image-size", default=32, metavar="PIXELS",
-                       type=checked(int, "a whole number from 16 to 96", lambda v: 16 <= v <= 96),
-                       help="images are resized to this many pixels on each side")
+    group.add_argument(
+        "--minority",
+        default=None,
+        metavar="A,B,...",
+        help="names of the classes that matter, separated by commas (default: cifar10 and digits: the "
+        "first three; a folder: those with fewer than half the median class's images)",
+    )
+    group.add_argument(
+        "--keep",
+        default=None,
+        metavar="FRACTION",
+        type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
+        help="fraction of the minority's training images that is kept (default: cifar10 0.1, "
+        "digits 0.03, a folder 1: nothing is cut)",
+    )
+    group.add_argument(
+        "--val-fraction",
+        default=None,
+        metavar="FRACTION",
+        type=checked(float, "in (0, 1)", lambda v: 0 < v < 1),
+        help="fraction of the training images that becomes validation, where there is no val/ "
+        "(default: cifar10 0.1, else 0.2)",
+    )
+    group.add_argument(
+        "--image-size",
+        default=32,
+        metavar="PIXELS",
+        type=checked(int, "a whole number from 16 to 96", lambda v: 16 <= v <= 96),
+        help="images are resized to this many pixels on each side",
+    )
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "imbalance-study"
     group.add_argument("--cache-dir", default=str(cache), metavar="DIR", help="where decoded images are kept")
 

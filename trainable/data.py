@@ -123,7 +123,7 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
         images, labels = images[kept], labels[kept]
     if val is not None:
         images, labels = np.concatenate([images, val.images]), np.concatenate([labels, val.labels])
-    parts = [train.content_hash, val.content_hash if val else "", str(spec.own_test), str(spec.seed), *train.class_names]
+    contents = [train.content_hash, val.content_hash if val else ""]
     return Pool(
         spec=spec,
         pixels=pack(images),
@@ -131,7 +131,9 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
         class_names=train.class_names,
         num_own_val=len(val.labels) if val else 0,
         test_counts=test_counts,
-        fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+        fingerprint=hashlib.sha256(
+            json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
+        ).hexdigest(),
     )
 
 
@@ -187,7 +189,7 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
     else:
         unknown = [name for name in minority if name not in class_names]
         if unknown:
-            problems.append(f"--minority: no such class: {', '.join(unknown)}; the classes are {', '.join(class_names)}")
+            problems.append(f"--minority: no class {', '.join(unknown)}; the classes are {', '.join(class_names)}")
         elif len(minority) >= len(class_names):
             problems.append("--minority names every class; at least one must be left out")
     if problems:
@@ -202,13 +204,15 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
 
 def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
     """Draws validation, stratified, from the pool (unless the source brought its own), then cuts the minority."""
-    assert pool.spec.val_fraction is not None and pool.spec.keep is not None
+    assert pool.spec.val_fraction is not None
+    assert pool.spec.keep is not None
     first_own_val = len(pool.labels) - pool.num_own_val
     if pool.num_own_val:
         val = np.arange(first_own_val, len(pool.labels))
     else:
         counts = np.bincount(pool.labels, minlength=len(pool.class_names))
-        val = _stratified(pool.labels, [round(pool.spec.val_fraction * n) for n in counts], "validation_split", split_seed)
+        num_val = [round(pool.spec.val_fraction * n) for n in counts]
+        val = _stratified(pool.labels, num_val, "validation_split", split_seed)
     rest = np.setdiff1d(np.arange(first_own_val), val)
     counts = np.bincount(pool.labels[rest], minlength=len(pool.class_names))
     num_removed = [n - round(pool.spec.keep * n) if c in pool.minority else 0 for c, n in enumerate(counts)]

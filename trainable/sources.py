@@ -60,10 +60,12 @@ def cifar10(image_size: int, data_dir: Path) -> Source:
             with contextlib.redirect_stdout(None):
                 download_and_extract_archive(CIFAR10.url, str(data_dir), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
         except (OSError, RuntimeError) as error:
-            raise UsageError([
-                f"--data cifar10: not found in {folder} and not downloaded ({error}); put cifar-10-python.tar.gz, "
-                f"unpacked, into {data_dir}, or use --data digits or --data FOLDER"
-            ]) from error
+            raise UsageError(
+                [
+                    f"--data cifar10: not found in {folder} and not downloaded ({error}); put cifar-10-python.tar.gz, "
+                    f"unpacked, into {data_dir}, or use --data digits or --data FOLDER"
+                ]
+            ) from error
     damaged = [str(path) for path, md5 in batches if not check_integrity(str(path), md5)]
     if damaged:
         raise UsageError([f"{path}: damaged (its MD5 is not CIFAR-10's); delete it to download it again"

@@ -19,7 +19,7 @@ class RayTrial(tune.Trainable):
     why a trial is done. An actor serves one trial after the other and keeps the images meanwhile.
     """
 
-    def setup(self, config: dict[str, Any], pool: Pool) -> None:
+    def setup(self, config: dict[str, Any], pool: Pool) -> None:  # type: ignore[override]  # tune.with_parameters
         self._pool = pool
         self._images: dict[tuple[int, int], loop.TrialImages] = {}
         self.reset_config(config)

@@ -1,0 +1,48 @@
+"""The house's rule: imports point one way, and the heavy ones stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def imported(path):
+    """The top-level packages that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+
+
+def test_trainable_knows_neither_the_study_nor_optuna_and_only_tune_py_knows_ray():
+    for path in (ROOT / "trainable").glob("*.py"):
+        names = set(imported(path))
+        assert not names & {"study", "optuna"}, path
+        assert ("ray" in names) == (path.name == "tune.py"), path
+
+
+def test_the_studys_brains_do_not_know_ray():
+    for path in (ROOT / "study").glob("*.py"):
+        assert ("ray" in set(imported(path))) == (path.name == "driver.py"), path
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("study.analyze", {"ray", "torch", "torchvision"}),
+        ("study.searcher", {"ray", "torch"}),
+        ("trainable.loop", {"ray", "torchvision", "sklearn", "optuna", "study"}),
+        ("trainable.tune", {"torchvision", "sklearn", "optuna", "study"}),
+        ("study.search", {"ray", "torch", "optuna", "numpy"}),
+        ("trainable.__main__", {"ray", "torch", "numpy"}),
+    ],
+)
+def test_a_module_brings_no_heavy_import_it_does_not_need(module, absent):
+    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert not loaded & absent

@@ -1,0 +1,66 @@
+import pytest
+
+from study import space
+from trainable.config import UsageError
+
+
+def load_text(tmp_path, text):
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    return space.load(path)
+
+
+def test_default_space_searches_the_studys_knobs():
+    names = [parameter.name for parameter in space.load(space.DEFAULT_SPACE)]
+    assert {"dropout", "weight_decay", "accumulation_steps", "sampler", "learning_rate"} <= set(names)
+
+
+def test_power_is_active_only_under_the_weighted_sampler():
+    power = next(p for p in space.load(space.DEFAULT_SPACE) if p.name == "sampler_power")
+    assert power.active({"sampler": "weighted"})
+    assert not power.active({"sampler": "shuffle"})
+
+
+def test_tables_describe_the_space_whole(tmp_path):
+    loaded = space.load(space.DEFAULT_SPACE)
+    assert space.from_tables(space.to_tables(loaded), {}, "study.json") == loaded
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("[dropuot]\nlow = 0\nhigh = 0.5", "is no field of a trial's config"),
+        ("[seed]\nlow = 0\nhigh = 5", "cannot be searched"),
+        ("[dropout]\nlow = 0.5\nhigh = 0.1", "the range is empty"),
+        ("[dropout]\nlow = 0.5\nhigh = 0.5", "the range is empty"),
+        ("[weight_decay]\nlow = 0\nhigh = 0.1\nlog = true", "low must be above 0 where log = true"),
+        ("[dropout]\nlow = 0\nhigh = 1.5", "dropout must be in [0, 1), not 1.5"),
+        ("[dropout]\nlow = 0", "low and high must be numbers"),
+        ("[dropout]\nlow = 0\nhigh = 0.5\nlgo = true", "unknown key lgo"),
+        ("[sampler]\nlow = 0\nhigh = 1", "needs choices"),
+        ("[sampler]\nchoices = ['wieghted']", "sampler must be 'shuffle' or 'weighted'"),
+        ("[sampler]\nchoices = []", "at least one value"),
+        ("[sampler]\nchoices = ['shuffle', 'shuffle']", "must differ"),
+        ("[sampler_power]\nlow = 0.5\nhigh = 1\nwhen = { sampler = 'weighted' }", "when must name fields"),
+    ],
+)
+def test_senseless_tables_are_refused_with_their_line(tmp_path, table, told):
+    with pytest.raises(UsageError) as refusal:
+        load_text(tmp_path, f"# a comment\n\n{table}\n")
+    (problem,) = refusal.value.problems
+    assert told in problem
+    assert "line 3: [" in problem
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    with pytest.raises(UsageError) as refusal:
+        load_text(tmp_path, "[dropuot]\nlow = 0\nhigh = 0.5\n[batch_size]\nlow = 8\nhigh = 4\n")
+    assert len(refusal.value.problems) == 2
+
+
+def test_unreadable_and_empty_files_are_refused(tmp_path):
+    for text, told in [("[dropout\n", "no valid TOML"), ("", "nothing to search")]:
+        with pytest.raises(UsageError, match=told):
+            load_text(tmp_path, text)
+    with pytest.raises(UsageError, match="cannot be read"):
+        space.load(tmp_path / "none.toml")
