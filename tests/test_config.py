@@ -1,0 +1,152 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
+
+small_seeds = st.integers(0, 2**53)
+
+configs = st.builds(
+    TrialConfig,
+    dropout=st.floats(0, 1, exclude_max=True),
+    weight_decay=st.floats(0, 10),
+    learning_rate=st.floats(0, 10, exclude_min=True),
+    accumulation_steps=st.integers(1, 64),
+    sampler=st.sampled_from(["shuffle", "weighted"]),
+    sampler_power=st.floats(0, 1, exclude_min=True),
+    batch_size=st.integers(2, 4096),
+    clip_norm=st.floats(0, 1e6, exclude_min=True),
+    epochs=st.integers(1, 1000),
+    patience=st.integers(1, 1000),
+    min_delta=st.floats(0, 10),
+    flip=st.booleans(),
+    rotation_degrees=st.floats(0, 180),
+    seed=small_seeds,
+    split_seed=small_seeds,
+    cut_seed=small_seeds,
+    num_threads=st.integers(1, 256),
+)
+
+
+def problems_of(function, values):
+    with pytest.raises(UsageError) as refusal:
+        function(values)
+    return refusal.value.problems
+
+
+def test_defaults_are_the_courses_recipe():
+    config = TrialConfig()
+    assert (config.batch_size, config.clip_norm, config.patience, config.min_delta) == (128, 1.0, 10, 0.001)
+    assert (config.flip, config.rotation_degrees, config.sampler) == (True, 10.0, "shuffle")
+
+
+@given(configs)
+def test_a_config_survives_the_way_through_json(config):
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(configs)
+def test_a_config_survives_the_way_through_the_command_line(config):
+    assignments = [f"{name}={value}" for name, value in config.to_dict().items()]
+    assert TrialConfig.from_dict(parse_assignments(assignments)) == config
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1])
+def test_a_large_seed_is_taken_from_the_command_line_to_the_last_digit(number):
+    assert TrialConfig.from_dict(parse_assignments([f"seed={number}"])).seed == number
+
+
+def test_fields_left_out_take_their_defaults():
+    assert TrialConfig.from_dict({"dropout": 0.5}) == TrialConfig(dropout=0.5)
+
+
+def test_numbers_come_out_in_the_type_of_their_field():
+    config = TrialConfig.from_dict({"epochs": 3.0, "dropout": 0})
+    assert isinstance(config.epochs, int)
+    assert isinstance(config.dropout, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dropout", 1),
+        ("dropout", -0.1),
+        ("dropout", "0.3"),
+        ("dropout", True),
+        ("dropout", None),
+        ("dropout", [0.3]),
+        ("weight_decay", -1e-9),
+        ("weight_decay", float("nan")),
+        ("learning_rate", 0),
+        ("learning_rate", float("inf")),
+        ("accumulation_steps", 0),
+        ("accumulation_steps", 1.5),
+        ("sampler", "wieghted"),
+        ("sampler", 1),
+        ("sampler_power", 0),
+        ("sampler_power", 1.01),
+        ("batch_size", 1),
+        ("clip_norm", 0),
+        ("epochs", 0),
+        ("patience", 0),
+        ("min_delta", -0.001),
+        ("flip", 1),
+        ("flip", "true"),
+        ("rotation_degrees", 181),
+        ("rotation_degrees", -1),
+        ("seed", -1),
+        ("split_seed", 2**63),
+        ("cut_seed", 0.5),
+        ("num_threads", 0),
+    ],
+)
+def test_a_value_that_breaks_its_rule_is_refused_with_name_rule_and_value(name, value):
+    (problem,) = problems_of(TrialConfig.from_dict, {name: value})
+    assert problem == f"{name} must be {FIELDS[name].metadata['rule']}, not {value!r}"
+
+
+@given(configs, st.sampled_from(sorted(FIELDS)))
+def test_every_default_and_every_rule_agree(config, name):
+    assert TrialConfig.from_dict({name: getattr(TrialConfig(), name)}) == TrialConfig()
+    assert getattr(TrialConfig.from_dict({name: getattr(config, name)}), name) == getattr(config, name)
+
+
+def test_all_mistakes_of_a_dict_are_told_at_once():
+    problems = problems_of(TrialConfig.from_dict, {"dropuot": 0.3, "epochs": 0, "seed": 1, "flip": "no"})
+    assert len(problems) == 3
+    assert "dropuot" in problems[0]
+    assert "dropout" in problems[0]  # the fields there are
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("dropout", "KEY=VALUE, not 'dropout'"),
+        ("dropuot=0.3", "--set dropuot: no such field"),
+        ("dropout=much", "--set dropout must be in [0, 1), not 'much'"),
+        ("epochs=", "--set epochs must be a whole number of at least 1, not ''"),
+        ("epochs=nan", "--set epochs must be"),
+        ("epochs=inf", "--set epochs must be"),
+    ],
+)
+def test_an_assignment_that_means_nothing_is_refused(assignment, told):
+    (problem,) = problems_of(parse_assignments, [assignment])
+    assert told in problem
+
+
+def test_a_number_of_the_wrong_kind_on_the_command_line_is_refused_by_its_field():
+    (problem,) = problems_of(TrialConfig.from_dict, parse_assignments(["epochs=2.5"]))
+    assert problem == "epochs must be a whole number of at least 1, not 2.5"
+    (problem,) = problems_of(TrialConfig.from_dict, parse_assignments(["flip=perhaps"]))
+    assert problem == "flip must be true or false, not 'perhaps'"
+
+
+def test_all_bad_assignments_are_told_at_once():
+    assert len(problems_of(parse_assignments, ["dropout", "dropuot=1", "epochs=x", "seed=3"])) == 3
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("On", True), ("0", False), ("no", False)])
+def test_words_for_true_and_false(text, value):
+    assert parse_assignments([f"flip = {text}"]) == {"flip": value}
