@@ -63,7 +63,7 @@ def test_batches_cover_all_in_order_and_none_is_a_single_image(num_images, batch
 
 def rows(losses, scores):
     history = []
-    for epoch, (loss, score) in enumerate(zip(losses, scores, strict=True), 1):
+    for epoch, loss in enumerate(losses, 1):
         best = max(scores[:epoch])
         history.append({"epoch": epoch, "val_loss": loss, "best_epoch": scores.index(best) + 1})
     return history

@@ -21,8 +21,12 @@ def test_json_prints_one_object_an_epoch_and_nothing_else():
 
 
 def test_a_trial_imports_no_ray():
-    code = "import sys; from trainable.__main__ import main; " \
-           "main(['--data', 'digits', '--image-size', '16', '--epochs', '1']); assert 'ray' not in sys.modules"  # fmt: skip
+    code = """
+import sys
+from trainable.__main__ import main
+main(["--data", "digits", "--image-size", "16", "--epochs", "1"])
+assert "ray" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

@@ -146,5 +146,10 @@ def _parse(field: dataclasses.Field[Any], text: str) -> Any:
     if field.type is bool:
         return {"true": True, "1": True, "on": True, "yes": True,
                 "false": False, "0": False, "off": False, "no": False}.get(text.lower(), text)  # fmt: skip
-    number = float(text)
-    return int(number) if field.type is int and number == int(number) else number
+    try:
+        return int(text)  # not by way of float, which has no room for the last digits of a large seed
+    except ValueError:
+        number = float(text)
+        if not math.isfinite(number):
+            raise
+        return number
