@@ -84,8 +84,9 @@ def test_images_of_every_kind_and_size(image_folder, tmp_path):
     red.convert("P").save(folder / "f.gif")
     (folder / "notes.txt").write_text("not an image")
     said = []
-    source = sources.folder(image_folder / "train", 16, tmp_path / "cache", said.append)
-    by_name = dict(zip(sources.list_folder(image_folder / "train").names, source.images, strict=True))
+    listing = sources.list_folder(image_folder / "train")
+    source = sources.folder(image_folder / "train", listing, 16, tmp_path / "cache", said.append)
+    by_name = dict(zip(listing.names, source.images, strict=True))
     turned = by_name["fox/a-exif.png"]
     assert turned[:7].min() > 250
     assert turned[9:].max() < 5

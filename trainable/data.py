@@ -107,8 +107,11 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
     test_counts = tuple(listings["test"].counts) if "test" in parts else None
     spec = replace(spec, own_test=own_test)
     _settled(spec, listings["train"].class_names, listings["train"].counts)
-    train = sources.folder(root / "train", spec.image_size, cache_dir, say)
-    val = sources.folder(root / "val", spec.image_size, cache_dir, say) if "val" in parts else None
+    train, val = (
+        sources.folder(root / part, listings[part], spec.image_size, cache_dir, say) if part in parts else None
+        for part in ("train", "val")
+    )
+    assert train is not None
     return _pool(spec, train, val, test_counts)
 
 

@@ -86,16 +86,15 @@ def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
     return (1000,) * 10 if (data_dir / "cifar-10-batches-py" / "test_batch").exists() else None
 
 
-def folder(root: Path, image_size: int, cache_dir: Path, say: Callable[[str], None]) -> Source:
-    """The images ``root/<class>/*``; class names are the sub-folders', sorted.
+def folder(root: Path, listing: "Listing", image_size: int, cache_dir: Path, say: Callable[[str], None]) -> Source:
+    """The images of ``listing``, which is ``list_folder(root)``.
 
     Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times.
     ``say`` gets notes meant for the user.
 
     Raises:
-        UsageError: no class, a class without images, a folder in a class, or files that are no images.
+        UsageError: files that are no images, or the cache cannot be written.
     """
-    listing = list_folder(root)
     if listing.left_out:
         say(f"{root}: {len(listing.left_out)} file(s) left out, not images by their names "
             f"({', '.join(listing.left_out[:3])}{', …' if len(listing.left_out) > 3 else ''})")  # fmt: skip
