@@ -24,6 +24,8 @@ class Ranking:
 
     def lines(self, max_trials: int = 20) -> list[str]:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
+        if self.table.empty:
+            return self.gain_lines()
         from study.display import RECIPE_COLUMNS, recipe_cells, trial_name
 
         shown = self.table.head(max_trials)
@@ -42,7 +44,7 @@ class Ranking:
         return [line.rstrip() for line in [*lines, legend, "", *self.gain_lines()]]
 
     def gain_lines(self) -> list[str]:
-        scored = self.table.dropna(subset=["minority_f1"])
+        scored = self.table if self.table.empty else self.table.dropna(subset=["minority_f1"])
         if scored.empty:
             return ["no trial has finished an epoch yet"]
         best = scored.iloc[0]

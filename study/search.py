@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trainable.data import Pool, Split
 
 DEFAULT_EPOCHS = {"digits": 20}
-DEFAULT_TRIALS = {"digits": 24}
+DEFAULT_TRIALS = {"digits": 16}
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -107,7 +107,7 @@ def _parser() -> Parser:
         "--trials",
         type=positive_int,
         default=None,
-        help="trials in all, the course's two recipes among them (default: digits 24, else 50)",
+        help="trials in all, the course's two recipes among them (default: digits 16, else 50)",
     )
     group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
     group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
