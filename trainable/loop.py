@@ -129,6 +129,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
             "num_train_images": len(images.train),
             "train_seconds": trained - start,
             "val_seconds": time.perf_counter() - trained,
+            "ended_unix_seconds": time.time(),
         }
         state.rows.append(row)
         yield row

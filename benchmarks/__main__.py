@@ -1,0 +1,50 @@
+"""python -m benchmarks NAME: runs a benchmark, prints its table, and leaves a folder under benchmarks/records/."""
+
+import importlib
+import os
+import sys
+
+from trainable.arguments import EXIT_INTERRUPTED, Parser, fail
+from trainable.config import UsageError
+
+BENCHMARKS = {
+    "epoch": "images per second of training and validation, the course's loop against the project's",
+    "pipeline": "the input pipeline alone on one CPU thread, and its share of the step",
+    "learning": "whether both loops learn the same: losses in float64, and the minority F1 of paired seeds",
+    "checkpoint": "what a checkpoint every epoch costs",
+    "study": "a finished study's wall time against its training and validation",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] in (["-h"], ["--help"]):
+        print("usage: python -m benchmarks NAME [--help]\n")
+        print("\n".join(f"  {name:<12}{text}" for name, text in BENCHMARKS.items()))
+        return 0
+    if not argv or argv[0] not in BENCHMARKS:
+        fail("benchmarks", [f"NAME must be one of {', '.join(BENCHMARKS)}, not {argv[0] if argv else 'left out'}"])
+    name = argv[0]
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    parser = Parser(f"benchmarks {name}", BENCHMARKS[name])
+    benchmark.add_flags(parser)
+    arguments = parser.parse(argv[1:])
+    if parser.problems:
+        fail(parser.prog, parser.problems)
+
+    from benchmarks import harness
+
+    try:
+        outcome = benchmark.run(arguments)
+    except UsageError as error:
+        fail(parser.prog, error.problems)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(harness.table(outcome))
+    print(f"record: {os.path.relpath(harness.write_record(name, arguments, outcome))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
