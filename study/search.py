@@ -16,6 +16,7 @@ from trainable.arguments import (
     EXIT_INTERRUPTED,
     Parser,
     add_data_flags,
+    attempt,
     checked,
     data_spec,
     default_config,
@@ -153,23 +154,16 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     """
     problems = list(problems)
 
-    def attempt(part: Any, *values: Any) -> Any:
-        try:
-            return part(*values)
-        except UsageError as error:
-            problems.extend(error.problems)
-            return None
-
     from study import space as spaces
 
     name = arguments.name or Path(arguments.data).name
     if not name or name in (".", "..") or "/" in name or name.startswith("."):
         problems.append(f"--name must be a plain folder name, not {name!r}")
     folder = Path(arguments.results).absolute() / name
-    before = attempt(_study_before, folder)
-    space = attempt(spaces.load, arguments.space or spaces.DEFAULT_SPACE)
-    resources = attempt(_resources, arguments)
-    pool = attempt(_load_data, arguments, before)
+    before = attempt(problems, _study_before, folder)
+    space = attempt(problems, spaces.load, arguments.space or spaces.DEFAULT_SPACE)
+    resources = attempt(problems, _resources, arguments)
+    pool = attempt(problems, _load_data, arguments, before)
     if pool is None or space is None or resources is None:
         raise UsageError(problems)
 

@@ -1,3 +1,4 @@
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -5,6 +6,10 @@ from PIL import Image
 
 from trainable import data
 from trainable.data import DataSpec
+
+# how long an example takes says something about the machine only
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="session")

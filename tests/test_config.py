@@ -78,6 +78,7 @@ def test_numbers_come_out_in_the_type_of_their_field():
         ("dropout", None),
         ("dropout", [0.3]),
         ("weight_decay", -1e-9),
+        ("weight_decay", False),
         ("weight_decay", float("nan")),
         ("learning_rate", 0),
         ("learning_rate", float("inf")),
@@ -90,6 +91,7 @@ def test_numbers_come_out_in_the_type_of_their_field():
         ("batch_size", 1),
         ("clip_norm", 0),
         ("epochs", 0),
+        ("epochs", True),
         ("patience", 0),
         ("min_delta", -0.001),
         ("flip", 1),
@@ -137,10 +139,10 @@ def test_an_assignment_that_means_nothing_is_refused(assignment, told):
 
 
 def test_a_number_of_the_wrong_kind_on_the_command_line_is_refused_by_its_field():
-    (problem,) = problems_of(TrialConfig.from_dict, parse_assignments(["epochs=2.5"]))
-    assert problem == "epochs must be a whole number of at least 1, not 2.5"
-    (problem,) = problems_of(TrialConfig.from_dict, parse_assignments(["flip=perhaps"]))
-    assert problem == "flip must be true or false, not 'perhaps'"
+    (problem,) = problems_of(parse_assignments, ["epochs=2.5"])
+    assert problem == "--set epochs must be a whole number of at least 1, not '2.5'"
+    (problem,) = problems_of(parse_assignments, ["flip=perhaps"])
+    assert problem == "--set flip must be true or false, not 'perhaps'"
 
 
 def test_all_bad_assignments_are_told_at_once():

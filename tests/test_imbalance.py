@@ -1,34 +1,89 @@
+import math
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainable.config import TrialConfig
-from trainable.imbalance import adjusted_logits, epoch_order
+from trainable.imbalance import adjusted_logits, draw_probabilities, epoch_order
 
-LABELS = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+SHUFFLE = TrialConfig(sampler="shuffle")
+COUNTS = [12_000, 3_000, 600, 20]
+LABELS = torch.arange(4).repeat_interleave(torch.tensor(COUNTS))
+LABELS = LABELS[torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(0))]
 
-
-def drawn(power, **fields):
-    config = TrialConfig(sampler="weighted", sampler_power=power, **fields)
-    order = torch.cat([epoch_order(LABELS, config, torch.Generator().manual_seed(seed)) for seed in range(50)])
-    return torch.bincount(LABELS[order], minlength=3) / len(order)
-
-
-def test_shuffle_shows_each_image_once():
-    order = epoch_order(LABELS, TrialConfig(), torch.Generator().manual_seed(0))
-    assert sorted(order.tolist()) == list(range(1000))
-    assert order.tolist() != list(range(1000))
+powers = st.floats(0, 1, exclude_min=True)
 
 
-def test_weighted_draws_classes_in_proportion_to_count_to_the_one_minus_power():
-    assert drawn(1.0).tolist() == pytest.approx([1 / 3] * 3, abs=0.01)
-    roots = [900**0.5, 90**0.5, 10**0.5]
-    assert drawn(0.5).tolist() == pytest.approx([root / sum(roots) for root in roots], abs=0.01)
+def weighted(power):
+    return TrialConfig(sampler="weighted", sampler_power=power)
 
 
-def test_adjustment_undoes_the_prior_the_network_was_trained_under():
-    logits, counts = torch.tensor([[1.0, 0.5, -2.0]]), torch.tensor([900, 90, 10])
-    plain = adjusted_logits(logits, counts, TrialConfig())
-    expected = logits - torch.tensor([0.9, 0.09, 0.01]).log()
-    assert torch.allclose(plain, expected)
-    balanced = adjusted_logits(logits, counts, TrialConfig(sampler="weighted"))
-    assert torch.allclose(balanced - balanced[0, 0], logits - logits[0, 0])
+def drawn(config, labels=LABELS, seed=0):
+    return epoch_order(labels, config, torch.Generator().manual_seed(seed))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(0, 2**32))
+def test_shuffle_shows_each_image_once(labels, seed):
+    order = drawn(SHUFFLE, torch.tensor(labels), seed)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+
+
+def test_shuffle_does_not_keep_the_order():
+    assert (drawn(SHUFFLE) == torch.arange(len(LABELS))).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_weighted_draws_each_class_as_often_as_it_should(power):
+    order = drawn(weighted(power))
+    number = len(order)
+    assert number == len(LABELS)
+    mass = [count ** (1 - power) for count in COUNTS]
+    for label, observed in enumerate(torch.bincount(LABELS[order], minlength=4).tolist()):
+        chance = mass[label] / sum(mass)
+        assert abs(observed - number * chance) < 5 * math.sqrt(number * chance * (1 - chance)), label
+
+
+def test_weighted_draws_each_image_of_a_class_equally_often():
+    times = torch.bincount(drawn(weighted(1.0)), minlength=len(LABELS))[LABELS == 3]
+    expected = len(LABELS) / 4 / 20
+    assert ((times - expected).abs() < 5 * math.sqrt(expected)).all()
+
+
+@pytest.mark.parametrize("config", [SHUFFLE, weighted(1.0), weighted(0.5)])
+def test_an_order_is_a_function_of_its_generator(config):
+    assert torch.equal(drawn(config, seed=3), drawn(config, seed=3))
+    assert not torch.equal(drawn(config, seed=3), drawn(config, seed=4))
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=10), powers)
+def test_chances_by_a_slow_loop(counts, power):
+    for config, mass in [(SHUFFLE, counts), (weighted(power), [count * count**-power for count in counts])]:
+        chances = draw_probabilities(torch.tensor(counts), config).tolist()
+        assert chances == pytest.approx([m / sum(mass) for m in mass], rel=1e-9)
+
+
+def test_adjustment_counted_by_hand():
+    # priors 0.9 and 0.1: 1 - ln 0.9 = 1.1054, 0.5 - ln 0.1 = 2.8026; the rare class wins now
+    adjusted = adjusted_logits(torch.tensor([[1.0, 0.5]]), torch.tensor([90, 10]), SHUFFLE)
+    assert adjusted.tolist() == [pytest.approx([1.1054, 2.8026], abs=1e-4)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**5), st.floats(-30, 30)), min_size=2, max_size=8), powers)
+def test_adjustment_by_a_slow_loop(classes, power):
+    counts, logits = zip(*classes, strict=True)
+    for config, mass in [(SHUFFLE, counts), (weighted(power), [count ** (1 - power) for count in counts])]:
+        adjusted = adjusted_logits(torch.tensor([logits]), torch.tensor(counts), config)
+        slow = [logit - math.log(m / sum(mass)) for logit, m in zip(logits, mass, strict=True)]
+        assert adjusted[0].tolist() == pytest.approx(slow, rel=1e-5, abs=1e-5)
+
+
+def test_under_the_fully_weighted_sampler_adjustment_changes_no_prediction():
+    logits = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    adjusted = adjusted_logits(logits, torch.tensor(COUNTS), weighted(1.0))
+    assert torch.equal(adjusted.argmax(1), logits.argmax(1))
+    torch.testing.assert_close(adjusted.softmax(1), logits.softmax(1))
+    # and under the other samplers it does
+    for config in (SHUFFLE, weighted(0.5)):
+        assert not torch.equal(adjusted_logits(logits, torch.tensor(COUNTS), config).argmax(1), logits.argmax(1))

@@ -1,59 +1,180 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from trainable.config import TrialConfig, UsageError, parse_assignments
+from trainable.__main__ import main
 
-
-def run(*arguments):
-    command = [sys.executable, "-m", "trainable", "--data", "digits", "--image-size", "16", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_json_prints_one_object_an_epoch_and_nothing_else():
-    done = run("--epochs", "2", "--json")
-    assert done.returncode == 0, done.stderr
-    first, second = (json.loads(line) for line in done.stdout.splitlines())
-    assert (first["epoch"], second["epoch"]) == (1, 2)
-    assert {"train_loss", "val_loss", "minority_f1", "f1", "minority_f1_adjusted", "best_epoch"} <= set(first)
+ROOT = Path(__file__).parent.parent
+DIGITS = ["--data", "digits", "--image-size", "16"]
 
 
-def test_a_trial_imports_no_ray():
-    code = """
+def trainable(*arguments, folder=ROOT):
+    command = [sys.executable, "-m", "trainable", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
+def refused(*arguments, folder):
+    """The problems told, a line each; nothing else may have happened."""
+    done = trainable(*arguments, folder=folder)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("trainable: ") for line in lines), done.stderr
+    return [line.removeprefix("trainable: ") for line in lines]
+
+
+def told(problems, *expected):
+    """Whether each of ``expected`` is in a problem of its own, and there are no others."""
+    return len(problems) == len(expected) and all(sum(text in p for p in problems) == 1 for text in expected)
+
+
+SETTINGS = [*DIGITS, "--epochs", "2", "--seed", "4", "--set", "sampler=weighted", "--set", "num_threads=1"]
+
+ENDLESS = ["--epochs", "500", "--set", "patience=500", "--set", "num_threads=1"]
+
+RUN_MAIN = """
 import sys
 from trainable.__main__ import main
-main(["--data", "digits", "--image-size", "16", "--epochs", "1"])
-assert "ray" not in sys.modules
+status = main(sys.argv[1:])
+assert "ray" not in sys.modules, "ray is imported"
+sys.exit(status)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_mistakes_are_told_together_without_a_traceback():
-    done = run("--epochs", "0", "--keep", "2", "--set", "dropout=1.5", "--nonsense")
-    assert done.returncode == 2
-    for told in ("--epochs must be", "--keep must be in (0, 1], not '2'", "dropout must be in [0, 1)", "--nonsense"):
-        assert told in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+@pytest.fixture(scope="module")
+def shown():
+    """What a run of two epochs, for people, prints; it fails where Ray is imported."""
+    done = subprocess.run([sys.executable, "-c", RUN_MAIN, *SETTINGS], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_assignments_become_typed_values():
-    assert parse_assignments(["dropout=0.5", "flip=off", "epochs=3", "sampler=weighted"]) == {
-        "dropout": 0.5, "flip": False, "epochs": 3, "sampler": "weighted",
-    }  # fmt: skip
+def test_a_trial_without_ray_shows_counts_an_epoch_a_line_and_the_report_of_the_best(shown):
+    lines = shown.splitlines()
+    assert lines[0].split() == ["class", "train", "val", "test", "cut", "off"]
+    epochs = [line for line in lines if line.startswith("epoch ") and "/2" in line]
+    assert [line.split()[1] for line in epochs] == ["1/2", "2/2"]
+    scores = [float(line.split("minority F1 ")[1].split()[0]) for line in epochs]
+    (title,) = [index for index, line in enumerate(lines) if "the best by minority F1" in line]
+    assert lines[title].startswith(f"epoch {scores.index(max(scores)) + 1},")
+    report = {line.split()[0]: line.split()[1:] for line in lines[title + 2 :]}
+    assert list(report) == ["0*", "1*", "2*", *"3456789", "minority"]
+    assert float(report["minority"][-1]) == pytest.approx(max(scores), abs=1e-4)
+
+
+def test_json_prints_an_object_for_each_epoch_of_the_same_run_and_nothing_else(shown, tmp_path):
+    done = trainable(*SETTINGS, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = list(map(json.loads, done.stdout.splitlines()))
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        assert len(row["f1"]) == 10
+        for field, name in [("train loss", "train_loss"), ("val loss", "val_loss"), ("minority F1", "minority_f1")]:
+            assert f"{field} {row[name]:.4f}" in shown
+    assert "cut off" in done.stderr  # the class counts
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_field_and_answers_in_under_a_second():
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        done = trainable("--help")
+        seconds.append(time.monotonic() - start)
+        assert done.returncode == 0
+    assert min(seconds) < 1
+    for name in ("--data", "--keep", "--set", "--replay", "--json", "dropout", "sampler_power"):
+        assert name in done.stdout
+
+
+def test_mistakes_of_flags_and_fields_are_told_at_once(tmp_path):
+    problems = refused(
+        *DIGITS, "--epochs", "0", "--keep", "2", "--val-fraction", "all", "--set", "dropout=1.5", "--set",
+        "batch_size=1", "--nonsense", folder=tmp_path,
+    )  # fmt: skip
+    assert told(
+        problems,
+        "--epochs must be a whole number of at least 1, not '0'",
+        "--keep must be in (0, 1], not '2'",
+        "--val-fraction must be in (0, 1), not 'all'",
+        "--set dropout must be in [0, 1), not '1.5'",
+        "--set batch_size must be a whole number of at least 2, not '1'",
+        "--nonsense: no such argument",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_of_flags_and_of_images_are_told_at_once(tmp_path):
+    problems = refused("--data", "photos", "--epochs", "x", "--image-size", "8", folder=tmp_path)
+    assert told(problems, "--epochs must be", "--image-size must be", f"{tmp_path / 'photos'} is no folder")
+    problems = refused(*DIGITS, "--minority", "zebra", "--keep", "0", folder=tmp_path)
+    assert told(problems, "--minority: no class zebra; the classes are 0, 1, 2", "--keep must be")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "values", [{"dropout": 1.0}, {"sampler_power": 0}, {"epochs": 2.5}, {"flip": 1}, {"seed": -1}, {"dropuot": 0.1},
-               {"learning_rate": float("nan")}, {"sampler": "wieghted"}, {"batch_size": True}]
-)  # fmt: skip
-def test_a_config_is_checked_at_its_only_door(values):
-    with pytest.raises(UsageError, match=next(iter(values))):
-        TrialConfig.from_dict(values)
+    ("arguments", "expected"),
+    [
+        (["--set", "dropout=2", "--data", "photos"], ["dropout must be", "photos is no folder"]),
+        (["--set", "dropuot=0.2", "--data", "photos"], ["--set dropuot: no such field", "photos is no folder"]),
+        (["--set", "dropuot=0.2", "--set", "epochs=0"], ["--set dropuot: no such field", "epochs must be"]),
+        (["--set", "dropout=2", "--minority", "zebra"], ["dropout must be", "no class zebra"]),
+        (["--set", "dropout=2", "--minority", ","], ["dropout must be", "--minority must name"]),
+    ],
+)
+def test_a_bad_field_hides_no_other_mistake(tmp_path, arguments, expected):
+    assert told(refused(*DIGITS, *arguments, folder=tmp_path), *expected)
 
 
-def test_a_config_describes_itself_whole():
-    config = TrialConfig(dropout=0.1, sampler="weighted")
-    assert TrialConfig.from_dict(config.to_dict()) == config
+def test_too_few_images_are_refused_by_class(tmp_path):
+    problems = refused(*DIGITS, "--keep", "0.005", "--val-fraction", "0.02", folder=tmp_path)
+    few = [f"class {digit}: 1 training image(s) left" for digit in range(3)]
+    assert told(problems, *few, *[f"class {digit}: 3 validation image(s)" for digit in range(10)])
+
+
+def test_the_damaged_files_of_a_folder_are_named_and_without_them_it_is_trained_on(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for name, number in [("cat", 30), ("dog", 80)]:
+        (tmp_path / "photos/train" / name).mkdir(parents=True)
+        for index in range(number):
+            image = Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8))
+            image.save(tmp_path / f"photos/train/{name}/{index}.png")
+    damaged = tmp_path / "photos/train/cat/damaged.jpg"
+    damaged.write_text("text")
+    asked = ["--data", "photos", "--minority", "cat", "--image-size", "16", "--cache-dir", "cache", "--epochs", "1"]
+    assert told(refused(*asked, folder=tmp_path), f"{damaged}: cannot be read as an image")
+    damaged.unlink()
+    monkeypatch.chdir(tmp_path)
+    assert main([*asked, "--set", "num_threads=1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["num_train_images"] == (30 - 6 - 5) + (80 - 16 - 13)
+    assert "fewer than 25 validation images (cat 5)" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
+
+
+def test_a_trial_that_diverges_says_so_and_exits_1(capsys):
+    assert main([*SETTINGS, "--json", "--set", "learning_rate=1e30"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "the trial failed: train_loss is nan in epoch 1" in err
+
+
+def test_an_interrupted_trial_exits_130_without_a_traceback():
+    command = [sys.executable, "-m", "trainable", *DIGITS, *ENDLESS, "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert json.loads(process.stdout.readline())["epoch"] == 1
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("interrupted\n")
+    assert "Traceback" not in err

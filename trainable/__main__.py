@@ -1,5 +1,6 @@
 """python -m trainable: one trial, here, without Ray; also replays a study's trial and compares it row by row."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from trainable.arguments import (
     EXIT_INTERRUPTED,
     Parser,
     add_data_flags,
+    attempt,
     data_spec,
     default_config,
     fail,
@@ -29,44 +31,47 @@ DEFAULT_EPOCHS = {"digits": 20}
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse(argv)
-    stored: list[Row] | None = None
-    study_on_gpu: bool | None = None
-    problems = parser.problems
     try:
-        if arguments.replay is not None:
-            if arguments.set or arguments.epochs is not None:
-                problems.append("--replay takes the whole config from the trial; --set and --epochs have no place")
-            spec, config, stored, fingerprint, study_on_gpu = _read_trial(Path(arguments.replay))
-        else:
-            spec, fingerprint = data_spec(arguments), None
-            given = parse_assignments(arguments.set)
-            threads = {"num_threads": num_cores()}
-            epochs = {"epochs": arguments.epochs or DEFAULT_EPOCHS.get(spec.data, 50)}
-            config = default_config(spec.data, arguments.seed, **{**threads, **epochs, **given})
-    except UsageError as error:
-        fail(parser.prog, problems + error.problems)
+        return _main(parser, arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _main(parser: Parser, arguments: argparse.Namespace) -> int:
+    problems = parser.problems
+    stored: list[Row] | None = None
+    fingerprint: str | None = None
+    study_on_gpu: bool | None = None
+    if arguments.replay is not None:
+        if arguments.set or arguments.epochs is not None:
+            problems.append("--replay takes the whole config from the trial; --set and --epochs have no place")
+        found = attempt(problems, _read_trial, Path(arguments.replay))
+        if found is None:
+            fail(parser.prog, problems)
+        spec, config, stored, fingerprint, study_on_gpu = found
+    else:
+        spec = attempt(problems, data_spec, arguments)
+        given = attempt(problems, parse_assignments, arguments.set) or {}
+        base = {"num_threads": num_cores(), "epochs": arguments.epochs or DEFAULT_EPOCHS.get(arguments.data, 50)}
+        config = default_config(arguments.data, arguments.seed, **{**base, **given})
 
     from trainable import data  # numpy and Pillow: not for --help
 
-    try:
-        pool = data.load(spec, say=lambda text: print(text, file=sys.stderr))
-        drawn = data.split(pool, config.split_seed, config.cut_seed)
-        found, warnings = data.check_split(pool, drawn)
-        problems += found
-        if fingerprint not in (None, pool.fingerprint):
-            problems.append(f"--replay: the images of {spec.data} are no longer those of the study")
-    except UsageError as error:
-        problems += error.problems
+    pool = attempt(problems, data.load, spec, lambda text: print(text, file=sys.stderr)) if spec else None
+    if pool is None:
+        fail(parser.prog, problems)
+    drawn = data.split(pool, config.split_seed, config.cut_seed)
+    too_few, warnings = data.check_split(pool, drawn)
+    problems += too_few
+    if fingerprint not in (None, pool.fingerprint):
+        problems.append(f"--replay: the images of {spec.data} are no longer those of the study")
     if problems:
         fail(parser.prog, problems)
 
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
     say("\n".join([*data.count_lines(pool, drawn), *warnings]))
-    try:
-        return _run(pool, config, stored, study_on_gpu, arguments.json)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return _run(pool, config, stored, study_on_gpu, arguments.json)
 
 
 def _parser() -> Parser:
@@ -103,6 +108,8 @@ def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str
         config = TrialConfig.from_dict(json.loads((folder / "config.json").read_text()))
         rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
         spec = DataSpec.from_dict(study["data"])
+        if not rows:
+            raise UsageError([f"--replay {folder}: the trial has no epoch to compare with"])
         return spec, config, rows, study["fingerprint"], study["gpus"] > 0
     except OSError as error:
         raise UsageError([f"--replay {folder}: is no trial of a study ({error.filename}: {error.strerror})"]) from error

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainable.config import TrialConfig, UsageError
 
@@ -65,6 +65,15 @@ def fail(program: str, problems: list[str]) -> NoReturn:
     for problem in problems:
         print(f"{program}: {problem}", file=sys.stderr)
     raise SystemExit(EXIT_USAGE)
+
+
+def attempt(problems: list[str], part: Callable[..., Any], *values: Any) -> Any:
+    """What ``part`` returns; None where it refuses, and then its problems are added to ``problems``."""
+    try:
+        return part(*values)
+    except UsageError as error:
+        problems.extend(error.problems)
+        return None
 
 
 def positive_int(text: str) -> float:

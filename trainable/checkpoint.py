@@ -54,17 +54,20 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
         CheckpointError: it is of another config or network; names the field or tensor and both values or shapes.
     """
     for name, value in config.to_dict().items():
-        if content["config"].get(name) != value:
-            raise CheckpointError(f"{path}: made with {name}={content['config'].get(name)!r}, not {value!r}")
+        if content.get("config", {}).get(name) != value:
+            raise CheckpointError(f"{path}: made with {name}={content.get('config', {}).get(name)!r}, not {value!r}")
     state = new_state(config, images)
     for name, tensor in state.model.state_dict().items():
-        found = content["model"].get(name)
+        found = content.get("model", {}).get(name)
         if found is None or found.shape != tensor.shape:
             shape = "nothing" if found is None else tuple(found.shape)
             raise CheckpointError(f"{path}: the network's {name} is {tuple(tensor.shape)}, but the file has {shape}")
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.rows, state.best = content["rows"], content["best"]
+    try:
+        state.model.load_state_dict(content["model"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.rows, state.best = content["rows"], content["best"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
     return state
 
 

@@ -102,7 +102,7 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     elif kind is str or kind == "str":
         if not isinstance(value, str):
             raise rule
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
         raise rule
     elif kind is int or kind == "int":
         if value != int(value):
@@ -116,10 +116,10 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """``["dropout=0.3", "flip=false"]`` as values of the config's types (unchecked but for their type).
+    """``["dropout=0.3", "flip=false"]`` as values of the config's types.
 
     Raises:
-        UsageError: an assignment has no ``=``, an unknown name, or a text that is no value of its field.
+        UsageError: an assignment has no ``=``, an unknown name, or a text that breaks its field's rule; all of them.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -132,7 +132,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             problems.append(f"--set {name}: no such field; the fields are {', '.join(FIELDS)}")
         else:
             try:
-                values[name] = _parse(FIELDS[name], text)
+                values[name] = _checked(FIELDS[name], _parse(FIELDS[name], text))
             except ValueError:
                 problems.append(f"--set {name} must be {FIELDS[name].metadata['rule']}, not {text!r}")
     if problems:

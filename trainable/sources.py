@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,10 +57,13 @@ def cifar10(image_size: int, data_dir: Path) -> Source:
     folder = data_dir / CIFAR10.base_folder
     batches = [(folder / name, md5) for name, md5 in CIFAR10.train_list]
     if not all(path.exists() for path, _ in batches):
+        was_there = data_dir.exists()
         try:
             with contextlib.redirect_stdout(None):
                 download_and_extract_archive(CIFAR10.url, str(data_dir), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
         except (OSError, RuntimeError) as error:
+            if not was_there:
+                shutil.rmtree(data_dir, ignore_errors=True)
             raise UsageError(
                 [
                     f"--data cifar10: not found in {folder} and not downloaded ({error}); put cifar-10-python.tar.gz, "
@@ -100,9 +104,11 @@ def folder(root: Path, listing: "Listing", image_size: int, cache_dir: Path, say
             f"({', '.join(listing.left_out[:3])}{', …' if len(listing.left_out) > 3 else ''})")  # fmt: skip
     key = hashlib.sha256(json.dumps([CACHE_FORMAT, image_size, str(root), listing.stamps]).encode()).hexdigest()[:32]
     array_path, hash_path = cache_dir / f"{key}.npy", cache_dir / f"{key}.sha256"
-    if not hash_path.exists():
+    if not (hash_path.exists() and array_path.exists()):
         _decode(root, listing.names, image_size, array_path)
-        hash_path.write_text(_content_hash(np.load(array_path, mmap_mode="r"), listing.labels))
+        partial = hash_path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(_content_hash(np.load(array_path, mmap_mode="r"), listing.labels))
+        os.replace(partial, hash_path)
     images = np.load(array_path, mmap_mode="r")
     return Source(images, listing.labels, listing.class_names, hash_path.read_text())
 
@@ -145,6 +151,8 @@ def list_folder(root: Path) -> Listing:
                 continue
             if entry.is_dir():
                 problems.append(f"{root / name}: is a folder, but images must lie directly in their class's folder")
+            elif not entry.is_file():
+                problems.append(f"{root / name}: is no file (a link to nowhere?)")
             elif os.path.splitext(entry.name)[1].lower() in endings:
                 stat = entry.stat()
                 stamps.append((name, stat.st_size, stat.st_mtime_ns))
@@ -195,8 +203,10 @@ def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> 
 
 def _resized(image: Image.Image, image_size: int) -> np.ndarray:
     """Any image as RGB, uint8 (S, S, 3); bilinear, antialiased."""
-    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip, not scale
-        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):  # 16-bit grey, also where Pillow holds it in 32 bits: it would clip, not scale
+        image = Image.fromarray((np.asarray(image).astype(np.int32).clip(0, 65535) >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("pixels are floating-point numbers, of no known range")
     rgb = image.convert("RGB")
     if rgb.size != (image_size, image_size):
         rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)

@@ -1,0 +1,222 @@
+import copy
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from trainable import checkpoint, loop
+from trainable.arguments import default_config
+from trainable.checkpoint import CheckpointError
+from trainable.metrics import confusion_matrix, f1_per_class, minority_f1
+
+CONFIG = dataclasses.replace(
+    default_config("digits", 3, epochs=4, num_threads=1), sampler="weighted", sampler_power=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def images(digits_pool):
+    return loop.trial_images(digits_pool, 3, 3, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def trial(images):
+    """A trial of four epochs, uninterrupted."""
+    state = loop.new_state(CONFIG, images)
+    list(loop.run(state, images))
+    return state
+
+
+@pytest.fixture
+def last(trial, images, tmp_path):
+    """Its last.pt."""
+    checkpoint.save(trial, images, tmp_path / "last.pt")
+    return tmp_path / "last.pt"
+
+
+@pytest.fixture(scope="module")
+def spoiled(images):
+    """A trial whose last epoch is a bad one."""
+    state = loop.new_state(CONFIG, images)
+    for row in loop.run(state, images):
+        if row["epoch"] == 3:
+            state.optimizer.param_groups[0]["lr"] = 10.0
+    assert row["best_epoch"] < 4
+    return state
+
+
+def assert_same(expected, found, where):
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(expected, found), where
+    elif isinstance(expected, dict):
+        assert expected.keys() == found.keys(), where
+        for key in expected:
+            if not str(key).endswith("_seconds"):
+                assert_same(expected[key], found[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(expected) == len(found), where
+        for index, pair in enumerate(zip(expected, found, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    else:
+        assert expected == found, where
+
+
+GO_ON = """
+import sys, torch
+from pathlib import Path
+from trainable import checkpoint, data, loop
+from trainable.config import TrialConfig
+path = Path(sys.argv[1])
+pool = data.load(data.DataSpec("digits", "", "", image_size=16))
+images = loop.trial_images(pool, 3, 3, torch.device("cpu"))
+content = checkpoint.read(path)
+state = checkpoint.restore(content, TrialConfig.from_dict(content["config"]), images, path)
+list(loop.run(state, images))
+checkpoint.save(state, images, path)
+"""
+
+
+def test_four_epochs_equal_two_a_fresh_process_and_two_more(last, images, tmp_path):
+    state = loop.new_state(CONFIG, images)
+    epochs = loop.run(state, images)
+    next(epochs), next(epochs)
+    half = tmp_path / "half.pt"
+    checkpoint.save(state, images, half)
+    assert len(checkpoint.read(half)["rows"]) == 2
+    subprocess.run([sys.executable, "-c", GO_ON, str(half)], check=True)
+    expected = checkpoint.read(last)
+    assert len(expected["rows"]) == 4
+    assert expected["optimizer"]["state"]
+    assert_same(expected, checkpoint.read(half), "checkpoint")
+
+
+def test_what_is_restored_is_what_was_saved(trial, last, images):
+    restored = checkpoint.restore(checkpoint.read(last), CONFIG, images, last)
+    assert restored.rows == trial.rows
+    assert_same(trial.model.state_dict(), restored.model.state_dict(), "model")
+    assert_same(trial.optimizer.state_dict(), restored.optimizer.state_dict(), "optimizer")
+    assert_same(trial.best, restored.best, "best")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:1000],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: b"",
+        lambda content: b"this is text\n",
+    ],
+)
+def test_a_damaged_checkpoint_is_named(last, damage):
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.raises(CheckpointError) as refusal:
+        checkpoint.read(last)
+    assert str(refusal.value).startswith(f"{last}: damaged, cannot be read (")
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_format_is_refused(last):
+    for content in ({**checkpoint.read(last), "format": 2}, {"model": {}}, [1, 2, 3]):
+        torch.save(content, last)
+        with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint of format 1"):
+            checkpoint.read(last)
+
+
+class Intruder:
+    """Pickled, it makes a folder where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_no_code_in_a_checkpoint_is_run(last, tmp_path):
+    torch.save({"format": 1, "model": Intruder(tmp_path / "was-here")}, last)
+    with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
+        checkpoint.read(last)
+    assert not (tmp_path / "was-here").exists()
+    torch.load(last, weights_only=False)  # the intruder is real
+    assert (tmp_path / "was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("dropout", 0.5), ("sampler", "shuffle"), ("seed", 4), ("num_threads", 2), ("epochs", 5)]
+)
+def test_a_checkpoint_of_another_config_is_refused_naming_the_field(last, images, name, value):
+    other = dataclasses.replace(CONFIG, **{name: value})
+    with pytest.raises(CheckpointError) as refusal:
+        checkpoint.restore(checkpoint.read(last), other, images, last)
+    assert str(refusal.value) == f"{last}: made with {name}={getattr(CONFIG, name)!r}, not {value!r}"
+
+
+def test_a_checkpoint_of_another_network_is_refused_naming_the_tensor_and_both_shapes(last, images):
+    content = checkpoint.read(last)
+    eleven = dataclasses.replace(images, num_classes=11)
+    with pytest.raises(CheckpointError, match=r"last\.pt: .*classifier\.9\.weight is \(11, 256\).*\(10, 256\)"):
+        checkpoint.restore(content, CONFIG, eleven, last)
+    without = copy.deepcopy(content)
+    del without["model"]["features.1.running_var"]
+    with pytest.raises(CheckpointError, match=r"features\.1\.running_var is \(32,\), but the file has nothing"):
+        checkpoint.restore(without, CONFIG, images, last)
+
+
+def test_a_save_that_fails_midway_leaves_the_checkpoint_before(last, images, trial, monkeypatch):
+    before = last.read_bytes()
+
+    def full_disk(content, path):
+        path.write_bytes(before[:5000])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save(trial, images, last)
+    assert last.read_bytes() == before
+    # and the rest it left does not stand in the way
+    checkpoint.save(trial, images, last)
+    assert checkpoint.read(last)["rows"] == trial.rows
+
+
+def test_finish_cuts_the_best_epoch_out(spoiled, images, tmp_path):
+    last = tmp_path / "last.pt"
+    checkpoint.save(spoiled, images, last)
+    checkpoint.finish(tmp_path)
+    best_epoch = spoiled.rows[-1]["best_epoch"]
+    best = torch.load(last.with_name("best.pt"), weights_only=True)
+    assert best["format"] == 1
+    assert best["config"] == CONFIG.to_dict()
+    assert best["row"] == spoiled.rows[best_epoch - 1]
+    model = loop.new_state(CONFIG, images).model
+    model.load_state_dict(best["model"])
+    logits = loop.evaluate(model, images, images.val).numpy()
+    with np.load(last.with_name("validation.npz")) as stored:
+        labels, stored_logits = stored["labels"], stored["logits"]
+    assert stored_logits.dtype == np.float16
+    assert np.array_equal(stored_logits, logits.astype(np.float16))
+    assert np.array_equal(labels, images.labels[images.val].numpy())
+    confusion = confusion_matrix(labels, stored_logits.argmax(1), 10)
+    assert f1_per_class(confusion).tolist() == best["row"]["f1"]
+    assert minority_f1(confusion, images.minority) == spoiled.rows[-1]["best_minority_f1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "validation.npz"]
+
+
+def test_finish_happens_once_and_needs_a_checkpoint(last, tmp_path):
+    checkpoint.finish(last.parent)
+    cut = {name: last.with_name(name).read_bytes() for name in ("best.pt", "validation.npz")}
+    last.write_text("from here on nobody reads this")
+    checkpoint.finish(last.parent)
+    assert cut == {name: last.with_name(name).read_bytes() for name in cut}
+    # a crash between the two files: they are made again
+    last.with_name("best.pt").unlink()
+    with pytest.raises(CheckpointError):
+        checkpoint.finish(last.parent)
+    (tmp_path / "empty").mkdir()
+    checkpoint.finish(tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
