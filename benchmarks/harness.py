@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from study.search import _commit, _hardware, _versions
+from study import environment
 from trainable import data, loop
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, positive_int, seed
 from trainable.config import TrialConfig
@@ -147,9 +147,9 @@ def write_record(name: str, arguments: argparse.Namespace, outcome: Outcome) -> 
     content = {
         "benchmark": name,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": _commit(),
-        "hardware": {**_hardware(), "machine": f"{platform.system()} {platform.machine()}"},
-        "versions": {**_versions(), "scipy": version("scipy"), "kornia": _kornia_version()},
+        "commit": environment.commit(),
+        "hardware": {**environment.hardware(), "machine": f"{platform.system()} {platform.machine()}"},
+        "versions": {**environment.versions(), "scipy": version("scipy"), "kornia": _kornia_version()},
         "arguments": asked,
         **outcome.setting,
         "medians": {figure.name: figure.median for figure in outcome.figures},

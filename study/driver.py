@@ -196,7 +196,8 @@ class _TuneScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: RayTuneTrial) -> None:
         error = trial.get_error()
         cause = getattr(error, "cause", None) or error
-        self._session.errors[trial.trial_id] = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1:]}"
+        lines = str(cause).strip().splitlines() or [""]
+        self._session.errors[trial.trial_id] = f"{type(cause).__name__}: {lines[-1]}"
 
 
 def _row(flat_result: dict[str, Any]) -> dict[str, Any]:

@@ -68,10 +68,10 @@ class LockedError(Exception):
 class Ledger:
     """A study's record, for the one process that drives it.
 
-    ``folder`` None keeps everything in memory.
+    ``folder`` None keeps everything in memory. ``asked`` becomes its study.json, once the study is ours to drive.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, asked: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.trials: dict[int, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -80,6 +80,8 @@ class Ledger:
             self._storage = _Memory()
         else:
             self._lock = _locked(folder / ".lock")
+            if asked is not None:
+                write_study(folder, asked)
             self._storage = _journal(folder)
         self.study = optuna.create_study(
             storage=self._storage, study_name="study", direction="maximize", load_if_exists=True

@@ -2,15 +2,15 @@
 
 import argparse
 import os
-import platform
 import shlex
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.scheduler import SCHEDULERS
+from study.space import ALGORITHMS
 from trainable.arguments import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -20,6 +20,7 @@ from trainable.arguments import (
     checked,
     data_spec,
     default_config,
+    default_epochs,
     fail,
     num_cores,
     positive_int,
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from study.space import Space
     from trainable.data import Pool, Split
 
-DEFAULT_EPOCHS = {"digits": 20}
 DEFAULT_TRIALS = {"digits": 16}
-ALGORITHMS = ("tpe", "random")
-SCHEDULERS = ("asha", "none")
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
-        from study import space
+        from study import environment, space
         from trainable import data
 
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
@@ -82,9 +80,9 @@ class Plan:
             "gpus_per_trial": self.resources.gpus_per_trial,
             "cpus_per_trial": self.resources.cpus_per_trial,
             "invocations": [*(self.before["invocations"] if self.before else []), invocation],
-            "versions": _versions(),
-            "commit": _commit(),
-            "hardware": _hardware(),
+            "versions": environment.versions(),
+            "commit": environment.commit(),
+            "hardware": environment.hardware(),
         }
 
 
@@ -173,7 +171,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     base = default_config(
         pool.spec.data,
         arguments.seed,
-        epochs=arguments.epochs or (before["epochs"] if before else DEFAULT_EPOCHS.get(pool.spec.data, 50)),
+        epochs=arguments.epochs or (before["epochs"] if before else default_epochs(pool.spec.data)),
         num_threads=resources.cpus_per_trial,
     )
     drawn = data.split(pool, base.split_seed, base.cut_seed)
@@ -269,14 +267,13 @@ def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
     from study import analyze, driver, scheduler
     from study.display import Display
-    from study.ledger import Ledger, LockedError, write_study
+    from study.ledger import Ledger, LockedError
     from study.searcher import Searcher
     from trainable import data
 
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:
-        write_study(plan.folder, plan.record())
-        ledger = Ledger(plan.folder)
+        ledger = Ledger(plan.folder, plan.record())
     except LockedError as error:
         fail("study.search", [str(error)])
     searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
@@ -315,41 +312,6 @@ def _opening(plan: Plan, num_known: int) -> str:
         f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}; "
         f"files in {os.path.relpath(plan.folder)}"
     )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn", "pillow")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def _commit() -> str | None:
-    """The commit this code is at, with "+" where files were changed since; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        text = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],
-            cwd=here, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return text.strip()
-
-
-def _hardware() -> dict[str, Any]:
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"machine": platform.platform(), "processor": _processor(), "cores": num_cores(), "gpus": gpus}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from study.space import Parameter, Space
 from trainable.config import TrialConfig
 from trainable.streams import derive
 
-ALGORITHMS = ("tpe", "random")
-
 # The course's two recipes: trials 0 and 1, whatever the space says. Fields not named are the config's defaults.
 COURSE_RECIPES: dict[str, dict[str, Any]] = {
     "course, shuffled": {"sampler": "shuffle"},

@@ -10,6 +10,7 @@ from typing import Any
 from trainable.config import FIELDS, TrialConfig, UsageError
 
 DEFAULT_SPACE = Path(__file__).with_name("default_space.toml")
+ALGORITHMS = ("tpe", "random")  # the ways to search it, see searcher.py
 # what a study fixes for all of its trials
 NOT_SEARCHABLE = ("epochs", "seed", "split_seed", "cut_seed", "num_threads")
 

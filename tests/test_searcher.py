@@ -4,7 +4,8 @@ import pytest
 
 from study import space
 from study.ledger import Ledger
-from study.searcher import ALGORITHMS, Searcher
+from study.searcher import Searcher
+from study.space import ALGORITHMS
 from trainable.config import TrialConfig
 
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from study.ledger import Ledger
+
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
 
 
@@ -126,6 +128,19 @@ def test_more_trials_extend_a_finished_study_and_other_settings_are_refused(stud
     assert "another --keep: 0.03, now 0.5" in err
     assert "another --val-fraction: 0.2, now 0.3" in err
     assert "Traceback" not in err
+
+
+def test_a_second_driver_is_refused_and_changes_nothing(study):
+    folder, _ = study
+    asked = (folder / "study.json").read_bytes()
+    ledger = Ledger(folder)
+    try:
+        status, _, err = finished(search(folder.parent, "--trials", "9"))
+    finally:
+        ledger.close()
+    assert status == 2
+    assert "another process is running this study" in err
+    assert (folder / "study.json").read_bytes() == asked
 
 
 def test_an_interrupted_study_finishes_its_epochs_says_how_to_go_on_and_exits_130(tmp_path):

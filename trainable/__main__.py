@@ -14,6 +14,7 @@ from trainable.arguments import (
     attempt,
     data_spec,
     default_config,
+    default_epochs,
     fail,
     num_cores,
     positive_int,
@@ -24,8 +25,6 @@ from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
 if TYPE_CHECKING:
     from trainable.data import DataSpec, Pool
     from trainable.loop import Row
-
-DEFAULT_EPOCHS = {"digits": 20}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +52,7 @@ def _main(parser: Parser, arguments: argparse.Namespace) -> int:
     else:
         spec = attempt(problems, data_spec, arguments)
         given = attempt(problems, parse_assignments, arguments.set) or {}
-        base = {"num_threads": num_cores(), "epochs": arguments.epochs or DEFAULT_EPOCHS.get(arguments.data, 50)}
+        base = {"num_threads": num_cores(), "epochs": arguments.epochs or default_epochs(arguments.data)}
         config = default_config(arguments.data, arguments.seed, **{**base, **given})
 
     from trainable import data  # numpy and Pillow: not for --help
