@@ -3,8 +3,9 @@
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import torch
@@ -14,10 +15,12 @@ from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import data, loop
 from trainable.arguments import Parser, checked, num_cores, positive_int
 from trainable.config import TrialConfig
-from trainable.data import DataSpec, Pool
+from trainable.data import DataSpec
 from trainable.loop import TrialImages
 
 REFERENCE, PROJECT = "reference", "project"
+
+Seconds = tuple[float, float]  # of an epoch: training, validation
 
 
 def add_flags(parser: Parser) -> None:
@@ -30,33 +33,29 @@ def add_flags(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     pool = harness.load(arguments)
-    config = harness.course_config(pool.spec, arguments.seed, num_cores())
-    torch.set_num_threads(num_cores())
-    num_images = arguments.batches * config.batch_size
-    images = harness.some_images(pool, config, harness.device(), num_images, num_images)
+    all_threads, one_thread = (harness.course_config(pool.spec, arguments.seed, n) for n in (num_cores(), 1))
+    num_images = arguments.batches * all_threads.batch_size
     loaded = f"{REFERENCE}, {arguments.workers} loaders"
     together = f"{PROJECT}, {arguments.trials} trials together"
-    contenders = {REFERENCE: _Reference(pool, config, images, 0)}
+    trials: dict[str, Sequence[_Reference | _Project]] = {
+        REFERENCE: [_Reference(pool.spec, all_threads, num_images, 0)]
+    }
     if arguments.workers:
-        contenders[loaded] = _Reference(pool, config, images, arguments.workers)
-    one_thread = harness.course_config(pool.spec, arguments.seed, 1)
-    with _trials(arguments.trials, pool.spec, one_thread, num_images) as connections:
-        rows = harness.run_rounds(
-            {
-                **contenders,
-                PROJECT: _Project(config, images),
-                together: lambda: _run_together(connections, images),
-            },
-            arguments.rounds,
-        )
+        trials[loaded] = [_Reference(pool.spec, all_threads, num_images, arguments.workers)]
+    trials[PROJECT] = [_Project(pool.spec, all_threads, num_images)]
+    trials[together] = [_Project(pool.spec, one_thread, num_images)] * arguments.trials
+    images = harness.some_images(pool, all_threads, harness.device(), num_images, num_images)
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(_running(group, images)) for name, group in trials.items()}
+        rows = harness.run_rounds(contenders, arguments.rounds)
     return Outcome(
         rows,
         [
-            *_figures(rows, "train_images_per_second", "training", [*contenders, PROJECT, together]),
-            *_figures(rows, "val_images_per_second", "validation", [*contenders, PROJECT, together]),
+            *_figures(rows, "train_images_per_second", "training", list(trials)),
+            *_figures(rows, "val_images_per_second", "validation", list(trials)),
         ],
         ratio_of="images per second, to the reference's",
-        setting=harness.setting(pool, images, config),
+        setting=harness.setting(pool, images, all_threads),
     )
 
 
@@ -66,78 +65,85 @@ def _figures(rows: list[Row], name: str, label: str, contenders: list[str]) -> l
     return [figures[0], *(Figure(f.name, f.unit, f.values, f.median / base) for f in figures[1:])]
 
 
+@dataclass(frozen=True)
 class _Reference:
-    """The course's loop; a call trains an epoch and validates."""
+    """The course's loop."""
 
-    def __init__(self, pool: Pool, config: TrialConfig, images: TrialImages, num_workers: int) -> None:
-        self.images = images
-        self.trainer = reference.new_trainer(config, images)
-        self.train = reference.train_loader(reference.train_images(pool, images, config), config, num_workers)
-        self.val = reference.val_loader(pool, images, config, num_workers)
+    spec: DataSpec
+    config: TrialConfig
+    num_images: int
+    num_workers: int
 
-    def __call__(self) -> Row:
-        train_seconds = harness.seconds(lambda: reference.train_epoch(self.trainer, self.train))
-        val_seconds = harness.seconds(lambda: reference.validate(self.trainer, self.val))
-        return _rates(self.images, [(train_seconds, val_seconds)])
+    def epochs(self) -> Iterator[Seconds]:
+        pool = data.load(self.spec, say=_say)
+        images = harness.some_images(pool, self.config, harness.device(), self.num_images, self.num_images)
+        torch.set_num_threads(self.config.num_threads)
+        trainer = reference.new_trainer(self.config, images)
+        train = reference.train_loader(reference.train_images(pool, images, self.config), self.config,
+                                       self.num_workers)  # fmt: skip
+        val = reference.val_loader(pool, images, self.config, self.num_workers)
+        while True:
+            yield (harness.seconds(lambda: reference.train_epoch(trainer, train)),
+                   harness.seconds(lambda: reference.validate(trainer, val)))  # fmt: skip
 
 
+@dataclass(frozen=True)
 class _Project:
-    """The project's loop; a call takes its next row, which holds the seconds as a study sees them."""
+    """The project's loop, with the seconds of its rows, as a study sees them."""
 
-    def __init__(self, config: TrialConfig, images: TrialImages) -> None:
-        self.images = images
-        self.rows = loop.run(loop.new_state(config, images), images)
+    spec: DataSpec
+    config: TrialConfig
+    num_images: int
 
-    def __call__(self) -> Row:
-        row: Row = {}
-        wall_seconds = harness.seconds(lambda: row.update(next(self.rows)))
-        # the wall shows what the row's own seconds leave out, if anything
-        return {**_rates(self.images, [(row["train_seconds"], row["val_seconds"])]), "wall_seconds": wall_seconds}
+    def epochs(self) -> Iterator[Seconds]:
+        pool = data.load(self.spec, say=_say)
+        images = harness.some_images(pool, self.config, harness.device(), self.num_images, self.num_images)
+        for row in loop.run(loop.new_state(self.config, images), images):
+            yield row["train_seconds"], row["val_seconds"]
 
 
 @contextmanager
-def _trials(number: int, spec: DataSpec, config: TrialConfig, num_images: int) -> Iterator[list[Connection]]:
-    """Processes with a trial each, warmed up and waiting to be told to go on."""
+def _running(trials: Sequence[_Reference | _Project], images: TrialImages) -> Iterator[Callable[[], Row]]:
+    """A process for each trial, so that none profits from another's settings; a call runs an epoch of them all."""
     context = multiprocessing.get_context("spawn")
     connections, processes = [], []
-    for _ in range(number):
+    for trial in trials:
         here, there = context.Pipe()
-        process = context.Process(target=_serve_trial, args=(there, spec, config, num_images), daemon=True)
+        process = context.Process(target=_serve, args=(there, trial))
         process.start()
         there.close()  # so that a process that dies is noticed here
         connections.append(here)
         processes.append(process)
-    try:
+
+    def run_epoch() -> Row:
         for connection in connections:
-            connection.recv()
-        yield connections
+            connection.send("go")
+        return _rates(images, [connection.recv() for connection in connections])
+
+    try:
+        yield run_epoch
     finally:
         for connection in connections:
             connection.close()
         for process in processes:
-            process.join(timeout=60)
+            process.join()
 
 
-def _serve_trial(connection: Connection, spec: DataSpec, config: TrialConfig, num_images: int) -> None:
-    pool = data.load(spec, say=lambda text: print(text, file=sys.stderr))
-    images = harness.some_images(pool, config, harness.device(), num_images, num_images)
-    rows = loop.run(loop.new_state(config, images), images)
+def _serve(connection: Connection, trial: _Reference | _Project) -> None:
+    epochs = trial.epochs()
     try:
         while True:
-            row = next(rows)
-            connection.send((row["train_seconds"], row["val_seconds"]))
             connection.recv()
+            connection.send(next(epochs))
     except (EOFError, BrokenPipeError):  # the parent has what it wants
         return
 
 
-def _run_together(connections: list[Connection], images: TrialImages) -> Row:
-    for connection in connections:
-        connection.send("go")
-    return _rates(images, [connection.recv() for connection in connections])
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
-def _rates(images: TrialImages, measured: list[tuple[float, float]]) -> Row:
+def _rates(images: TrialImages, measured: list[Seconds]) -> Row:
     """Images per second of all trials together; ``measured`` are each one's training and validation seconds."""
     train_seconds, val_seconds = zip(*measured, strict=True)
     return {

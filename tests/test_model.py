@@ -59,3 +59,30 @@ def test_dropout_acts_in_training_only():
     torch.testing.assert_close(model(images), model(images))
     model = trained(16)
     assert torch.equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("image_size", [16, 33])
+def test_gradients_are_those_of_the_layers_written_out(image_size):
+    # in the order of the course, ReLU before pooling, with batch norm in training
+    torch.manual_seed(0)
+    images = torch.randn(6, 3, image_size, image_size, dtype=torch.float64)
+    model = network(image_size, dropout=0.0).double()
+    model(images).square().sum().backward()
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    tensors = iter(leaves.values())
+    x = images
+    for convolution in (True, True, True, False, False):
+        weight, bias, gain, shift = (next(tensors) for _ in range(4))
+        x = (
+            functional.conv2d(x, weight, bias, padding=1)
+            if convolution
+            else functional.linear(x.flatten(1), weight, bias)
+        )
+        x = functional.batch_norm(x, None, None, gain, shift, training=True).relu()
+        x = functional.max_pool2d(x, 2) if convolution else x
+    functional.linear(x, next(tensors), next(tensors)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, leaves[name].grad)
+        else:  # left as it is, since batch norm takes it away again
+            assert leaves[name].grad.abs().max() < 1e-10

@@ -49,6 +49,7 @@ class TrialConfig:
     sampler_power: float = _rule(
         1.0, "in (0, 1]", lambda v: 0 < v <= 1, "weighted sampler: class weight = count ** -power; 1 = equal classes"
     )
+    num_micro_batches: int = _count(1, "parts of a batch that go through the network one by one, where memory is short")
     batch_size: int = _rule(128, "a whole number of at least 2", lambda v: v >= 2, "images in a batch")
     clip_norm: float = _rule(1.0, "above 0", lambda v: v > 0, "the gradient's norm is clipped to this")
     epochs: int = _count(50, "passes over the training images, at most")

@@ -16,11 +16,13 @@ import torch
 from torch.nn import functional
 
 from trainable import data, metrics
+from trainable.allocator import keep_freed_memory
 from trainable.augment import Augment, normalise
 from trainable.config import TrialConfig
 from trainable.data import Pool
 from trainable.imbalance import adjusted_logits, epoch_order
 from trainable.model import ConvNet
+from trainable.step import Step
 from trainable.streams import derive
 
 EVALUATION_BATCH = 500
@@ -82,16 +84,22 @@ class TrialState:
     optimizer: torch.optim.Optimizer
     rows: list[Row]
     best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
+    step: Step | None = None  # from the first epoch on; holds nothing that would have to be saved
 
 
 def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     """The state before the first epoch, a function of the config's seed; sets torch's number of threads."""
+    keep_freed_memory()
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
     model = ConvNet(images.num_classes, images.image_size, config.dropout)
     model = model.to(memory_format=torch.channels_last).to(images.pixels.device)
     optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        model.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
+        capturable=images.pixels.is_cuda,
     )
     return TrialState(config, model, optimizer, rows=[], best={})
 
@@ -154,31 +162,25 @@ def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
 
 def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:
     """One pass over the training images: (mean loss, accuracy) over the samples as they were trained on."""
-    config, model, device = state.config, state.model, images.pixels.device
-    augment = Augment(images.image_size, config.flip, config.rotation_degrees, images.mean, images.std)
+    config, device = state.config, images.pixels.device
+    if state.step is None:
+        augment = Augment(images.image_size, config.flip, config.rotation_degrees, images.mean, images.std)
+        state.step = Step(config, state.model, state.optimizer, augment, images.pixels)
     order = images.train[epoch_order(images.labels[images.train], config, _generator("order", config.seed, epoch))]
-    rows = augment.draw(len(order), _generator("augmentation", config.seed, epoch))
+    rows = state.step.augment.draw(len(order), _generator("augmentation", config.seed, epoch))
     labels = images.labels[order].to(device)
     order, rows = order.to(device), rows.to(device)
     torch.manual_seed(derive("dropout", config.seed, epoch))
-    loss_sum = torch.zeros((), device=device)
-    num_correct = torch.zeros((), dtype=torch.int64, device=device)
-    model.train()
+    state.step.start_epoch()
     batches = batch_slices(len(order), config.batch_size)
     for first in range(0, len(batches), config.accumulation_steps):
         group = batches[first : first + config.accumulation_steps]
         group_size = group[-1].stop - group[0].start
         for batch in group:
-            logits = model(augment(images.pixels[order[batch]], rows[batch]))
-            loss = functional.cross_entropy(logits, labels[batch], reduction="sum")
-            # each sample of the group weighs the same, also in a last group that is smaller
-            (loss / group_size).backward()
-            loss_sum += loss.detach()
-            num_correct += (logits.argmax(1) == labels[batch]).sum()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-    return loss_sum.item() / len(order), num_correct.item() / len(order)
+            state.step.accumulate(order[batch], rows[batch], labels[batch], group_size)
+        state.step.update()
+    loss_sum, num_correct = state.step.totals()
+    return loss_sum / len(order), num_correct / len(order)
 
 
 def batch_slices(num_images: int, batch_size: int) -> list[slice]:

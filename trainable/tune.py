@@ -27,6 +27,9 @@ class RayTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._last = Path(new_config["folder"]) / "last.pt"
         config = TrialConfig.from_dict(new_config["trial"])
+        for name in ("_state", "_rows"):  # the last trial's memory goes to this one, or to another worker
+            vars(self).pop(name, None)
+        torch.cuda.empty_cache()
         key = (config.split_seed, config.cut_seed)
         if key not in self._images:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,126 @@
+"""The training step: forward and backward of a batch, and the optimizer's update; on a GPU each is a CUDA graph.
+
+Nothing here waits for the device: losses and hits add up there until ``totals`` is asked for.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.nn import functional
+
+from trainable.augment import Augment
+from trainable.config import TrialConfig
+
+NUM_WARM_UP_CALLS = 3  # trained on for real; in them the libraries allocate what they may not inside a capture
+
+Work = Callable[..., None]  # from tensors, with effects on tensors
+
+
+class Step:
+    """Trains a model batch by batch, and updates it after each group of batches."""
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        augment: Augment,
+        pixels: torch.Tensor,
+    ) -> None:
+        """``pixels`` is int32 (n, S * S + 1) as ``data.pack`` makes it, on the device of the model."""
+        self._config, self._model, self._optimizer = config, model, optimizer
+        self.augment, self._pixels = augment, pixels
+        self._loss_sum = torch.zeros((), device=pixels.device)
+        self._num_correct = torch.zeros((), dtype=torch.int64, device=pixels.device)
+        # batches of another size, the last ones of an epoch, are not worth a graph of their own
+        self._train_common_size = self._repeated(self._train_on)
+        self._common_size = config.batch_size // config.num_micro_batches
+        self.update = self._repeated(self._update)
+
+    def start_epoch(self) -> None:
+        self._model.train()
+        self._loss_sum.zero_()
+        self._num_correct.zero_()
+
+    def accumulate(self, positions: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, group_size: int) -> None:
+        """Adds the gradient of the loss of one batch, each image weighing ``1 / group_size``.
+
+        All are int64 (batch,) on the device of the pixels: ``positions`` among them, ``rows`` of the augmentation's
+        table (from ``Augment.draw``), ``labels``. Where ``num_micro_batches`` is above 1 the batch goes through the
+        network in so many parts; the gradient is the same but for batch norm, which sees each part by itself.
+        """
+        weight = torch.full((), 1 / group_size, dtype=torch.float64, device=self._pixels.device)
+        num_parts = max(1, min(self._config.num_micro_batches, len(positions) // 2))  # batch norm needs two images
+        for part in zip(*(tensor.tensor_split(num_parts) for tensor in (positions, rows, labels)), strict=True):
+            train_on: Work = self._train_common_size if len(part[0]) == self._common_size else self._train_on
+            train_on(*part, weight)
+
+    def totals(self) -> tuple[float, int]:
+        """(sum of the losses, number of correct predictions) of the epoch so far; waits for the device."""
+        return self._loss_sum.item(), int(self._num_correct.item())
+
+    def _repeated(self, work: Work) -> Work:
+        return Graphed(work, _on_side_stream, _capture) if self._pixels.is_cuda else work
+
+    def _train_on(
+        self, positions: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
+    ) -> None:
+        images = self.augment(self._pixels[positions], rows)
+        # without the cache of casted weights, which would outlive a capture
+        with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda, cache_enabled=False):
+            logits = self._model(images)
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+        (loss * weight).backward()
+        self._loss_sum += loss.detach()
+        self._num_correct += (logits.argmax(1) == labels).sum()
+
+    def _update(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=False)  # a graph adds to the gradients where they lie
+
+
+class Graphed:
+    """``work`` captured after a few calls and replayed from then on, without a launch from Python for each kernel.
+
+    Its tensors must have the same shapes in every call. See "Whole-network capture" in torch's notes on CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        warm_up: Callable[[Work, Sequence[torch.Tensor]], None],
+        capture: Callable[[Work, Sequence[torch.Tensor]], Callable[[], object]],
+    ) -> None:
+        self._work, self._warm_up, self._capture = work, warm_up, capture
+        self._num_calls = 0
+        self._inputs: list[torch.Tensor] = []
+        self._replay: Callable[[], object] | None = None
+
+    def __call__(self, *inputs: torch.Tensor) -> None:
+        self._num_calls += 1
+        if self._num_calls <= NUM_WARM_UP_CALLS:
+            self._warm_up(self._work, inputs)
+            return
+        if self._replay is None:
+            self._inputs = [tensor.clone() for tensor in inputs]
+            self._replay = self._capture(self._work, self._inputs)
+        for mine, given in zip(self._inputs, inputs, strict=True):
+            mine.copy_(given)
+        self._replay()
+
+
+def _on_side_stream(work: Work, inputs: Sequence[torch.Tensor]) -> None:
+    """Runs ``work`` off the default stream, which a capture must not depend on."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work(*inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def _capture(work: Work, inputs: Sequence[torch.Tensor]) -> Callable[[], object]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work(*inputs)
+    return graph.replay
