@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.scheduler import SEARCHED
 from trainable.arguments import Parser, fail
 from trainable.config import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+MIN_BEST_TRIALS = 5
+NEAR = 0.1  # of a range's width, on its own scale
 
 SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")
 
@@ -53,12 +57,44 @@ class Ranking:
             f"minority classes: {', '.join(self.study['minority'])}",
             f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
         ]
-        for _, row in scored[scored["recipe"] != "searched"].sort_values("trial").iterrows():
+        for _, row in scored[scored["recipe"] != SEARCHED].sort_values("trial").iterrows():
             gain = best["minority_f1"] - row["minority_f1"]
             beyond = f"  beyond {row['recipe']} ({row['minority_f1']:.4f}): {gain:+.4f}"
             lines.append(f"{beyond} (search score, not confirmed)")
         if self.study["data"]["keep"] < 1:
             lines.append("F1 is at the original class frequencies: validation was drawn before the cut")
+        return lines + self.memory_lines() + self.boundary_lines()
+
+    def memory_lines(self) -> list[str]:
+        """What running out of GPU memory has changed."""
+        return [
+            f"trial {row['trial']}: out of GPU memory, so each batch went through the network in "
+            f"{row['num_micro_batches']} parts; batch norm saw smaller batches than in other trials"
+            for _, row in self.table[self.table["num_micro_batches"] > 1].iterrows()
+        ]
+
+    def boundary_lines(self) -> list[str]:
+        """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""
+        from scipy.stats import binomtest
+
+        from study import space as spaces
+
+        space = spaces.from_tables(self.study["space"], {}, "study.json")
+        searched = self.table[(self.table["recipe"] == SEARCHED) & self.table["minority_f1"].notna()]
+        best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4))
+        lines = []
+        for parameter in space:
+            active = [values for values in best.to_dict("records") if parameter.active(values)]
+            if parameter.choices or len(active) < MIN_BEST_TRIALS:
+                continue
+            shares = [parameter.share(values[parameter.name]) for values in active]
+            for end, name, bound in ((0.0, "low", parameter.low), (1.0, "high", parameter.high)):
+                num_near = sum(abs(share - end) <= NEAR for share in shares)
+                # more than would be there by chance, if the field did not matter
+                by_chance = binomtest(num_near, len(active), NEAR, alternative="greater").pvalue
+                if by_chance < 0.01 and parameter.can_widen(end == 1.0):
+                    lines.append(f"{parameter.name}: {num_near} of the {len(active)} best trials crowd the {name} end "
+                                 f"of its range, {bound:g}; a wider range may hold better ones")  # fmt: skip
         return lines
 
 
@@ -68,28 +104,24 @@ def rank(folder: Path) -> Ranking:
     Raises:
         UsageError: the folder holds no study that can be read.
     """
-    import json
-
     import pandas as pd
 
     from study import ledger
 
     study = ledger.read_study(folder)
     records = []
-    for number, (status, reason, recipe) in sorted(ledger.read_statuses(folder).items()):
-        trial_folder = folder / "trials" / str(number)
-        rows = ledger.read_rows(trial_folder)
+    for trial in ledger.read_trials(folder):
+        rows, config = trial.rows, trial.config.to_dict()
         best = rows[rows[-1]["best_epoch"] - 1] if rows else {}
-        config = json.loads((trial_folder / "config.json").read_text())
         records.append(
             {
-                "trial": number,
+                "trial": trial.number,
                 **{name: best.get(name) for name in SCORES},
                 "best_epoch": best.get("epoch"),
                 "epochs": len(rows),
-                "status": status,
-                "reason": reason,
-                "recipe": recipe,
+                "status": trial.status,
+                "reason": trial.reason,
+                "recipe": trial.recipe,
                 "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
                 **{f"f1_{name}": f1 for name, f1 in zip(study["class_names"], best.get("f1", []), strict=False)},
                 "max_epochs": config.pop("epochs"),

@@ -30,8 +30,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from study.ledger import Ledger, Trial
-from study.scheduler import Scheduler
-from study.searcher import COURSE_RECIPES, Searcher
+from study.scheduler import Scheduler, is_cut
+from study.searcher import Searcher
 from trainable.data import Pool
 from trainable.tune import RayTrial
 
@@ -88,6 +88,10 @@ class TooManyFailuresError(Exception):
     """Trial after trial has failed; the message is the first one's reason."""
 
 
+class UnwritableError(Exception):
+    """The study's folder cannot be written to, for instance because the disk is full."""
+
+
 class _Session:
     """What the adapters share. Tune pickles its searcher and scheduler; nobody reads that, so nothing goes in."""
 
@@ -100,6 +104,7 @@ class _Session:
         self.active: dict[str, int] = {}  # Tune's id of each trial under way -> its number
         self.errors: dict[str, str] = {}
         self.failures_in_a_row: list[str] = []
+        self.unwritable: str | None = None  # why; from then on nothing more is written
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()
@@ -108,12 +113,22 @@ class _Session:
     def hopeless(self) -> bool:
         return len(self.failures_in_a_row) >= MAX_FAILURES_IN_A_ROW
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Writing to the ledger; after a failure what is half written must be repaired before anything is added."""
+        try:
+            yield
+        except OSError as error:
+            self.unwritable = f"{error.filename or self.ledger.folder}: cannot be written ({error.strerror or error})"
+
     def next_config(self, tune_id: str) -> dict[str, Any] | str | None:
-        if self.pause.requested or self.hopeless:
+        if self.pause.requested or self.hopeless or self.unwritable:
             return None if self.active else TuneSearcher.FINISHED
         if len(self.active) >= self.num_slots:
             return None
-        trial = self.searcher.next()
+        trial = None
+        with self._writing():
+            trial = self.searcher.next()
         if trial is None:
             # FINISHED is final: Tune would not even restart a worker that dies now
             return None if self.active else TuneSearcher.FINISHED
@@ -129,40 +144,41 @@ class _Session:
         """Enters a result; True if the trial is to be stopped."""
         number = self.active[tune_id]
         row = _row(result)
-        if row:
-            self.ledger.record(number, row)
+        if row and not self.unwritable:
+            with self._writing():
+                self.ledger.record(number, row)
             self.on_change(self.ledger.trials[number])
-        return self.pause.requested or self._is_cut(number)
+        return self.pause.requested or self.unwritable is not None or self._is_cut(number)
 
     def on_end(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> None:
         number = self.active.pop(tune_id)
+        result = result or {}
+        reason = self.errors.pop(tune_id, "unknown") if error else result.get("failure")
+        self.unwritable = self.unwritable or result.get("unwritable")
+        if not self.unwritable:
+            with self._writing():
+                self._enter_end(number, result, reason)
+        self.on_change(self.ledger.trials[number])
+
+    def _enter_end(self, number: int, result: dict[str, Any], failure: str | None) -> None:
         ledger, trial = self.ledger, self.ledger.trials[number]
-        if error:
-            self._failed(number, self.errors.pop(tune_id, "unknown"))
-        elif result and "failure" in result:
-            self._failed(number, result["failure"])
+        if failure is not None:
+            ledger.fail(number, failure)
+            self.failures_in_a_row.append(f"trial {number}: {failure}")
+            return
+        row = _row(result)
+        if row:
+            ledger.record(number, row)
+        if result.get("reason"):
+            ledger.complete(number, result["reason"])
+        elif self._is_cut(number):
+            ledger.stop(number, f"scheduler, epoch {len(trial.best)}")
         else:
-            row = _row(result or {})
-            if row:
-                ledger.record(number, row)
-            if result and result.get("reason"):
-                ledger.complete(number, result["reason"])
-                self.failures_in_a_row.clear()
-            elif self._is_cut(number):
-                ledger.stop(number, f"scheduler, epoch {len(trial.best)}")
-                self.failures_in_a_row.clear()
-            # else: paused, and stays running in the ledger
-        self.on_change(trial)
+            return  # paused, and stays running in the ledger
+        self.failures_in_a_row.clear()
 
     def _is_cut(self, number: int) -> bool:
-        trial = self.ledger.trials[number]
-        if trial.recipe in COURSE_RECIPES or not trial.best:
-            return False
-        return self.scheduler.stops(trial.curve, self.ledger.others(number))
-
-    def _failed(self, number: int, reason: str) -> None:
-        self.ledger.fail(number, reason)
-        self.failures_in_a_row.append(f"trial {number}: {reason}")
+        return is_cut(self.scheduler, self.ledger.trials[number], self.ledger.standings)
 
 
 class _TuneSearcher(TuneSearcher):
@@ -213,6 +229,7 @@ def run(
 
     Raises:
         TooManyFailuresError: ten trials in a row have failed.
+        UnwritableError: the folder cannot be written to; what is there is whole.
     """
     assert ledger.folder is not None
     session = _Session(ledger, searcher, scheduler, pause, resources.num_slots, on_change)
@@ -238,6 +255,8 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_slots)
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
+    if session.unwritable:
+        raise UnwritableError(session.unwritable)
     if session.hopeless:
         raise TooManyFailuresError(session.failures_in_a_row[0])
 

@@ -5,10 +5,10 @@ rows flow one way: last.pt, then epochs.jsonl, then the journal.
 """
 
 import json
-import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from bisect import insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from study.scheduler import Curve
+from study.scheduler import Standings
 from trainable.config import TrialConfig, UsageError
 
 FORMAT = 1
+STUDY_NAME = "study"  # in the journal
 STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
           TrialState.RUNNING: "running"}  # fmt: skip
+STATE = {status: state for state, status in STATUS.items()}
 
 Row = dict[str, Any]
 
@@ -40,10 +42,6 @@ class Trial:
     reason: str = ""  # why it ended
     best: list[float] = field(default_factory=list)  # running best minority F1 after each epoch
     row: Row | None = None  # the last
-
-    @property
-    def curve(self) -> Curve:
-        return Curve(self.best, ended=self.status == "complete")
 
 
 class _NoSketches:
@@ -61,34 +59,48 @@ class _Journal(_NoSketches, JournalStorage):
     pass
 
 
-class LockedError(Exception):
-    """Another process is running this study."""
-
-
 class Ledger:
     """A study's record, for the one process that drives it.
 
     ``folder`` None keeps everything in memory. ``asked`` becomes its study.json, once the study is ours to drive.
+    ``say`` is told what had to be repaired.
+
+    Raises:
+        UsageError: another process drives the study, or files are damaged beyond repair; all of them.
     """
 
-    def __init__(self, folder: Path | None, asked: dict[str, Any] | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path | None,
+        asked: dict[str, Any] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.folder, self._say = folder, say
         self.trials: dict[int, Trial] = {}
+        self.standings = Standings()
+        self.ranked: list[tuple[float, int]] = []  # (best, number) of the trials that have ended, ascending
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage: BaseStorage
         if folder is None:
             self._storage = _Memory()
-        else:
-            self._lock = _locked(folder / ".lock")
-            if asked is not None:
-                write_study(folder, asked)
-            self._storage = _journal(folder)
-        self.study = optuna.create_study(
-            storage=self._storage, study_name="study", direction="maximize", load_if_exists=True
-        )
-        if folder is not None:
-            for frozen in self.study.get_trials(deepcopy=False):
-                self._load(frozen)
+            self.study = self._open_study()
+            return
+        self._lock = _locked(folder / ".lock")
+        try:
+            self._storage = _journal(folder, say)
+            self.study = self._open_study()
+            self._load_all()
+        except UsageError:
+            self._lock.release()
+            raise
+        if asked is not None:
+            write_study(folder, asked)
+
+    def _open_study(self) -> optuna.Study:
+        try:
+            return optuna.load_study(study_name=STUDY_NAME, storage=self._storage)
+        except KeyError:  # it is new; asking to create it anyway would add a line each time
+            return optuna.create_study(storage=self._storage, study_name=STUDY_NAME, direction="maximize")
 
     def close(self) -> None:
         """Lets another process drive the study."""
@@ -105,9 +117,8 @@ class Ledger:
         """Enters a new trial; in the journal it is one line, so it is there whole or not at all."""
         number = len(self.trials)
         if self.folder is not None:
-            folder = self.trial_folder(number)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / "config.json", json.dumps(config.to_dict(), indent=1))
+            self.trial_folder(number).mkdir(parents=True, exist_ok=True)
+            self._write_config(number, config)
         attributes = {"recipe": recipe}
         self.study.add_trial(
             optuna.create_trial(
@@ -116,7 +127,15 @@ class Ledger:
         )
         trial = Trial(number, config, recipe)
         self.trials[number] = trial
+        if self.folder is not None:
+            self._take_rows(trial, reported={})
         return trial
+
+    def left_behind(self, number: int) -> TrialConfig | None:
+        """The config of a trial whose line in the journal got lost, or was about to be written."""
+        if self.folder is None or not (self.trial_folder(number) / "config.json").exists():
+            return None
+        return read_config(self.trial_folder(number))
 
     def record(self, number: int, row: Row) -> None:
         """Enters an epoch's row; one that is there already, announced again, changes nothing."""
@@ -146,26 +165,42 @@ class Ledger:
     def running(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.status == "running"]
 
-    def others(self, number: int) -> Iterator[Curve]:
-        """The curves of all trials but one."""
-        return (trial.curve for trial in self.trials.values() if trial.number != number)
-
     def _end(self, number: int, state: TrialState, reason: str) -> None:
         trial = self.trials[number]
         if self.folder is not None and state != TrialState.FAIL:
             from trainable import checkpoint
 
-            checkpoint.finish(self.trial_folder(number))
+            try:
+                checkpoint.finish(self.trial_folder(number))
+            except checkpoint.CheckpointError as error:
+                state, reason = TrialState.FAIL, str(error)
         trial_id = self._trial_id(number)
         self._storage.set_trial_user_attr(trial_id, "reason", reason)
         # the best epoch counts, whichever was the last
         values = trial.best[-1:] if state == TrialState.COMPLETE else None
         self.study.tell(number, values, state)
         trial.status, trial.reason = STATUS[state], reason
+        self._place(trial)
+
+    def _place(self, trial: Trial) -> None:
+        """Gives a trial that has ended its place among the others."""
+        if trial.best:
+            insort(self.ranked, (trial.best[-1], trial.number))
+            if trial.status == "complete":
+                self.standings.end(len(trial.best), trial.best[-1], trial.config.epochs)
 
     def _enter(self, trial: Trial, row: Row) -> None:
         trial.best.append(row["best_minority_f1"])
         trial.row = row
+        self.standings.enter(len(trial.best), trial.best[-1])
+        num_micro_batches = row.get("num_micro_batches", trial.config.num_micro_batches)
+        if num_micro_batches != trial.config.num_micro_batches:  # the worker ran out of memory and went on with smaller
+            trial.config = replace(trial.config, num_micro_batches=num_micro_batches)
+            if self.folder is not None:
+                self._write_config(trial.number, trial.config)
+
+    def _write_config(self, number: int, config: TrialConfig) -> None:
+        write_atomically(self.trial_folder(number) / "config.json", json.dumps(config.to_dict(), indent=1))
 
     def _report(self, number: int, row: Row) -> None:
         self._storage.set_trial_intermediate_value(self._trial_id(number), row["epoch"], row["best_minority_f1"])
@@ -173,35 +208,64 @@ class Ledger:
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
+    def _load_all(self) -> None:
+        problems: list[str] = []
+        for frozen in self.study.get_trials(deepcopy=False):
+            try:
+                self._load(frozen)
+            except UsageError as error:
+                problems += error.problems
+        if problems:
+            raise UsageError(problems)
+
     def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
         """Takes up a trial that the journal knows, and brings what came after its last entry there."""
         number = frozen.number
-        folder = self.trial_folder(number)
-        config = TrialConfig.from_dict(json.loads((folder / "config.json").read_text()))
-        trial = Trial(number, config, frozen.user_attrs["recipe"], reason=frozen.user_attrs.get("reason", ""))
+        config = read_config(self.trial_folder(number))
+        trial = Trial(number, config, frozen.user_attrs["recipe"], STATUS[frozen.state],
+                      frozen.user_attrs.get("reason", ""))  # fmt: skip
         self.trials[number] = trial
-        if frozen.state == TrialState.RUNNING:
+        self._take_rows(trial, frozen.intermediate_values)
+        if trial.status != "running":
+            self._place(trial)
+
+    def _take_rows(self, trial: Trial, reported: Mapping[int, float]) -> None:
+        """Enters the rows on disk, and reports what a running trial's entry in the journal lacks."""
+        folder, is_running = self.trial_folder(trial.number), trial.status == "running"
+        path = folder / "epochs.jsonl"
+        torn = path.exists() and drop_torn_line(path)
+        if torn:
+            self._say(f"{path}: a half-written last line was dropped")
+        if is_running or torn or len(read_rows(folder)) < len(reported):
             recover_rows(folder)
-        for row in read_rows(folder):
+        rows = read_rows(folder)
+        if len(rows) < len(reported):
+            raise UsageError([_too_few_rows(folder, len(rows), len(reported))])
+        for row in rows:
             self._enter(trial, row)
-            if row["epoch"] not in frozen.intermediate_values and frozen.state == TrialState.RUNNING:
-                self._report(number, row)
-        trial.status = STATUS[frozen.state]
+            if row["epoch"] not in reported and is_running:
+                self._report(trial.number, row)
 
 
 def recover_rows(folder: Path) -> None:
-    """Brings epochs.jsonl up to last.pt, which is written first; a half-written last line goes."""
-    path = folder / "epochs.jsonl"
-    if path.exists():
-        drop_torn_line(path)
-    if not (folder / "last.pt").exists():
+    """Brings epochs.jsonl up to last.pt, which is written first.
+
+    Raises:
+        UsageError: last.pt is damaged.
+    """
+    path = folder / "last.pt"
+    if not path.exists():
         return
     from trainable import checkpoint
 
     num_known = len(read_rows(folder))
-    missing = checkpoint.read(folder / "last.pt")["rows"][num_known:]
-    with path.open("a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in missing)
+    try:
+        missing = checkpoint.read(path)["rows"][num_known:]
+    except checkpoint.CheckpointError as error:
+        raise UsageError([f"{error}; without this file the trial would begin anew"]) from error
+    if missing:
+        with (folder / "epochs.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in missing)
 
 
 def drop_torn_line(path: Path) -> bool:
@@ -214,11 +278,42 @@ def drop_torn_line(path: Path) -> bool:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows in a trial's epochs.jsonl, in the order of the epochs."""
+    """The rows in a trial's epochs.jsonl, in the order of the epochs; a half-written last line is left out.
+
+    Raises:
+        UsageError: a line is damaged, or rows are out of order.
+    """
     path = folder / "epochs.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    text = path.read_text(errors="replace")
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    try:
+        rows = [json.loads(line) for line in lines]
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("its epochs are not 1, 2, 3, …")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    return rows
+
+
+def read_config(folder: Path) -> TrialConfig:
+    """A trial's config.
+
+    Raises:
+        UsageError: config.json is missing or damaged.
+    """
+    path = folder / "config.json"
+    try:
+        return TrialConfig.from_dict(json.loads(path.read_text()))
+    except OSError as error:
+        raise UsageError([f"{path}: cannot be read ({error.strerror})"]) from error
+    except (ValueError, AttributeError, UsageError) as error:
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+
+
+def _too_few_rows(folder: Path, num_rows: int, num_reported: int) -> str:
+    return f"{folder / 'epochs.jsonl'}: has {num_rows} rows where the journal knows of {num_reported} epochs"
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -249,28 +344,72 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def read_statuses(folder: Path) -> dict[int, tuple[str, str, str]]:
-    """(status, reason, recipe) of each trial, from the journal; takes no lock and changes nothing."""
-    if not (folder / "study.journal").exists():
-        return {}
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial for those who only read: its entry in the journal and its rows."""
+
+    number: int
+    status: str
+    reason: str
+    recipe: str
+    config: TrialConfig
+    rows: list[Row]
+
+
+def read_trials(folder: Path) -> list[TrialRecord]:
+    """The trials of a study, in the order of their numbers; takes no lock and changes nothing.
+
+    Raises:
+        UsageError: files are damaged, so that a ranking would be wrong; all of them.
+    """
+    path = folder / "study.journal"
+    if not path.exists():
+        return []
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    study = optuna.load_study(study_name="study", storage=storage)
-    return {
-        frozen.number: (
-            STATUS[frozen.state], frozen.user_attrs.get("reason", ""), frozen.user_attrs.get("recipe", "searched")
+    try:
+        study = optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
+    except KeyError:  # cut before its first entry
+        return []
+    except Exception as error:  # Optuna's journal raises what its parser raises
+        raise UsageError([_damaged(path, error)]) from error
+    trials: list[TrialRecord] = []
+    problems: list[str] = []
+    for frozen in study.get_trials(deepcopy=False):
+        # the journal first: a study that is running writes it last
+        trial_folder = folder / "trials" / str(frozen.number)
+        attributes = frozen.user_attrs
+        try:
+            rows = read_rows(trial_folder)
+            if len(rows) < len(frozen.intermediate_values):
+                raise UsageError([_too_few_rows(trial_folder, len(rows), len(frozen.intermediate_values))])
+            config = read_config(trial_folder)
+        except UsageError as error:
+            problems += error.problems
+            continue
+        trials.append(
+            TrialRecord(
+                frozen.number, STATUS[frozen.state], attributes.get("reason", ""), attributes["recipe"], config, rows
+            )
         )
-        for frozen in study.get_trials(deepcopy=False)
-    }  # fmt: skip
+    if problems:
+        raise UsageError(problems)
+    return trials
 
 
-def _journal(folder: Path) -> _Journal:
+def _journal(folder: Path, say: Callable[[str], None]) -> _Journal:
     path = folder / "study.journal"
     if path.exists() and drop_torn_line(path):
-        logging.getLogger(__name__).warning("%s: a half-written last line was dropped", path)
+        say(f"{path}: a half-written last line was dropped")
     # Optuna's own lock files outlive a killed process; this lock goes with it
     lock = FileLock(f"{path}.lock")
-    return _Journal(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    try:
+        return _Journal(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    except Exception as error:  # Optuna's journal raises what its parser raises
+        raise UsageError([_damaged(path, error)]) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path}: damaged, cannot be read ({type(error).__name__}: {error})"
 
 
 def _locked(path: Path) -> FileLock:
@@ -278,5 +417,5 @@ def _locked(path: Path) -> FileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise LockedError(f"{path.parent}: another process is running this study") from None
+        raise UsageError([f"{path.parent}: another process is running this study"]) from None
     return lock

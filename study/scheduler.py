@@ -5,30 +5,49 @@ order of arrival decide alike on the same curves.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from study.ledger import Trial
+
+SEARCHED = "searched"  # the recipe of a trial that is not one of the course's
 
 
-@dataclass(frozen=True)
-class Curve:
-    """What a trial has achieved: its running best minority F1 after each epoch, and whether it ended by itself."""
+class Standings:
+    """All curves seen across: for each epoch what the trials that got there had, sorted.
 
-    best: Sequence[float]
-    ended: bool = False  # by patience or at the last epoch, not stopped by a scheduler
+    Built from nothing but the curves, in whatever order they come.
+    """
 
-    def at(self, epoch: int) -> float | None:
-        """The running best after ``epoch``; a trial that ended by itself stands with its last; None: not there."""
-        if len(self.best) >= epoch:
-            return self.best[epoch - 1]
-        return self.best[-1] if self.ended and self.best else None
+    def __init__(self) -> None:
+        self._values: dict[int, list[float]] = defaultdict(list)
+
+    def at(self, epoch: int) -> Sequence[float]:
+        """The running best minority F1 of each trial after ``epoch``, ascending."""
+        return self._values[epoch]
+
+    def enter(self, epoch: int, best: float) -> None:
+        """A trial got to ``epoch`` with the running best ``best``."""
+        insort(self._values[epoch], best)
+
+    def end(self, num_epochs: int, best: float, max_epochs: int) -> None:
+        """A trial has ended by itself after ``num_epochs``, and stands in all later epochs with its best."""
+        for epoch in range(num_epochs + 1, max_epochs + 1):
+            self.enter(epoch, best)
 
 
 class Scheduler(Protocol):
     """Decides whether a running trial goes on."""
 
-    def stops(self, own: Curve, others: Iterable[Curve]) -> bool:
-        """Whether the trial with the curve ``own`` is to be stopped now, given all the others."""
+    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
+        """Whether a trial with the running best ``best`` after ``epoch`` is to be stopped.
+
+        ``rung`` is what the standings have at this epoch, the trial's own entry among them.
+        """
         ...
 
 
@@ -36,7 +55,7 @@ class Scheduler(Protocol):
 class Never:
     """Every trial runs to its own end."""
 
-    def stops(self, own: Curve, others: Iterable[Curve]) -> bool:
+    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
         return False
 
 
@@ -52,16 +71,10 @@ class Asha:
     grace: int  # epochs
     reduction_factor: int = 3
 
-    def stops(self, own: Curve, others: Iterable[Curve]) -> bool:
-        epoch = len(own.best)
-        if not self._is_milestone(epoch):
+    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
+        if not self._is_milestone(epoch) or len(rung) < self.reduction_factor:
             return False
-        rung = [value for curve in others if (value := curve.at(epoch)) is not None]
-        num_records = len(rung) + 1
-        if num_records < self.reduction_factor:
-            return False
-        num_better = sum(value > own.best[-1] for value in rung)
-        return num_better >= math.ceil(num_records / self.reduction_factor)
+        return _num_better(best, rung) >= math.ceil(len(rung) / self.reduction_factor)
 
     def _is_milestone(self, epoch: int) -> bool:
         milestone = self.grace
@@ -70,9 +83,39 @@ class Asha:
         return milestone == epoch
 
 
-SCHEDULERS = ("asha", "none")
+@dataclass(frozen=True)
+class Median:
+    """The median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2), on running bests.
+
+    From ``grace`` on, at every epoch, a trial is stopped if more than half of the trials that got there are better.
+    No decision is made before ``min_trials`` are there.
+    """
+
+    grace: int  # epochs
+    min_trials: int = 5
+
+    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
+        if epoch < self.grace or len(rung) < self.min_trials:
+            return False
+        return _num_better(best, rung) > len(rung) / 2
+
+
+def is_cut(scheduler: Scheduler, trial: "Trial", standings: Standings) -> bool:
+    """Whether ``trial`` is to be stopped where it stands; the course's recipes, which others are held to, never are."""
+    if trial.recipe != SEARCHED or not trial.best:
+        return False
+    return scheduler.stops(len(trial.best), trial.best[-1], standings.at(len(trial.best)))
+
+
+def _num_better(best: float, rung: Sequence[float]) -> int:
+    return len(rung) - bisect_right(rung, best)
+
+
+SCHEDULERS = ("asha", "median", "none")
 
 
 def make(name: str, epochs: int) -> Scheduler:
     """The scheduler called ``name`` for trials of at most ``epochs``; grace is a fifth of them."""
-    return Asha(grace=math.ceil(epochs / 5)) if name == "asha" else Never()
+    grace = math.ceil(epochs / 5)
+    schedulers: dict[str, Scheduler] = {"asha": Asha(grace), "median": Median(grace), "none": Never()}
+    return schedulers[name]

@@ -177,6 +177,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     drawn = data.split(pool, base.split_seed, base.cut_seed)
     found, warnings = data.check_split(pool, drawn)
     problems += found
+    if arguments.algorithm == "grid":
+        warnings += _grid_warnings(space, num_trials)
     plan = Plan(
         folder, pool, drawn, space, base, num_trials, arguments.algorithm, arguments.scheduler, resources,
         arguments.time_budget, "python -m study.search " + shlex.join(sys.argv[1:]), warnings, before,
@@ -188,12 +190,27 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     return plan
 
 
+def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
+    from study.designs import grid
+    from study.searcher import COURSE_RECIPES
+
+    num_points, num_asked = len(grid(space)), num_trials - len(COURSE_RECIPES)
+    if num_asked == num_points:
+        return []
+    reached = (
+        "all of them are tried, and no more trials" if num_asked > num_points else f"{num_asked} of them are tried"
+    )
+    return [f"note: the grid has {num_points} points; {reached}"]
+
+
 def _study_before(folder: Path) -> dict[str, Any] | None:
     from study import ledger
 
     if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
         if folder.exists() and not folder.is_dir():
             raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
+        if (folder / "trials").exists():
+            raise UsageError([f"{folder}: has trials but no study.json, so what was asked of them is not known"])
         return None
     return ledger.read_study(folder)
 
@@ -267,15 +284,17 @@ def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
     from study import analyze, driver, scheduler
     from study.display import Display
-    from study.ledger import Ledger, LockedError
+    from study.ledger import Ledger
     from study.searcher import Searcher
     from trainable import data
 
-    plan.folder.mkdir(parents=True, exist_ok=True)
     try:
-        ledger = Ledger(plan.folder, plan.record())
-    except LockedError as error:
-        fail("study.search", [str(error)])
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(plan.folder, plan.record(), say=print)
+    except UsageError as error:
+        fail("study.search", error.problems)
+    except OSError as error:
+        fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
     searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
     display = Display(ledger, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*data.count_lines(plan.pool, plan.drawn), *plan.warnings]))
@@ -291,14 +310,19 @@ def run(plan: Plan) -> int:
                            plan.resources, pause, display.on_change)  # fmt: skip
             except driver.TooManyFailuresError as error:
                 failure = f"{driver.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
+            except driver.UnwritableError as error:
+                failure = f"{error}; nothing is lost, the same command goes on once it can be"
     ledger.close()
     ranking = analyze.rank(plan.folder)
-    analyze.write(ranking, plan.folder)
+    try:
+        analyze.write(ranking, plan.folder)
+    except OSError as error:
+        failure = failure or f"{error.filename}: cannot be written ({error.strerror})"
     display.say("\n" + "\n".join(ranking.lines()))
     if failure:
         print(f"study.search: {failure}", file=sys.stderr)
         return EXIT_FAILED
-    if pause.requested and len(ledger.running()) + plan.num_trials - len(ledger.trials) > 0:
+    if pause.requested and (ledger.running() or len(ledger.trials) < plan.num_trials):
         display.say(f"paused; to go on: {plan.command}")
         return EXIT_INTERRUPTED if pause.interrupted else 0
     return 0

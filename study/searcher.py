@@ -1,15 +1,18 @@
 """What to try next: Optuna's samplers over the study's space, each proposal a function of (seed, number, ledger)."""
 
 import warnings
+from collections.abc import Container
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from study.ledger import Ledger, Trial
+from study import designs
+from study.ledger import STATE, Ledger, Trial
+from study.scheduler import SEARCHED
 from study.space import Parameter, Space
 from trainable.config import TrialConfig
 from trainable.streams import derive
@@ -20,6 +23,10 @@ COURSE_RECIPES: dict[str, dict[str, Any]] = {
     "course, weighted": {"sampler": "weighted", "sampler_power": 1.0},
 }
 
+# at most so many trials are shown to a sampler: a study of any size takes the same time for each proposal
+NUM_LATEST_SHOWN = 900
+NUM_BEST_SHOWN = 100
+
 
 class Searcher:
     """Hands out trials: the interrupted ones of the ledger first, then the course's recipes, then proposals."""
@@ -29,26 +36,37 @@ class Searcher:
         self.ledger, self.space, self.base = ledger, space, base
         self.algorithm, self.num_trials = algorithm, num_trials
         self._interrupted = ledger.running()
+        self._shown: dict[int, FrozenTrial] = {}
 
     def next(self) -> Trial | None:
-        """The next trial to run; None when all have been handed out."""
+        """The next trial to run; None when all have been handed out, or a grid has no more points."""
         if self._interrupted:
             return self._interrupted.pop(0)
         number = len(self.ledger.trials)
         if number >= self.num_trials:
             return None
         fixed = dict(enumerate(COURSE_RECIPES.items())).get(number)
-        recipe, values = fixed or ("searched", self._propose(number))
-        seed = derive("trial_seed", self.base.seed, number)
-        config = TrialConfig.from_dict(self.base.to_dict() | values | {"seed": seed})
+        recipe = fixed[0] if fixed else SEARCHED
+        config = self.ledger.left_behind(number)
+        if config is None:
+            values = fixed[1] if fixed else self._propose(number)
+            if values is None:
+                return None
+            seed = derive("trial_seed", self.base.seed, number)
+            config = TrialConfig.from_dict(self.base.to_dict() | values | {"seed": seed})
         params, distributions = self._as_params(config)
         return self.ledger.add(config, recipe, params, distributions)
 
-    def _propose(self, number: int) -> dict[str, Any]:
+    def _propose(self, number: int) -> dict[str, Any] | None:
+        index = number - len(COURSE_RECIPES)
+        if self.algorithm == "grid":
+            return designs.grid_point(self.space, index, derive("grid", self.base.seed))
+        if self.algorithm == "sobol":
+            return designs.sobol_point(self.space, index, derive("sobol", self.base.seed))
         # A new sampler for each proposal: what it draws depends on the seed, the number and the history alone,
         # not on what this process has drawn before.
         sampler = self._sampler(derive("sampler", self.base.seed, number) % 2**32)
-        study, trial = self.ledger.study, optuna.create_trial(state=TrialState.RUNNING)
+        study, trial = _Window(self.ledger.study, self._history()), optuna.create_trial(state=TrialState.RUNNING)
         trial.number = number
         relative_space = sampler.infer_relative_search_space(study, trial)
         relative = sampler.sample_relative(study, trial, relative_space)
@@ -69,11 +87,46 @@ class Searcher:
             warnings.simplefilter("ignore", ExperimentalWarning)  # of group, which conditional fields need
             return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
+    def _history(self) -> list[FrozenTrial]:
+        """What a sampler is shown: all trials, or in a large study the best and the latest, in order of number."""
+        trials = self.ledger.trials
+        numbers = set(range(max(0, len(trials) - NUM_LATEST_SHOWN), len(trials)))
+        numbers |= {number for _, number in self.ledger.ranked[-NUM_BEST_SHOWN:]}
+        for number in numbers:
+            if number not in self._shown or self._shown[number].state == TrialState.RUNNING:
+                self._shown[number] = self._frozen(trials[number])
+        return [self._shown[number] for number in sorted(numbers)]
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        params, distributions = self._as_params(trial.config)
+        frozen = optuna.create_trial(
+            state=STATE[trial.status],
+            value=trial.best[-1] if trial.status == "complete" else None,
+            params=params,
+            distributions=distributions,
+            intermediate_values=dict(enumerate(trial.best, 1)),
+        )
+        frozen.number = trial.number
+        return frozen
+
     def _as_params(self, config: TrialConfig) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """The config as Optuna sees it: the fields of the space, where they are active and within it."""
         values = config.to_dict()
         inside = [p for p in self.space if p.active(values) and p.contains(values[p.name])]
         return {p.name: values[p.name] for p in inside}, {p.name: _distribution(p) for p in inside}
+
+
+class _Window(optuna.Study):
+    """A study as a sampler sees it, with some of its trials: TPE's time for a proposal grows with their number."""
+
+    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+        super().__init__(study.study_name, study._storage)
+        self._trials = trials
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

@@ -10,7 +10,7 @@ from typing import Any
 from trainable.config import FIELDS, TrialConfig, UsageError
 
 DEFAULT_SPACE = Path(__file__).with_name("default_space.toml")
-ALGORITHMS = ("tpe", "random")  # the ways to search it, see searcher.py
+ALGORITHMS = ("tpe", "random", "sobol", "grid")  # the ways to search it, see searcher.py
 # what a study fixes for all of its trials
 NOT_SEARCHABLE = ("epochs", "seed", "split_seed", "cut_seed", "num_threads")
 
@@ -34,12 +34,48 @@ class Parameter:
         """Whether the field matters beside ``values``, the fields chosen before it."""
         return all(values.get(name) == value for name, value in self.when)
 
+    def at(self, share: float) -> Any:
+        """The value that divides the range, or the choices, in the ratio of ``share`` in [0, 1], on its own scale."""
+        if self.choices:
+            return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
+        low, high = self._bounds()
+        if share in (0, 1):
+            return (low, high)[int(share)]  # exactly
+        # each whole number has a stretch of the same width
+        margin = 0.5 if self.is_int else 0.0
+        start, stop = self._scaled(low - margin), self._scaled(high + margin)
+        point = start + share * (stop - start)
+        value = math.exp(point) if self.log else point
+        return min(max(round(value) if self.is_int else value, low), high)
+
+    def share(self, value: float) -> float:
+        """Where ``value`` lies in the range, on its own scale, from 0 (low) to 1 (high)."""
+        start, stop = map(self._scaled, self._bounds())
+        return (self._scaled(value) - start) / (stop - start)
+
+    def can_widen(self, upwards: bool) -> bool:
+        """Whether a value beyond the range's end is one that the field allows."""
+        low, high = self._bounds()
+        bound, sign = (high, 1) if upwards else (low, -1)
+        if self.is_int:
+            beyond: float = bound + sign
+        else:
+            beyond = bound * 1.01**sign if self.log else bound + sign * 0.01 * (high - low)
+        return not _value_problems(self.name, beyond)
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self.log else value
+
+    def _bounds(self) -> tuple[float, float]:
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
     def contains(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        assert self.low is not None
-        assert self.high is not None
-        return self.low <= value <= self.high
+        low, high = self._bounds()
+        return bool(low <= value <= high)
 
 
 Space = tuple[Parameter, ...]

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import ledger as ledgers
-from study.ledger import Ledger, LockedError
+from study import space
+from study.ledger import Ledger
+from study.scheduler import Asha, is_cut
+from study.searcher import Searcher
 from trainable.config import TrialConfig, UsageError
 
 
@@ -85,7 +89,7 @@ def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(folder):
            "ledger = Ledger(Path(sys.argv[1])); print('open', flush=True); time.sleep(60)"  # fmt: skip
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "open\n"
-    with pytest.raises(LockedError, match="another process is running this study"):
+    with pytest.raises(UsageError, match="another process is running this study"):
         Ledger(folder)
     other.kill()
     other.wait()
@@ -101,3 +105,118 @@ def test_unknown_format_damaged_and_missing_study_are_told_apart(tmp_path):
     (tmp_path / "study.json").write_text('{"format": 99}')
     with pytest.raises(UsageError, match="has format 99, and this version reads 1"):
         ledgers.read_study(tmp_path)
+
+
+def fake_trainer(ledger, num_trials, stop_after=None):
+    """Runs a study to its end, or until so many epochs are done, with scores that follow from config and epoch."""
+    searcher = Searcher(ledger, space.load(space.DEFAULT_SPACE), TrialConfig(epochs=3, seed=7), "tpe", num_trials)
+    asha = Asha(grace=1)
+    num_epochs = 0
+    while (trial := searcher.next()) is not None:
+        while True:
+            # as a worker does: the last row is announced again first, and decided on
+            if is_cut(asha, trial, ledger.standings):
+                ledger.stop(trial.number, f"scheduler, epoch {len(trial.best)}")
+                break
+            if len(trial.best) == 3:
+                ledger.complete(trial.number, "epochs")
+                break
+            if num_epochs == stop_after:
+                return
+            epoch = len(trial.best) + 1
+            ledger.record(trial.number, row(epoch, 1 - abs(trial.config.dropout - 0.4) - 1 / epoch / 10))
+            num_epochs += 1
+
+
+def optunas_view(folder):
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    trials = optuna.load_study(study_name="study", storage=storage).trials
+    return [(t.state, t.value, t.params, t.intermediate_values, t.user_attrs) for t in trials]
+
+
+@pytest.mark.parametrize("stop_after", [0, 4, 9, None])
+def test_a_journal_cut_at_any_byte_of_its_last_lines_is_repaired_and_the_study_ends_as_if_nothing_had_been(
+    tmp_path, stop_after
+):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    fake_trainer(Ledger(plain), 7)
+    expected = optunas_view(plain)
+
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    ledger = Ledger(cut)
+    fake_trainer(ledger, 7, stop_after)
+    ledger.close()
+    whole = (cut / "study.journal").read_bytes()
+    last_three = len(b"".join(whole.splitlines(keepends=True)[:-3]))
+    shutil.copytree(cut, tmp_path / "before")
+    for size in range(last_three, len(whole)):
+        (cut / "study.journal").write_bytes(whole[:size])
+        said = []
+        Ledger(cut, say=said.append).close()
+        torn = size > 0 and not whole[:size].endswith(b"\n")
+        assert len(said) == torn
+        assert all("study.journal: a half-written last line was dropped" in text for text in said)
+        if not torn:
+            # wherever in a line it was cut, this is what is left of it
+            ledger = Ledger(cut)
+            fake_trainer(ledger, 7)
+            ledger.close()
+            assert optunas_view(cut) == expected
+            shutil.rmtree(cut)
+            shutil.copytree(tmp_path / "before", cut)
+
+
+def test_a_journal_that_is_gone_is_built_anew_from_the_trials(tmp_path):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "lost").mkdir()
+    fake_trainer(Ledger(tmp_path / "plain"), 5)
+    ledger = Ledger(tmp_path / "lost")
+    fake_trainer(ledger, 5)
+    ledger.close()
+    (tmp_path / "lost/study.journal").unlink()
+    fake_trainer(Ledger(tmp_path / "lost"), 5)
+    assert optunas_view(tmp_path / "lost") == optunas_view(tmp_path / "plain")
+
+
+def test_damage_that_cannot_be_repaired_is_told_all_at_once_and_nothing_is_written(folder):
+    (folder / "trials/0/config.json").write_text('{"dropout": 7}')
+    (folder / "trials/1/epochs.jsonl").write_text("no row\n")
+    (folder / "trials/3/last.pt").write_bytes(b"PK\x03\x04 and no more")
+    journal = (folder / "study.journal").read_bytes()
+    with pytest.raises(UsageError) as caught:
+        Ledger(folder, asked={"name": "x"})
+    assert len(caught.value.problems) == 3
+    for name, problem in zip(["0/config.json", "1/epochs.jsonl", "3/last.pt"], caught.value.problems, strict=True):
+        assert f"trials/{name}: damaged, cannot be read" in problem
+        assert "\n" not in problem
+    assert (folder / "study.journal").read_bytes() == journal
+    assert not (folder / "study.json").exists()
+    (folder / "trials/0/config.json").unlink()
+    with pytest.raises(UsageError, match=r"0/config\.json: cannot be read"):
+        Ledger(folder)  # which also shows that the lock was given back
+
+
+def test_a_journal_damaged_in_its_middle_is_refused_in_a_sentence(folder):
+    path = folder / "study.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"}{\n", *lines[1:]]))
+    for read in (Ledger, ledgers.read_trials):
+        with pytest.raises(UsageError, match=r"study\.journal: damaged, cannot be read"):
+            read(folder)
+
+
+def test_fewer_rows_than_the_journal_knows_of_are_refused(folder):
+    (folder / "trials/0/epochs.jsonl").write_text(json.dumps(row(1, 0.2)) + "\n")
+    for read in (Ledger, ledgers.read_trials):
+        with pytest.raises(UsageError, match=r"has 1 rows where the journal knows of 3 epochs"):
+            read(folder)
+
+
+def test_smaller_batches_after_an_out_of_memory_reach_the_trials_config(folder):
+    ledger = Ledger(folder)
+    ledger.record(3, {**row(3, 0.6), "num_micro_batches": 4})
+    ledger.close()
+    assert ledgers.read_config(folder / "trials/3").num_micro_batches == 4
+    assert Ledger(folder).trials[3].config.num_micro_batches == 4

@@ -4,68 +4,143 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study import scheduler
-from study.scheduler import Asha, Curve, Never
+from study.ledger import Ledger
+from study.scheduler import Asha, Median, Never, Standings
+from trainable.config import TrialConfig
+
+MAX_EPOCHS = 12
 
 scores = st.floats(0, 1, allow_nan=False)
-curves = st.builds(
-    lambda raw, ended: Curve([max(raw[: i + 1]) for i in range(len(raw))], ended),
-    st.lists(scores, min_size=1, max_size=12),
-    st.booleans(),
-)
+curves = st.tuples(st.lists(scores, min_size=1, max_size=MAX_EPOCHS), st.booleans())  # raw F1, ended by itself
+
+
+def running_best(raw):
+    return [max(raw[: i + 1]) for i in range(len(raw))]
+
+
+def at(curve, epoch):
+    """What a curve stands with at an epoch, looked up in the slow way; None: it is not there."""
+    raw, ended = curve
+    best = running_best(raw)
+    return best[epoch - 1] if len(best) >= epoch else best[-1] if ended else None
+
+
+def enter(standings, curves):
+    for raw, ended in curves:
+        best = running_best(raw)
+        for epoch, value in enumerate(best, 1):
+            standings.enter(epoch, value)
+        if ended:
+            standings.end(len(best), best[-1], MAX_EPOCHS)
+
+
+def stops(rule, epoch, best, others):
+    return rule.stops(epoch, best, sorted([best, *others]))
 
 
 def test_hand_counted_rung():
     asha = Asha(grace=2, reduction_factor=3)
-    others = [Curve([0.1, 0.5]), Curve([0.2, 0.6, 0.7])]
     # three records at epoch 2: one of them goes on
-    assert not asha.stops(Curve([0.0, 0.61]), others)
-    assert not asha.stops(Curve([0.0, 0.6]), others)  # a tie is not worse
-    assert asha.stops(Curve([0.0, 0.59]), others)
+    assert not stops(asha, 2, 0.61, [0.5, 0.6])
+    assert not stops(asha, 2, 0.6, [0.5, 0.6])  # a tie is not worse
+    assert stops(asha, 2, 0.59, [0.5, 0.6])
     # a fourth record makes room for two
-    assert not asha.stops(Curve([0.0, 0.59]), [*others, Curve([0.0, 0.1])])
+    assert not stops(asha, 2, 0.59, [0.5, 0.6, 0.1])
+
+
+def test_hand_counted_median():
+    median = Median(grace=2, min_trials=5)
+    others = [0.1, 0.2, 0.7, 0.8]
+    assert not stops(median, 2, 0.3, others)  # two of five are better
+    assert stops(median, 2, 0.15, others)  # three are
+    assert stops(median, 7, 0.15, others)
+    assert not stops(median, 1, 0.15, others)
+    assert not stops(median, 2, 0.15, others[1:])
 
 
 def test_no_decision_before_the_rung_holds_reduction_factor_records():
-    asha = Asha(grace=2, reduction_factor=3)
-    assert not asha.stops(Curve([0.0, 0.0]), [Curve([0.9, 0.9]), Curve([0.9])])
+    assert not stops(Asha(grace=2, reduction_factor=3), 2, 0.0, [0.9])
 
 
 def test_decisions_fall_at_milestones_only():
     asha = Asha(grace=2, reduction_factor=3)
-    others = [Curve([0.9] * 30)] * 5
-    stopped_at = [epoch for epoch in range(1, 31) if asha.stops(Curve([0.1] * epoch), others)]
-    assert stopped_at == [2, 6, 18]
+    assert [epoch for epoch in range(1, 31) if stops(asha, epoch, 0.1, [0.9] * 5)] == [2, 6, 18]
 
 
 def test_a_trial_that_ended_by_itself_stands_in_later_rungs_and_a_stopped_one_does_not():
-    asha = Asha(grace=2, reduction_factor=2)
-    assert asha.stops(Curve([0.1] * 4), [Curve([0.9, 0.9, 0.9], ended=True)])
-    assert not asha.stops(Curve([0.1] * 4), [Curve([0.9, 0.9, 0.9], ended=False)])
+    standings = Standings()
+    enter(standings, [([0.9, 0.8], True), ([0.7, 0.95], False)])
+    assert [list(standings.at(epoch)) for epoch in (1, 2, 3, MAX_EPOCHS, MAX_EPOCHS + 1)] == [
+        [0.7, 0.9], [0.9, 0.95], [0.9], [0.9], []
+    ]  # fmt: skip
 
 
 def test_grace_is_a_fifth_of_the_epochs():
     assert scheduler.make("asha", 50) == Asha(grace=10)
     assert scheduler.make("asha", 3) == Asha(grace=1)
+    assert scheduler.make("median", 20) == Median(grace=4)
     assert scheduler.make("none", 50) == Never()
 
 
-@given(curves, st.lists(curves, max_size=12), st.randoms(use_true_random=False))
-def test_decision_ignores_order_of_arrival_and_what_comes_after_the_epoch(own, others, rng: random.Random):
-    asha = Asha(grace=2, reduction_factor=3)
-    decision = asha.stops(own, others)
-    shuffled = others[:]
-    rng.shuffle(shuffled)
-    assert asha.stops(own, shuffled) == decision
-    # others that have gone on meanwhile, as after a resume, change nothing at this epoch
-    longer = [Curve([*curve.best, 1.0], curve.ended) if len(curve.best) >= len(own.best) else curve for curve in others]
-    assert asha.stops(own, longer) == decision
+@given(st.lists(curves, max_size=12), st.integers(1, MAX_EPOCHS))
+def test_standings_agree_with_a_look_at_every_curve(curves, epoch):
+    standings = Standings()
+    enter(standings, curves)
+    assert list(standings.at(epoch)) == sorted(v for c in curves if (v := at(c, epoch)) is not None)
+
+
+def arrive(ledger, events):
+    """Enters rows and ends in the order of ``events``: (trial, epoch and running best, or None for its end)."""
+    for number, row in events:
+        if row is None:
+            ledger.complete(number, "patience")
+        else:
+            ledger.record(number, {"epoch": row[0], "best_minority_f1": row[1]})
+
+
+def interleaved(curves, rng):
+    """The events of all curves in some order that keeps each curve's own."""
+    queues = [
+        [(number, (epoch, best)) for epoch, best in enumerate(running_best(raw), 1)] + [(number, None)] * ended
+        for number, (raw, ended) in enumerate(curves)
+    ]
+    events = []
+    while any(queues):
+        events.append(rng.choice([queue for queue in queues if queue]).pop(0))
+    return events
+
+
+def decisions(ledger):
+    return [
+        rule.stops(len(trial.best), trial.best[-1], ledger.standings.at(len(trial.best)))
+        for rule in (Asha(2, 3), Median(2, 3))
+        for trial in ledger.trials.values()
+    ]
+
+
+@given(st.lists(curves, min_size=1, max_size=8), st.randoms(use_true_random=False), st.integers(0, 40))
+def test_decisions_are_those_of_the_curves_however_they_came_and_wherever_a_process_ended(
+    tmp_path_factory, curves, rng: random.Random, cut
+):
+    at_once = Ledger(None)
+    for _ in curves:
+        at_once.add(TrialConfig(epochs=MAX_EPOCHS), "searched", {}, {})
+    arrive(at_once, [event for n, c in enumerate(curves) for event in interleaved([([], False)] * n + [c], rng)])
+
+    folder = tmp_path_factory.mktemp("study")
+    first = Ledger(folder)
+    for _ in curves:
+        first.add(TrialConfig(epochs=MAX_EPOCHS), "searched", {}, {})
+    events = interleaved(curves, rng)
+    arrive(first, events[:cut])
+    first.close()
+    resumed = Ledger(folder)
+    arrive(resumed, events[cut:])
+    resumed.close()
+    assert decisions(resumed) == decisions(at_once)
 
 
 @given(st.lists(scores, min_size=3, max_size=30, unique=True))
 def test_at_a_full_rung_the_best_third_goes_on(values):
-    asha = Asha(grace=1, reduction_factor=3)
-    going = [
-        value for i, value in enumerate(values)
-        if not asha.stops(Curve([value]), [Curve([v]) for j, v in enumerate(values) if j != i])
-    ]  # fmt: skip
+    going = [v for v in values if not Asha(grace=1, reduction_factor=3).stops(1, v, sorted(values))]
     assert sorted(going, reverse=True) == sorted(values, reverse=True)[: -(-len(values) // 3)]

@@ -1,11 +1,13 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from study import space
 from study.ledger import Ledger
 from study.searcher import Searcher
-from study.space import ALGORITHMS
+from study.space import ALGORITHMS, Parameter
 from trainable.config import TrialConfig
 
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)
@@ -50,7 +52,8 @@ def test_the_courses_recipes_come_first_whatever_the_space_says():
 def test_proposals_stay_in_the_space_and_differ(algorithm):
     configs = run_all(Ledger(None), algorithm)
     assert len(configs) == 30
-    assert len({(c.dropout, c.weight_decay, c.learning_rate) for c in configs[1:]}) == 29
+    searched = {tuple((p.name, c.to_dict()[p.name]) for p in SPACE if p.active(c.to_dict())) for c in configs}
+    assert len(searched) == 30
     for config in configs[2:]:
         values = config.to_dict()
         assert all(p.contains(values[p.name]) for p in SPACE if p.active(values))
@@ -69,6 +72,60 @@ def test_a_study_cut_anywhere_and_taken_up_by_a_new_process_proposes_the_same(al
         ledger.close()
     ledger = Ledger(tmp_path / "study")
     assert run_all(ledger, algorithm, 14) == uninterrupted
+
+
+def test_the_grid_has_every_combination_once_and_ends():
+    small = space.from_tables(
+        {
+            "sampler": {"choices": ["shuffle", "weighted"]},
+            "sampler_power": {"low": 0.25, "high": 1.0, "when": {"sampler": "weighted"}},
+            "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+            "accumulation_steps": {"low": 1, "high": 2},
+        },
+        {},
+        "",
+    )
+    ledger = Ledger(None)
+    source = Searcher(ledger, small, BASE, "grid", 100)
+    while source.next() is not None:
+        pass
+    found = [trial.config for trial in list(ledger.trials.values())[2:]]
+    points = {(c.sampler, c.sampler_power if c.sampler == "weighted" else None, c.learning_rate, c.accumulation_steps)
+              for c in found}  # fmt: skip
+    powers = [("shuffle", None), ("weighted", 0.25), ("weighted", 0.625), ("weighted", 1.0)]
+    rates = [1e-4, pytest.approx(1e-3), 1e-2]
+    assert len(found) == len(points) == 4 * 3 * 2
+    for sampler, power in powers:
+        for rate in rates:
+            assert sum(p[:2] == (sampler, power) and p[2] == rate for p in points) == 2
+
+
+def test_sobol_points_fill_the_space_more_evenly_than_random_ones():
+    def largest_gap(algorithm):
+        shares = sorted(SPACE[2].share(config.dropout) for config in run_all(Ledger(None), algorithm, 34)[2:])
+        return max(after - before for before, after in zip([0, *shares], [*shares, 1], strict=True))
+
+    # 32 points of a scrambled Sobol sequence: one in each 32nd of each axis
+    assert largest_gap("sobol") <= 2 / 32 < largest_gap("random")
+
+
+@given(st.integers(1, 50), st.integers(1, 60), st.booleans(), st.floats(0, 1))
+def test_a_share_of_a_range_lies_in_it_and_every_whole_number_is_equally_wide(low, width, log, share):
+    parameter = Parameter("accumulation_steps", low, low + width, log)
+    assert low <= parameter.at(share) <= low + width
+    assert isinstance(parameter.at(share), int)
+    assert (parameter.at(0), parameter.at(1)) == (low, low + width)
+
+
+def test_in_a_large_study_a_sampler_is_shown_the_best_and_the_latest():
+    ledger = Ledger(None)
+    source = searcher(ledger, "random", 1500)
+    while (trial := source.next()) is not None:
+        run_trial(ledger, trial)
+    shown = [trial.number for trial in source._history()]
+    scores = {number: trial.best[-1] for number, trial in ledger.trials.items()}
+    best = sorted(scores, key=lambda number: (scores[number], number))[-100:]
+    assert shown == sorted({*range(600, 1500), *best})
 
 
 def test_seeds_are_the_trials_own_and_splits_the_studys():

@@ -135,6 +135,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
             "best_epoch": best[1],
             "learning_rate": state.config.learning_rate,
             "num_train_images": len(images.train),
+            "num_micro_batches": state.config.num_micro_batches,
             "train_seconds": trained - start,
             "val_seconds": time.perf_counter() - trained,
             "ended_unix_seconds": time.time(),

@@ -13,6 +13,9 @@ PURPOSES = {
     "dropout": 7,
     "trial_seed": 8,
     "sampler": 9,
+    "sobol": 10,
+    "grid": 11,
+    "simulation": 12,
 }
 
 

@@ -1,0 +1,103 @@
+"""python -m benchmarks.curves FILE: records the learning curves that study.simulate replays.
+
+Trains the course's recipes and random ones of the default space, each with several seeds, every epoch of them (no
+early stopping), a trial on each core.
+"""
+
+import dataclasses
+import multiprocessing
+import shlex
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from study import environment, space
+from study.ledger import Ledger
+from study.searcher import Searcher
+from trainable.arguments import Parser, add_data_flags, data_spec, default_config, fail, num_cores, positive_int, seed
+from trainable.config import TrialConfig, UsageError
+from trainable.data import DataSpec
+from trainable.streams import derive
+
+_pool: Any = None  # of a worker process: its images
+
+
+def main() -> int:
+    parser = Parser("benchmarks.curves", "Records learning curves for study.simulate.")
+    add_data_flags(parser)
+    parser.add_argument("file", type=Path, help="the table to write")
+    parser.add_argument("--configs", type=positive_int, default=200, help="the course's two recipes among them")
+    parser.add_argument("--epochs", type=positive_int, default=20)
+    parser.add_argument("--seeds", type=positive_int, default=2, help="trainings of each config")
+    parser.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut and the configs")
+    arguments = parser.parse(None)
+    try:
+        spec = data_spec(arguments)
+    except UsageError as error:
+        parser.problems.extend(error.problems)
+    if parser.problems:
+        fail(parser.prog, parser.problems)
+    base = default_config(spec.data, arguments.seed, epochs=arguments.epochs, patience=arguments.epochs)
+    configs = _configs(base, arguments.configs)
+    jobs = [
+        (number, index, dataclasses.replace(config, seed=derive("trial_seed", config.seed, index)))
+        for number, config in enumerate(configs)
+        for index in range(arguments.seeds)
+    ]
+    lines = []
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(num_cores(), _open, (spec,)) as workers, tqdm(total=len(jobs), unit=" trainings") as progress:
+        for line in workers.imap_unordered(_train, jobs):
+            lines.append(line)
+            progress.update()
+    names = [parameter.name for parameter in space.load(space.DEFAULT_SPACE)]
+    epochs = [f"epoch_{epoch}" for epoch in range(1, arguments.epochs + 1)]
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items())
+    head = [
+        "# minority F1 on validation after each epoch, for study.simulate; made by",
+        f"# python -m benchmarks.curves {shlex.join(sys.argv[1:])}",
+        f"# commit {environment.commit()}; {versions}",
+        ",".join(["config", "seed", *names, "epoch_seconds", *epochs]),
+    ]
+    arguments.file.write_text("\n".join([*head, *(text for _, text in sorted(lines))]) + "\n")
+    return 0
+
+
+def _configs(base: TrialConfig, number: int) -> list[TrialConfig]:
+    searcher = Searcher(Ledger(None), space.load(space.DEFAULT_SPACE), base, "random", number)
+    return [trial.config for _ in range(number) if (trial := searcher.next()) is not None]
+
+
+def _open(spec: DataSpec) -> None:
+    global _pool
+    from trainable import data
+
+    _pool = data.load(spec, say=lambda text: None)
+
+
+def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
+    import torch
+
+    from trainable import loop
+
+    number, index, config = job
+    images = loop.trial_images(_pool, config.split_seed, config.cut_seed, torch.device("cpu"))
+    scores: list[float] = []
+    seconds: list[float] = []
+    try:
+        for row in loop.run(loop.new_state(config, images), images):
+            scores.append(row["minority_f1"])
+            seconds.append(row["train_seconds"] + row["val_seconds"])
+    except loop.DivergedError:  # it stays where it was
+        scores += [scores[-1] if scores else 0.0] * (config.epochs - len(scores))
+    values = config.to_dict()
+    searched = [values[parameter.name] for parameter in space.load(space.DEFAULT_SPACE)]
+    cells = [number, index, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *(f"{s:.5f}" for s in scores)]
+    return (number, index), ",".join(f"{c:.6g}" if isinstance(c, float) else str(c) for c in cells)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""python -m tests.kills: kills drivers and workers of real studies at random moments, resumes each, and checks
+that nothing was lost, repeated or changed. tests/test_kills.py runs a short form.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from trainable.tune import TRACE
+
+SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
+WORKER_NAME = "RayTrial"  # how Ray titles the process of a trial
+START_UP_SECONDS = 9.0  # of a study, before its first epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study under test: its folder's parent, its size, and how many trials run at a time."""
+
+    results: Path
+    num_trials: int
+    one_slot: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.results / "digits"
+
+    @property
+    def trace(self) -> Path:
+        return self.results / "trace"
+
+    def start(self) -> subprocess.Popen:
+        threads = ["--cpus-per-trial", str(len(os.sched_getaffinity(0)))] if self.one_slot else []
+        command = [sys.executable, "-m", "study.search", *SETTINGS, "--trials", str(self.num_trials)]
+        return subprocess.Popen(
+            [*command, *threads, "--results", str(self.results)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            env={**os.environ, TRACE: str(self.trace)},
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Runs the study, from wherever it is, to its end."""
+        process = self.start()
+        out, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, out
+
+    def rows(self) -> dict[int, list[dict]]:
+        """The rows on disk that are whole, of each trial."""
+        found = {}
+        for path in self.folder.glob("trials/*/epochs.jsonl"):
+            text = path.read_text()
+            found[int(path.parent.name)] = [json.loads(x) for x in text[: text.rfind("\n") + 1].splitlines()]
+        return found
+
+    def optuna_view(self) -> list[tuple]:
+        """(state, value, params, intermediate values, attributes) of each trial, as Optuna reads them."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.journal")))
+        return [
+            (t.state.name, t.value, t.params, t.intermediate_values, t.user_attrs)
+            for t in optuna.load_study(study_name="study", storage=storage).trials
+        ]
+
+    def ended(self) -> dict[int, tuple]:
+        if not (self.folder / "study.journal").exists():
+            return {}
+        try:
+            view = self.optuna_view()
+        except KeyError:  # killed before the study's own line
+            return {}
+        return {number: trial for number, trial in enumerate(view) if trial[0] != "RUNNING"}
+
+
+def without_seconds(rows: dict[int, list[dict]]) -> dict[int, list[dict]]:
+    return {n: [{k: v for k, v in r.items() if not k.endswith("_seconds")} for r in found] for n, found in rows.items()}
+
+
+def kill_driver(study: Study, after_seconds: float) -> bool:
+    """Starts the study and kills its driver; False if it had ended by then."""
+    process = study.start()
+    try:
+        process.wait(timeout=after_seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        _wait_until_gone(process.pid)
+        return True
+
+
+def kill_worker(study: Study, after_seconds: float, rng: random.Random) -> bool:
+    """Starts the study, kills one of its workers, and lets it run to its end; False if there was none to kill."""
+    process = study.start()
+    time.sleep(after_seconds)
+    workers = [pid for pid in _session_pids(process.pid) if WORKER_NAME in _title(pid)]
+    for _ in range(100):
+        if workers or process.poll() is not None:
+            break
+        time.sleep(0.1)
+        workers = [pid for pid in _session_pids(process.pid) if WORKER_NAME in _title(pid)]
+    if workers:
+        os.kill(rng.choice(workers), signal.SIGKILL)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out
+    return bool(workers)
+
+
+def check(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple], num_kills: int) -> None:
+    """What must hold of a study that was killed ``num_kills`` times and has now run to its end."""
+    rows, view = study.rows(), study.optuna_view()
+    assert len(view) == study.num_trials, "trials were lost or are there twice"
+    assert sorted(rows) == list(range(study.num_trials))
+    assert all(state != "RUNNING" for state, *_ in view)
+    for number, trial in ended.items():
+        assert view[number] == trial, f"trial {number} had ended and has changed"
+    for number, known in before.items():
+        assert rows[number][: len(known)] == known, f"rows of trial {number} were lost or trained again"
+    for number, (_, _, _, values, _) in enumerate(view):
+        assert values == {row["epoch"]: row["best_minority_f1"] for row in rows[number]}
+    starts = study.trace.read_text().split("\n")[:-1]
+    again = len(starts) - len(set(starts))
+    num_slots = 1 if study.one_slot else len(os.sched_getaffinity(0))
+    assert again <= num_kills * num_slots, f"{again} epochs were started again after {num_kills} kills"
+    assert set(starts) == {f"{number} {row['epoch']}" for number, found in rows.items() for row in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--drivers", type=int, default=25, help="kills of the driver")
+    parser.add_argument("--workers", type=int, default=10, help="kills of a worker")
+    parser.add_argument("--per-study", type=int, default=3, help="kills of the driver before a study may end")
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(run(arguments.drivers, arguments.workers, arguments.per_study, arguments.trials, arguments.seed))
+
+
+def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, seed: int) -> str:
+    """Kills and checks; a line that says what was done."""
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Study(Path(scratch) / "plain", num_trials, one_slot=True)
+        plain.results.mkdir()
+        start = time.monotonic()
+        plain.finish()
+        longest = time.monotonic() - start
+        killed, studies = 0, 0
+        while killed < num_drivers:
+            studies += 1
+            study = Study(Path(scratch) / f"driver{studies}", num_trials, one_slot=studies % 2 == 1)
+            study.results.mkdir()
+            kills, before, ended = 0, {}, {}
+            while kills < min(per_study, num_drivers - killed):
+                if not kill_driver(study, rng.uniform(1.0, START_UP_SECONDS + 0.6 * (longest - START_UP_SECONDS))):
+                    break
+                kills += 1
+                _check_monotonic(study, before, ended)
+                before, ended = study.rows(), study.ended()
+            study.finish()
+            check(study, before, ended, kills)
+            if study.one_slot:
+                _check_equal(study, plain)
+            killed += kills
+            print(f"study {studies}: driver killed {kills} times, one slot {study.one_slot}: whole", flush=True)
+        done = 0
+        for number in range(num_workers):
+            study = Study(Path(scratch) / f"worker{number}", num_trials, one_slot=number % 2 == 0)
+            study.results.mkdir()
+            done += kill_worker(study, rng.uniform(START_UP_SECONDS, 0.9 * longest), rng)
+            check(study, {}, {}, 1)
+            if study.one_slot:
+                _check_equal(study, plain)
+            print(f"worker {number} killed, one slot {study.one_slot}: whole", flush=True)
+    return f"{killed} kills of a driver in {studies} studies, {done} of a worker: nothing lost, nothing trained twice"
+
+
+def _check_monotonic(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple]) -> None:
+    """After another kill all that was there is still there."""
+    rows, now = study.rows(), study.ended()
+    assert all(rows[number][: len(known)] == known for number, known in before.items())
+    assert all(now[number] == trial for number, trial in ended.items())
+
+
+def _check_equal(study: Study, plain: Study) -> None:
+    assert study.optuna_view() == plain.optuna_view(), "Optuna sees another study than without kills"
+    assert without_seconds(study.rows()) == without_seconds(plain.rows()), "other rows than without kills"
+
+
+def _session_pids(session: int) -> list[int]:
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and _stat(int(p))[3:4] == [str(session)]]
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the command's name; the fourth is the session."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _wait_until_gone(session: int) -> None:
+    """Ray's processes end by themselves, a few seconds after their driver."""
+    deadline = time.monotonic() + 60
+    while _session_pids(session):
+        assert time.monotonic() < deadline, "Ray's processes outlive their driver"
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
