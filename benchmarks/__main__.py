@@ -12,6 +12,8 @@ BENCHMARKS = {
     "pipeline": "the input pipeline alone on one CPU thread, and its share of the step",
     "learning": "whether both loops learn the same: losses in float64, and the minority F1 of paired seeds",
     "checkpoint": "what a checkpoint every epoch costs",
+    "regret": "what searches are worth on recorded curves, over the epochs they spend",
+    "scaling": "time per proposal and per result, and memory, of studies of thousands of trials",
     "study": "a finished study's wall time against its training and validation",
 }
 

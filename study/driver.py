@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import shutil
 import signal
 import threading
@@ -25,6 +26,7 @@ os.environ |= {
 
 import ray
 from ray import tune
+from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial as RayTuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
@@ -32,8 +34,12 @@ from ray.tune.search import Searcher as TuneSearcher
 from study.ledger import Ledger, Trial
 from study.scheduler import Scheduler, is_cut
 from study.searcher import Searcher
+from trainable.config import UsageError
 from trainable.data import Pool
 from trainable.tune import RayTrial
+
+# Tune cannot write its snapshots to a full disk, and says so with a traceback; they are never read
+logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL + 1)
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 MAX_ATTEMPTS = 3
@@ -88,8 +94,8 @@ class TooManyFailuresError(Exception):
     """Trial after trial has failed; the message is the first one's reason."""
 
 
-class UnwritableError(Exception):
-    """The study's folder cannot be written to, for instance because the disk is full."""
+class FolderError(Exception):
+    """The study's folder cannot be written to, because the disk is full or so, or has files that cannot be read."""
 
 
 class _Session:
@@ -104,7 +110,7 @@ class _Session:
         self.active: dict[str, int] = {}  # Tune's id of each trial under way -> its number
         self.errors: dict[str, str] = {}
         self.failures_in_a_row: list[str] = []
-        self.unwritable: str | None = None  # why; from then on nothing more is written
+        self.broken: str | None = None  # why; from then on nothing more is written
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()
@@ -119,10 +125,12 @@ class _Session:
         try:
             yield
         except OSError as error:
-            self.unwritable = f"{error.filename or self.ledger.folder}: cannot be written ({error.strerror or error})"
+            self.broken = f"{error.filename or self.ledger.folder}: cannot be written ({error.strerror or error})"
+        except UsageError as error:
+            self.broken = "; ".join(error.problems)
 
     def next_config(self, tune_id: str) -> dict[str, Any] | str | None:
-        if self.pause.requested or self.hopeless or self.unwritable:
+        if self.pause.requested or self.hopeless or self.broken:
             return None if self.active else TuneSearcher.FINISHED
         if len(self.active) >= self.num_slots:
             return None
@@ -144,18 +152,18 @@ class _Session:
         """Enters a result; True if the trial is to be stopped."""
         number = self.active[tune_id]
         row = _row(result)
-        if row and not self.unwritable:
+        if row and not self.broken:
             with self._writing():
                 self.ledger.record(number, row)
             self.on_change(self.ledger.trials[number])
-        return self.pause.requested or self.unwritable is not None or self._is_cut(number)
+        return self.pause.requested or self.broken is not None or self._is_cut(number)
 
     def on_end(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> None:
         number = self.active.pop(tune_id)
         result = result or {}
         reason = self.errors.pop(tune_id, "unknown") if error else result.get("failure")
-        self.unwritable = self.unwritable or result.get("unwritable")
-        if not self.unwritable:
+        self.broken = self.broken or result.get("unwritable")
+        if not self.broken:
             with self._writing():
                 self._enter_end(number, result, reason)
         self.on_change(self.ledger.trials[number])
@@ -210,10 +218,15 @@ class _TuneScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: RayTuneTrial) -> None:
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        lines = str(cause).strip().splitlines() or [""]
-        self._session.errors[trial.trial_id] = f"{type(cause).__name__}: {lines[-1]}"
+        if trial.pickled_error_file is None:
+            return
+        # Tune's own get_error looks where the error will only be copied to later
+        with open(trial.pickled_error_file, "rb") as file:
+            error = pickle.load(file)
+        lines = str(error).strip().splitlines()
+        # the last line of a traceback, or the first of what Ray says of a worker that died
+        reason = lines[-1 if isinstance(error, RayTaskError) else 0] if lines else ""
+        self._session.errors[trial.trial_id] = reason.strip() or type(error).__name__
 
 
 def _row(flat_result: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +242,7 @@ def run(
 
     Raises:
         TooManyFailuresError: ten trials in a row have failed.
-        UnwritableError: the folder cannot be written to; what is there is whole.
+        FolderError: the folder cannot be written to; what is there is whole.
     """
     assert ledger.folder is not None
     session = _Session(ledger, searcher, scheduler, pause, resources.num_slots, on_change)
@@ -255,8 +268,8 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_slots)
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
-    if session.unwritable:
-        raise UnwritableError(session.unwritable)
+    if session.broken:
+        raise FolderError(session.broken)
     if session.hopeless:
         raise TooManyFailuresError(session.failures_in_a_row[0])
 

@@ -310,8 +310,8 @@ def run(plan: Plan) -> int:
                            plan.resources, pause, display.on_change)  # fmt: skip
             except driver.TooManyFailuresError as error:
                 failure = f"{driver.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
-            except driver.UnwritableError as error:
-                failure = f"{error}; nothing is lost, the same command goes on once it can be"
+            except driver.FolderError as error:
+                failure = f"{error}; nothing is lost, the same command goes on once this is put right"
     ledger.close()
     ranking = analyze.rank(plan.folder)
     try:

@@ -23,7 +23,7 @@ COURSE_RECIPES: dict[str, dict[str, Any]] = {
     "course, weighted": {"sampler": "weighted", "sampler_power": 1.0},
 }
 
-# at most so many trials are shown to a sampler: a study of any size takes the same time for each proposal
+# at most so many trials are shown to TPE: a study of any size takes the same time for each proposal
 NUM_LATEST_SHOWN = 900
 NUM_BEST_SHOWN = 100
 
@@ -88,7 +88,9 @@ class Searcher:
             return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
     def _history(self) -> list[FrozenTrial]:
-        """What a sampler is shown: all trials, or in a large study the best and the latest, in order of number."""
+        """What TPE is shown: all trials, or in a large study the best and the latest, in order of number."""
+        if self.algorithm == "random":
+            return []
         trials = self.ledger.trials
         numbers = set(range(max(0, len(trials) - NUM_LATEST_SHOWN), len(trials)))
         numbers |= {number for _, number in self.ledger.ranked[-NUM_BEST_SHOWN:]}

@@ -117,12 +117,12 @@ def test_a_share_of_a_range_lies_in_it_and_every_whole_number_is_equally_wide(lo
     assert (parameter.at(0), parameter.at(1)) == (low, low + width)
 
 
-def test_in_a_large_study_a_sampler_is_shown_the_best_and_the_latest():
+def test_in_a_large_study_tpe_is_shown_the_best_and_the_latest():
     ledger = Ledger(None)
     source = searcher(ledger, "random", 1500)
     while (trial := source.next()) is not None:
         run_trial(ledger, trial)
-    shown = [trial.number for trial in source._history()]
+    shown = [trial.number for trial in searcher(ledger, "tpe", 1500)._history()]
     scores = {number: trial.best[-1] for number, trial in ledger.trials.items()}
     best = sorted(scores, key=lambda number: (scores[number], number))[-100:]
     assert shown == sorted({*range(600, 1500), *best})

@@ -94,27 +94,6 @@ def test_a_trial_from_a_reused_actor_replays_bit_for_bit_and_an_edited_digit_is_
     assert f"epoch {len(rows)}: val_loss was" in err
 
 
-def test_a_killed_study_goes_on_and_no_finished_trial_changes(tmp_path):
-    killed = search(tmp_path, "--trials", "5", start_new_session=True)
-    deadline = time.monotonic() + 120
-    while sum("trials/" in str(p) for p in tmp_path.glob("digits/trials/*/best.pt")) < 2:
-        assert killed.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    before = rows_of(tmp_path / "digits")
-    status, _, err = finished(search(tmp_path, "--trials", "5"))
-    assert status == 0, err
-    after = rows_of(tmp_path / "digits")
-    assert set(after) == set(range(5))
-    for number, text in before.items():
-        whole = text[: text.rfind("\n") + 1]
-        assert after[number].startswith(whole), f"trial {number} lost rows"
-    table = pd.read_csv(tmp_path / "digits/ranking.csv")
-    assert not (table["status"] == "running").any()
-
-
 def test_more_trials_extend_a_finished_study_and_other_settings_are_refused(study):
     folder, _ = study
     before = rows_of(folder)

@@ -1,5 +1,6 @@
 """A trial on disk: last.pt holds everything to go on with; best.pt and validation.npz are cut from it."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ class CheckpointError(Exception):
 
 
 def save(state: TrialState, images: TrialImages, path: Path) -> None:
-    """Writes ``last.pt``: the state whole, all rows, and the validation labels; the old file or the new, never half."""
+    """Writes ``last.pt``: the state whole, all rows, and the validation labels; the old file or the new, never half.
+
+    Raises:
+        OSError: it cannot be written, for instance because the disk is full; the old file is still there.
+    """
     content = {
         "format": FORMAT,
         "config": state.config.to_dict(),
@@ -90,7 +95,9 @@ def finish(folder: Path) -> None:
 
 
 def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
     torch.serialization.set_crc32_options(False)  # a quarter of the time, and torch.load never looks at them
-    torch.save(content, partial)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(buffer.getbuffer())  # raises OSError on a full disk, where torch.save would raise anything
     os.replace(partial, path)

@@ -1,0 +1,89 @@
+"""Real studies in which things go wrong: a loss that is no number, an exception in a worker, a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from study.ledger import Ledger
+from tests.kills import Study
+
+SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "1", "--seed", "3", "--algorithm", "random"]
+
+
+def search(results, *more):
+    command = [sys.executable, "-m", "study.search", *SETTINGS, "--results", str(results), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def outcomes(folder):
+    ledger = Ledger(folder)
+    ledger.close()
+    return {number: (trial.status, trial.reason) for number, trial in ledger.trials.items()}
+
+
+def test_a_loss_that_is_no_number_and_an_exception_fail_their_trials_and_the_study_goes_on(tmp_path):
+    # one learning rate of two ends in NaN; and trial 3 is made to ask for more threads than torch can count
+    (tmp_path / "space.toml").write_text("[learning_rate]\nchoices = [1e-3, 1e30]\n")
+    first = search(tmp_path, "--space", str(tmp_path / "space.toml"), "--trials", "2")
+    assert first.returncode == 0, first.stderr
+    config = json.loads((tmp_path / "digits/trials/1/config.json").read_text())
+    (tmp_path / "digits/trials/3").mkdir()
+    (tmp_path / "digits/trials/3/config.json").write_text(json.dumps(config | {"num_threads": 10**12}))
+    done = search(tmp_path, "--space", str(tmp_path / "space.toml"), "--trials", "7")
+    assert done.returncode == 0, done.stderr
+    found = outcomes(tmp_path / "digits")
+    assert len(found) == 7
+    for number, (status, reason) in found.items():
+        config = json.loads((tmp_path / f"digits/trials/{number}/config.json").read_text())
+        if number == 3:
+            assert status == "failed"
+            assert reason.startswith("ValueError: Overflow")
+        elif config["learning_rate"] == 1e30:
+            assert status == "failed"
+            assert "_loss is" in reason
+        else:
+            assert (status, reason) == ("complete", "epochs")
+    assert [status for status, _ in found.values()].count("failed") >= 2
+    view = Study(tmp_path, 7, one_slot=False).optuna_view()
+    names = {"failed": "FAIL", "complete": "COMPLETE"}
+    assert [state for state, *_ in view] == [names[status] for status, _ in found.values()]
+
+
+def test_ten_failures_in_a_row_stop_the_study_with_the_first_cause(tmp_path):
+    (tmp_path / "space.toml").write_text("[learning_rate]\nchoices = [1e30]\n")
+    done = search(tmp_path, "--space", str(tmp_path / "space.toml"), "--trials", "30")
+    assert done.returncode == 1
+    assert "10 trials in a row have failed, the first was trial 2: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert 12 <= len(outcomes(tmp_path / "digits")) <= 14
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 30 MiB of its own: room for one trial's files, not for two's."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", folder]).returncode:
+        pytest.skip("needs the right to mount")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_pauses_the_study_and_loses_nothing(tmp_path, small_disk):
+    done = search(small_disk, "--trials", "6")
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "the same command goes on" in done.stderr
+    assert "Traceback" not in done.stderr
+    before = outcomes(small_disk / "digits")
+    assert all(status in ("complete", "running") for status, _ in before.values())
+    subprocess.run(["mount", "-o", "remount,size=500m", small_disk], check=True)
+    done = search(small_disk, "--trials", "6")
+    assert done.returncode == 0, done.stderr
+    after = outcomes(small_disk / "digits")
+    assert len(after) == 6
+    assert {status for status, _ in after.values()} <= {"complete", "stopped"}
+    assert all(after[number] == outcome for number, outcome in before.items() if outcome[0] == "complete")

@@ -1,0 +1,100 @@
+"""The Trainable itself, without Ray's processes: what it does where memory or the disk does not suffice."""
+
+import dataclasses
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainable import checkpoint, loop, step
+from trainable.arguments import default_config
+from trainable.tune import TRACE, RayTrial
+
+CONFIG = default_config("digits", 3, epochs=3, num_threads=1)
+
+
+def trial_in(folder, pool, config=CONFIG):
+    trial = RayTrial.__new__(RayTrial)
+    trial.setup({"number": 7, "folder": str(folder), "trial": config.to_dict()}, pool)
+    return trial
+
+
+def short_of_memory(monkeypatch, most_images):
+    """As on a GPU on which only so many images at a time can be trained on."""
+    train_on = step.Step._train_on
+
+    def limited(self, positions, rows, labels, weight):
+        if len(positions) > most_images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        train_on(self, positions, rows, labels, weight)
+
+    monkeypatch.setattr(step.Step, "_train_on", limited)
+
+
+def without_seconds(row):
+    return {name: value for name, value in row.items() if not name.endswith("_seconds")}
+
+
+@pytest.mark.parametrize(("most_images", "num_parts"), [(128, 1), (64, 2), (20, 8)])
+def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_row_says_so(
+    digits_pool, tmp_path, monkeypatch, most_images, num_parts
+):
+    short_of_memory(monkeypatch, most_images)
+    row = trial_in(tmp_path, digits_pool).step()["row"]
+    assert row["num_micro_batches"] == num_parts
+    # as a trial that was told so from the start
+    config = dataclasses.replace(CONFIG, num_micro_batches=num_parts)
+    images = loop.trial_images(digits_pool, 3, 3, torch.device("cpu"))
+    assert without_seconds(row) == without_seconds(next(loop.run(loop.new_state(config, images), images)))
+
+
+def test_out_of_memory_in_a_later_epoch_goes_on_from_the_checkpoint(digits_pool, tmp_path, monkeypatch):
+    first = trial_in(tmp_path, digits_pool).step()["row"]
+    short_of_memory(monkeypatch, 64)
+    trial = trial_in(tmp_path, digits_pool)
+    assert trial.step()["row"] == first
+    second = trial.step()["row"]
+    assert (first["num_micro_batches"], second["num_micro_batches"], second["epoch"]) == (1, 2, 2)
+    assert checkpoint.read(tmp_path / "last.pt")["rows"] == [first, second]
+    # a worker that comes after this one is told by the checkpoint, whatever the driver knows
+    after = trial_in(tmp_path, digits_pool)
+    assert after.step()["row"] == second
+    assert after.step()["row"]["num_micro_batches"] == 2
+
+
+def test_where_two_images_are_too_many_the_trial_fails_with_the_reason(digits_pool, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, 1)
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        trial_in(tmp_path, digits_pool).step()
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_old_one_stays(digits_pool, tmp_path, monkeypatch):
+    trial = trial_in(tmp_path, digits_pool)
+    trial.step()
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = trial.step()
+    assert "No space left on device" in result["unwritable"]
+    assert result["done"]
+    assert "row" not in result
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_the_trace_has_a_line_as_each_epoch_starts_and_none_for_what_is_announced_again(
+    digits_pool, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(TRACE, str(tmp_path / "trace"))
+    trial = trial_in(tmp_path, digits_pool)
+    trial.step()
+    trial.step()
+    again = trial_in(tmp_path, digits_pool)
+    assert json.dumps(again.step()["row"]) == json.dumps(trial._state.rows[-1])
+    again.step()
+    assert (tmp_path / "trace").read_text() == "7 1\n7 2\n7 3\n"
