@@ -13,6 +13,10 @@ PURPOSES = {
     "dropout": 7,
     "trial_seed": 8,
     "sampler": 9,
+    "resampling": 20,
+    "halves": 21,
+    "confirmation": 22,
+    "calibration": 23,
 }
 
 
