@@ -13,6 +13,7 @@ BENCHMARKS = {
     "learning": "whether both loops learn the same: losses in float64, and the minority F1 of paired seeds",
     "checkpoint": "what a checkpoint every epoch costs",
     "study": "a finished study's wall time against its training and validation",
+    "calibration": "coverage of the intervals, the tied group and the bias of the confirmed score, by simulation",
 }
 
 
