@@ -33,7 +33,7 @@ class Scores:
     resampled: np.ndarray  # float32 (T, R), in [0, 1]
     class_f1: np.ndarray  # float64 (T, K)
     class_sizes: np.ndarray  # float64 (T, K): 2 TP + FP + FN, the denominator of F1
-    degrees_of_freedom: int  # minority images less minority classes
+    class_counts: np.ndarray  # int64 (K,): images of each minority class
 
 
 class Resamples:
@@ -50,7 +50,7 @@ class Resamples:
         """``labels``: whole numbers in [0, num_classes), shape (n,).
 
         Raises:
-            ValueError: a minority class has no image.
+            ValueError: a minority class has no image, of which nothing can be said.
         """
         self.minority = list(minority)
         counts = np.bincount(labels, minlength=num_classes)
@@ -85,17 +85,11 @@ class Resamples:
                 true_positives = called[:, images] @ self._weights[:, images].T  # (block, 1 + R)
                 # 2 TP + FP + FN = all that are of the class + all that were called it; a resample keeps the former
                 sizes = self.counts[name] + called @ self._weights.T
-                f1 = 2 * true_positives / sizes
-                class_f1[trials, index], class_sizes[trials, index] = f1[:, 0], sizes[:, 0]
-                total += f1
+                class_f1[trials, index] = 2 * true_positives[:, 0].astype(np.float64) / sizes[:, 0]
+                class_sizes[trials, index] = sizes[:, 0]
+                total += 2 * true_positives / sizes
             resampled[trials] = total[:, 1:] / len(self.minority)
-        return Scores(
-            class_f1.mean(axis=1),
-            resampled,
-            class_f1,
-            class_sizes,
-            int(self.counts[self.minority].sum()) - len(self.minority),
-        )
+        return Scores(class_f1.mean(axis=1), resampled, class_f1, class_sizes, self.counts[self.minority])
 
 
 def _class_weights(num_images: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -183,9 +177,11 @@ def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
         np.divide(buffer, errors[:, None].astype(np.float32), out=buffer)
         largest[trial] = np.quantile(buffer.max(axis=0), confidence)
         deficits[trial] = (scores.minority_f1[first] - scores.minority_f1[trial]) / errors[first]
-    # the standard errors are estimates: a point of the normal distribution becomes that of Student's t
-    return deficits <= stats.t.ppf(stats.norm.cdf(largest), scores.degrees_of_freedom)
+    # the standard errors are estimates, and the largest of many deficits is often one whose error came out small: a
+    # point of the normal distribution becomes that of Student's t on the images of the smallest class alone
+    return deficits <= stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
 
 
 def _t_quantile(scores: Scores, confidence: float) -> float:
-    return float(stats.t.ppf((1 + confidence) / 2, scores.degrees_of_freedom))
+    degrees_of_freedom = max(scores.class_counts.sum() - len(scores.class_counts), 1)
+    return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom))

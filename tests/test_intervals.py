@@ -23,7 +23,7 @@ def scores_of(minority_f1, resampled, class_sizes):
     """Scores of one minority class, from plain numbers."""
     f1 = np.array(minority_f1, float)
     sizes = np.full((len(f1), 1), float(class_sizes))
-    return Scores(f1, np.array(resampled, np.float32), f1[:, None], sizes, degrees_of_freedom=10**6)
+    return Scores(f1, np.array(resampled, np.float32), f1[:, None], sizes, class_counts=np.array([10**6]))
 
 
 def test_scores_are_those_of_the_confusion_of_each_resample_in_a_loop():
@@ -33,7 +33,9 @@ def test_scores_are_those_of_the_confusion_of_each_resample_in_a_loop():
     weights = np.empty((6, 200))
     weights[:, resamples._order] = resamples._weights[1:]
     for trial, row in enumerate(predictions):
-        assert scores.minority_f1[trial] == pytest.approx(minority_f1(confusion_matrix(labels, row, 5), [3, 1]))
+        assert scores.minority_f1[trial] == pytest.approx(
+            minority_f1(confusion_matrix(labels, row, 5), [3, 1]), abs=1e-14
+        )
         for number, weight in enumerate(weights):
             confusion = np.zeros((5, 5))
             for label, prediction, times in zip(labels, row, weight, strict=True):
