@@ -169,6 +169,40 @@ def test_the_difference_is_students_with_the_paired_error():
     assert (found.high - found.estimate).tolist() == pytest.approx([1.96 * np.sqrt(2e-4), 0], abs=1e-5)
 
 
+def test_two_models_that_agree_on_all_images_may_still_differ_on_others():
+    labels = np.repeat([0, 1, 2, 3], [20, 20, 20, 500])
+    found = difference(Resamples(labels, 4, MINORITY).score(np.stack([labels, labels])), 0, 1)
+    # half an image of each class, of 2 × 20 and a third of the mean
+    half = stats.t.ppf(0.975, 57) * np.sqrt(3 * 0.5 / (40 * 3) ** 2)
+    assert (found.low, found.high) == pytest.approx((-half, half))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_tied_group_is_that_of_a_loop(seed):
+    rng = np.random.default_rng(seed)
+    labels, predictions = made_up(num_trials=8, seed=seed, num_images=100)
+    for trial in range(1, 8):  # the first with other guesses on 5 to 80 images: close pairs and distant ones
+        images = rng.permutation(100)[: (5, 80)[trial % 2]]
+        guesses = np.where(rng.random(len(images)) < 0.5, labels[images], rng.integers(5, size=len(images)))
+        predictions[trial] = predictions[0]
+        predictions[trial, images] = guesses
+    scores = Resamples(labels, 5, MINORITY, num_resamples=400).score(predictions)
+    f1, resampled = scores.minority_f1, scores.resampled.astype(float)
+    first = int(f1.argmax())
+    tied = []
+    for trial in range(8):
+        errors, studentised = [], []
+        for other in range(8):
+            gap = resampled[other] - resampled[trial]
+            unseen = sum(0.25 * (scores.class_sizes[index] ** -2.0).sum() / 9 for index in (trial, other))
+            errors.append(np.sqrt(gap.var() + unseen))
+            studentised.append((gap - gap.mean()) / errors[-1])
+        critical = np.quantile(np.max(studentised, axis=0), 0.95)
+        tied.append((f1[first] - f1[trial]) / errors[first] <= stats.t.ppf(stats.norm.cdf(critical), 19))
+    assert tied_with_best(scores).tolist() == tied
+    assert 1 < sum(tied) < 8
+
+
 def test_equal_trials_are_tied_and_a_single_one_is():
     labels, predictions = made_up(num_trials=1)
     resamples = Resamples(labels, 5, MINORITY, num_resamples=100)
