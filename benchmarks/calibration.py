@@ -28,7 +28,7 @@ TRUE_F1 = (0.4, 0.7, 0.9, 0.97)
 CORRELATION = 0.7  # of two models' latent difficulty of an image
 NUM_EPOCHS, EPOCH_CORRELATION = 20, 0.8
 NUM_TRIALS = 50
-MOST_EPOCH_SETS = 500  # the epochs' figures are far off and need fewer data sets
+MOST_EPOCH_SETS = 300  # the epochs' figures are far off and need fewer data sets
 BLOCK_IMAGES = 4_000_000  # images simulated at a time, over all data sets and models
 
 
@@ -36,7 +36,7 @@ def add_flags(parser: Parser) -> None:
     group = parser.add_argument_group("benchmark")
     group.add_argument("--seed", type=seed, default=0, help="draws the data sets")
     group.add_argument("--sets", type=positive_int, default=2000, help="data sets of a setting")
-    group.add_argument("--studies", type=positive_int, default=400, help="studies of a setting of the tied group")
+    group.add_argument("--studies", type=positive_int, default=300, help="studies of a setting of the tied group")
     group.add_argument("--resamples", type=positive_int, default=1000, help="bootstrap resamples")
 
 

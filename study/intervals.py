@@ -141,7 +141,7 @@ def difference(
     """Minority F1 of the trials ``first`` less that of the trials ``second`` (indices), on the same images.
 
     Student's t around the difference, with the paired standard error of the resamples. As for matched proportions
-    (Agresti & Min 2005) pseudo-counts stand for the images on which only one of the two might have erred.
+    (Agresti & Min 2005) one image is added on which only one of the two errs.
     """
     estimate = scores.minority_f1[first] - scores.minority_f1[second]
     deviation = scores.resampled[first] - scores.resampled[second]
@@ -152,8 +152,8 @@ def difference(
 
 
 def _discordance(scores: Scores) -> np.ndarray:
-    """A trial's half of the variance that PSEUDO_COUNT errors of each class bring to a difference, float64 (T,)."""
-    return PSEUDO_COUNT / 2 * (scores.class_sizes**-2.0).sum(axis=1) / scores.class_sizes.shape[1] ** 2
+    """A trial's half of the variance that one error more, in any minority class, brings a difference, float64 (T,)."""
+    return 0.5 * (scores.class_sizes**-2.0).mean(axis=1) / scores.class_sizes.shape[1] ** 2
 
 
 def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:

@@ -172,8 +172,8 @@ def test_the_difference_is_students_with_the_paired_error():
 def test_two_models_that_agree_on_all_images_may_still_differ_on_others():
     labels = np.repeat([0, 1, 2, 3], [20, 20, 20, 500])
     found = difference(Resamples(labels, 4, MINORITY).score(np.stack([labels, labels])), 0, 1)
-    # half an image of each class, of 2 × 20 and a third of the mean
-    half = stats.t.ppf(0.975, 57) * np.sqrt(3 * 0.5 / (40 * 3) ** 2)
+    # one image, of 2 × 20 and a third of the mean
+    half = stats.t.ppf(0.975, 57) / (40 * 3)
     assert (found.low, found.high) == pytest.approx((-half, half))
 
 
@@ -194,7 +194,7 @@ def test_the_tied_group_is_that_of_a_loop(seed):
         errors, studentised = [], []
         for other in range(8):
             gap = resampled[other] - resampled[trial]
-            unseen = sum(0.25 * (scores.class_sizes[index] ** -2.0).sum() / 9 for index in (trial, other))
+            unseen = sum(0.5 * (scores.class_sizes[index] ** -2.0).mean() / 9 for index in (trial, other))
             errors.append(np.sqrt(gap.var() + unseen))
             studentised.append((gap - gap.mean()) / errors[-1])
         critical = np.quantile(np.max(studentised, axis=0), 0.95)
