@@ -166,7 +166,8 @@ def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
     """
     deviations = scores.resampled - scores.resampled.mean(axis=1, keepdims=True)  # (T, R)
     covariance = (deviations @ deviations.T).astype(np.float64) / deviations.shape[1]
-    variances = np.diagonal(covariance) + _discordance(scores)
+    # an image added for either of the two to err on alone
+    variances = np.diagonal(covariance) + 2 * _discordance(scores)
     first = scores.minority_f1.argmax()
     largest = np.empty(len(deviations))
     deficits = np.empty(len(deviations))

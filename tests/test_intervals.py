@@ -194,7 +194,7 @@ def test_the_tied_group_is_that_of_a_loop(seed):
         errors, studentised = [], []
         for other in range(8):
             gap = resampled[other] - resampled[trial]
-            unseen = sum(0.5 * (scores.class_sizes[index] ** -2.0).mean() / 9 for index in (trial, other))
+            unseen = sum((scores.class_sizes[index] ** -2.0).mean() / 9 for index in (trial, other))
             errors.append(np.sqrt(gap.var() + unseen))
             studentised.append((gap - gap.mean()) / errors[-1])
         critical = np.quantile(np.max(studentised, axis=0), 0.95)
