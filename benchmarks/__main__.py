@@ -15,6 +15,7 @@ BENCHMARKS = {
     "regret": "what searches are worth on recorded curves, over the epochs they spend",
     "scaling": "time per proposal and per result, and memory, of studies of thousands of trials",
     "study": "a finished study's wall time against its training and validation",
+    "calibration": "coverage of the intervals, the tied group and the bias of the confirmed score, by simulation",
 }
 
 

@@ -16,6 +16,10 @@ PURPOSES = {
     "sobol": 10,
     "grid": 11,
     "simulation": 12,
+    "resampling": 20,
+    "halves": 21,
+    "confirmation": 22,
+    "calibration": 23,
 }
 
 

@@ -1,0 +1,161 @@
+"""What fresh seeds say about recipes, and what choosing among them cost: functions of scores, nothing is trained here.
+
+``scores`` is float (num_recipes, num_seeds) throughout: R recipes, each run with the same S fresh seeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from study.intervals import Intervals
+from trainable.metrics import confusion_matrix, minority_f1
+from trainable.streams import derive
+
+NUM_SIMULATED = 1000  # confirmations, to learn how much choosing spreads a score
+
+
+def recipe_means(scores: np.ndarray, confidence: float = 0.95) -> Intervals:
+    """Each recipe's mean over seeds with its Student t interval, shape (R,); S of at least 2."""
+    num_seeds = scores.shape[1]
+    half = _t_quantile(num_seeds - 1, confidence) * scores.std(axis=1, ddof=1) / np.sqrt(num_seeds)
+    mean = scores.mean(axis=1)
+    return Intervals(mean, mean - half, mean + half)
+
+
+def paired_differences(scores: np.ndarray, confidence: float = 0.95) -> Intervals:
+    """The mean of the row's recipe less that of the column's, shape (R, R); R and S of at least 2.
+
+    Two-way layout with one residual deviation for all recipes, on (R - 1)(S - 1) degrees of freedom: what a seed does
+    to all recipes cancels. Each interval holds for its own pair.
+    """
+    layout = _two_way(scores)
+    half = _t_quantile(layout.degrees_of_freedom, confidence) * np.sqrt(2 * layout.residual_square / scores.shape[1])
+    mean = scores.mean(axis=1)
+    estimate = mean[:, None] - mean[None, :]
+    half_widths = np.full_like(estimate, half)
+    np.fill_diagonal(half_widths, 0)  # a recipe against itself
+    return Intervals(estimate, estimate - half_widths, estimate + half_widths)
+
+
+@dataclass(frozen=True)
+class _TwoWay:
+    """Mean squares of the two-way layout: score = recipe + seed + residual."""
+
+    recipe_square: float
+    seed_square: float
+    residual_square: float
+    degrees_of_freedom: int  # of the residuals
+
+
+def _two_way(scores: np.ndarray) -> _TwoWay:
+    num_recipes, num_seeds = scores.shape
+    recipes = scores.mean(axis=1, keepdims=True) - scores.mean()
+    seeds = scores.mean(axis=0, keepdims=True) - scores.mean()
+    residuals = scores - scores.mean() - recipes - seeds
+    freedom = (num_recipes - 1) * (num_seeds - 1)
+    return _TwoWay(
+        num_seeds * (recipes**2).sum() / (num_recipes - 1),
+        num_recipes * (seeds**2).sum() / (num_seeds - 1),
+        (residuals**2).sum() / freedom,
+        freedom,
+    )
+
+
+def winner(scores: np.ndarray) -> int:
+    """The recipe with the highest mean; ties go to the earlier one."""
+    return int(scores.mean(axis=1).argmax())
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The score to expect of a recipe chosen as the winner was."""
+
+    chosen: np.ndarray  # int64 (S,): the recipe that the other seeds choose
+    scores: np.ndarray  # float64 (S,): its score with the seed left out
+    mean: Intervals  # of those scores, shape ()
+
+
+def confirmed(scores: np.ndarray, confidence: float = 0.95) -> Confirmed:
+    """Leave one seed out: the recipe is chosen by the others and scored on that one; R and S of at least 2.
+
+    The winner's own mean is the highest of R noisy means and so too high; here no score takes part in the choice it
+    is read from. The interval is for the mean of the chosen recipes' true scores. The S scores are not independent,
+    as each takes part in the choice of all others, and where recipes are close their mean varies up to twice as much
+    as they let on: so its variance is that of the two-way layout, with the residuals' part simulated (`_spread`), and
+    Satterthwaite's degrees of freedom.
+    """
+    layout = _two_way(scores)
+    chosen, left_out = _leave_one_out(scores)
+    # the mean's variance = seed's / S + residual's × spread, and E[seed square] = R × seed's + residual's
+    parts = np.array([layout.seed_square / scores.size,
+                      layout.residual_square * (_spread(scores, layout) - 1 / scores.size)])  # fmt: skip
+    variance = parts.sum()
+    freedoms = np.array([scores.shape[1] - 1, layout.degrees_of_freedom])
+    freedom = variance**2 / (parts**2 / freedoms).sum() if variance else 1.0
+    half = _t_quantile(freedom, confidence) * np.sqrt(variance)
+    mean = left_out.mean()
+    return Confirmed(chosen, left_out, Intervals(mean, mean - half, mean + half))
+
+
+def _leave_one_out(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The recipe that the other seeds choose and its score, (..., S) each, from (..., R, S)."""
+    chosen = (scores.sum(axis=-1, keepdims=True) - scores).argmax(axis=-2)
+    return chosen, np.take_along_axis(scores, chosen[..., None, :], axis=-2)[..., 0, :]
+
+
+def _spread(scores: np.ndarray, layout: _TwoWay) -> float:
+    """Variance of the left-out scores' mean around the chosen recipes' truth, for residuals of variance 1.
+
+    1 / S if one recipe stands out, nearly 2 / S if all are equal. Simulated with recipes as far apart as the scores
+    suggest: their means, shrunk towards each other by what noise alone would spread them.
+    """
+    if not layout.residual_square:
+        return 1 / scores.shape[1]
+    shrink = max(0.0, 1 - layout.residual_square / layout.recipe_square) if layout.recipe_square else 0.0
+    truth = shrink * scores.mean(axis=1) / np.sqrt(layout.residual_square)
+    rng = np.random.default_rng(derive("confirmation", *scores.shape))
+    residuals = rng.standard_normal((NUM_SIMULATED, *scores.shape))
+    chosen, left_out = _leave_one_out(truth[:, None] + residuals)
+    return float(((left_out - truth[chosen]).mean(axis=-1) ** 2).mean())
+
+
+@dataclass(frozen=True)
+class TwoHalves:
+    """A run's score at an epoch that was chosen on other images."""
+
+    score: float
+    epochs: tuple[int, int]  # indices of the epochs chosen on either half
+
+
+def two_halves(
+    labels: np.ndarray, predictions: np.ndarray, num_classes: int, minority: Sequence[int], seed: int
+) -> TwoHalves:
+    """Chooses the epoch by minority F1 on one half of the images and scores it on the other, both ways, averaged.
+
+    ``labels`` and ``predictions`` are whole numbers in [0, num_classes), shapes (n,) and (num_epochs, n). The halves
+    are stratified by class and drawn by ``seed``; ties go to the earlier epoch. The best epoch's score on all images
+    is the highest of many and so too high.
+    """
+    second = _second_half(labels, num_classes, seed)
+    halves = [
+        [minority_f1(confusion_matrix(labels[half], epoch[half], num_classes), minority) for epoch in predictions]
+        for half in (~second, second)
+    ]
+    chosen = int(np.argmax(halves[0])), int(np.argmax(halves[1]))
+    return TwoHalves((halves[1][chosen[0]] + halves[0][chosen[1]]) / 2, chosen)
+
+
+def _second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
+    """bool (n,): every other image of each class in random order; chance decides who gets an odd one."""
+    rng = np.random.default_rng(derive("halves", seed))
+    second = np.empty(len(labels), bool)
+    for name in range(num_classes):
+        images = rng.permutation(np.flatnonzero(labels == name))
+        second[images] = (np.arange(len(images)) + rng.integers(2)) % 2
+    return second
+
+
+def _t_quantile(degrees_of_freedom: float, confidence: float) -> float:
+    return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom))

@@ -1,0 +1,188 @@
+"""How sure a minority F1 is, given the trained model: intervals, paired differences, the trials tied with the first.
+
+What is random here is the validation images, drawn anew within each class; the model and its epoch are fixed. All
+trials are scored on the same resamples, so that what two of them have in common cancels in their difference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from trainable.streams import derive
+
+BLOCK_SIZE = 64  # trials whose predictions are float32 at a time
+PSEUDO_COUNT = 0.5  # of a class: errors, and halves of true positives, that were not seen and could have been
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Estimates with the ends of their intervals: float64, all of one shape."""
+
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Minority F1 of T trials on the validation images and on R resamples of them; K minority classes."""
+
+    minority_f1: np.ndarray  # float64 (T,), in [0, 1]
+    resampled: np.ndarray  # float32 (T, R), in [0, 1]
+    class_f1: np.ndarray  # float64 (T, K)
+    class_sizes: np.ndarray  # float64 (T, K): 2 TP + FP + FN, the denominator of F1
+    class_counts: np.ndarray  # int64 (K,): images of each minority class
+
+
+class Resamples:
+    """The validation images and how often each comes in each resample: the same for all trials of a study.
+
+    Each class of n images is resampled on its own, n - 1 images with replacement, each counted n / (n - 1) times:
+    so the variance over resamples is unbiased for a mean, where n images would give (n - 1) / n of it
+    (Rao & Wu 1988, Resampling inference with complex survey data, section 2).
+    """
+
+    def __init__(
+        self, labels: np.ndarray, num_classes: int, minority: Sequence[int], num_resamples: int = 1000, seed: int = 0
+    ) -> None:
+        """``labels``: whole numbers in [0, num_classes), shape (n,).
+
+        Raises:
+            ValueError: a minority class has no image, of which nothing can be said.
+        """
+        self.minority = list(minority)
+        counts = np.bincount(labels, minlength=num_classes)
+        if not counts[self.minority].all():
+            raise ValueError(f"every minority class needs an image, but they have {counts[self.minority].tolist()}")
+        ends = np.cumsum(counts)
+        # sorted by class, so that a class is a slice
+        self._order = np.argsort(labels, kind="stable")
+        self._slices = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        self.counts = counts
+        rng = np.random.default_rng(derive("resampling", seed))
+        # row 0 is the images as they are: float32 (1 + num_resamples, n), 20 MB for 1,000 × 5,000
+        self._weights = np.ones((1 + num_resamples, len(labels)), np.float32)
+        for images in self._slices:
+            self._weights[1:, images] = _class_weights(images.stop - images.start, num_resamples, rng)
+
+    def score(self, predictions: np.ndarray) -> Scores:
+        """The scores of trials that predict ``predictions``: whole numbers in [0, num_classes), (T, n)."""
+        num_trials, num_images = predictions.shape
+        if num_images != len(self._order):
+            raise ValueError(f"predictions of {num_images} images, but there are {len(self._order)}")
+        class_f1 = np.empty((num_trials, len(self.minority)))
+        class_sizes = np.empty_like(class_f1)
+        resampled = np.empty((num_trials, len(self._weights) - 1), np.float32)
+        for start in range(0, num_trials, BLOCK_SIZE):
+            trials = slice(start, start + BLOCK_SIZE)
+            block = predictions[trials][:, self._order]
+            total = np.zeros((len(block), len(self._weights)), np.float32)
+            for index, name in enumerate(self.minority):
+                images = self._slices[name]
+                called = (block == name).astype(np.float32)
+                true_positives = called[:, images] @ self._weights[:, images].T  # (block, 1 + R)
+                # 2 TP + FP + FN = all that are of the class + all that were called it; a resample keeps the former
+                sizes = self.counts[name] + called @ self._weights.T
+                class_f1[trials, index] = 2 * true_positives[:, 0].astype(np.float64) / sizes[:, 0]
+                class_sizes[trials, index] = sizes[:, 0]
+                total += 2 * true_positives / sizes
+            resampled[trials] = total[:, 1:] / len(self.minority)
+        return Scores(class_f1.mean(axis=1), resampled, class_f1, class_sizes, self.counts[self.minority])
+
+
+def _class_weights(num_images: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """float64 (num_resamples, num_images); each row sums to num_images."""
+    if num_images < 2:  # nothing to learn a variance from
+        return np.ones((num_resamples, num_images))
+    drawn = rng.integers(num_images, size=(num_resamples, num_images - 1), dtype=np.int32).astype(np.int64)
+    drawn += num_images * np.arange(num_resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_images)
+    return counts.reshape(num_resamples, num_images) * (num_images / (num_images - 1))
+
+
+def intervals(scores: Scores, confidence: float = 0.95) -> Intervals:
+    """Each model's minority F1 over all images like these, shape (T,).
+
+    Wilson's score interval at the effective sample size F (1 - F) / variance, as for proportions from complex surveys
+    (Dean & Pagano 2015), with Student's t. On the logit scale it is symmetric around the estimate, reaching
+    2 asinh(t × standard error / 2) to each side (Newcombe 2001): so it stays inside [0, 1] and holds near 1, where
+    errors are few and the plain bootstrap sees too little variance.
+    """
+    f1, variance = _smoothed(scores)
+    size = f1 * (1 - f1) / variance
+    t = _t_quantile(scores, confidence)
+    estimate = scores.minority_f1
+    shrink = 1 / (1 + t**2 / size)
+    centre = shrink * (estimate + t**2 / (2 * size))
+    half = shrink * t * np.sqrt(estimate * (1 - estimate) / size + (t / (2 * size)) ** 2)
+    # at 0 and 1 the ends meet the estimate but for rounding
+    return Intervals(estimate, np.clip(centre - half, 0, estimate), np.clip(centre + half, estimate, 1))
+
+
+def _smoothed(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Minority F1 and its variance with pseudo-counts added to each minority class, float64 (T,) each.
+
+    c errors and c / 2 true positives more, each a Poisson count: so a class without a single error counts as one
+    that could have had some, with the variance that a small number of errors has.
+    """
+    c = PSEUDO_COUNT
+    sizes = scores.class_sizes + 2 * c
+    f1 = (scores.class_f1 * scores.class_sizes + c) / sizes
+    # dF1 = (2 (1 - F1) dTP - F1 d(FP + FN)) / size
+    added = (c / 2 * (2 * (1 - f1)) ** 2 + c * f1**2) / sizes**2
+    return f1.mean(axis=1), scores.resampled.var(axis=1, dtype=np.float64) + added.sum(axis=1) / f1.shape[1] ** 2
+
+
+def difference(
+    scores: Scores, first: int | np.ndarray, second: int | np.ndarray, confidence: float = 0.95
+) -> Intervals:
+    """Minority F1 of the trials ``first`` less that of the trials ``second`` (indices), on the same images.
+
+    Student's t around the difference, with the paired standard error of the resamples. As for matched proportions
+    (Agresti & Min 2005) one image is added on which only one of the two errs.
+    """
+    estimate = scores.minority_f1[first] - scores.minority_f1[second]
+    deviation = scores.resampled[first] - scores.resampled[second]
+    added = _discordance(scores)
+    variance = deviation.var(axis=-1, dtype=np.float64) + added[first] + added[second]
+    half = _t_quantile(scores, confidence) * np.sqrt(variance)
+    return Intervals(estimate, estimate - half, estimate + half)
+
+
+def _discordance(scores: Scores) -> np.ndarray:
+    """A trial's half of the variance that one error more, in any minority class, brings a difference, float64 (T,)."""
+    return 0.5 * (scores.class_sizes**-2.0).mean(axis=1) / scores.class_sizes.shape[1] ** 2
+
+
+def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
+    """Which trials the images cannot tell from the first: bool (T,). The truly best is among them with ``confidence``.
+
+    Multiple comparisons with the best (Hsu 1984): a trial is left out if its deficit to the first, in paired standard
+    errors, is beyond the ``confidence`` quantile of the largest deficit to any trial that resampling alone gives it.
+    The truly best has no true deficit to any, so that it is left out with at most 1 - ``confidence``, however many
+    trials there are and whichever of them comes first.
+    """
+    deviations = scores.resampled - scores.resampled.mean(axis=1, keepdims=True)  # (T, R)
+    covariance = (deviations @ deviations.T).astype(np.float64) / deviations.shape[1]
+    # an image added for either of the two to err on alone
+    variances = np.diagonal(covariance) + 2 * _discordance(scores)
+    first = scores.minority_f1.argmax()
+    largest = np.empty(len(deviations))
+    deficits = np.empty(len(deviations))
+    buffer = np.empty_like(deviations)
+    for trial, own in enumerate(deviations):
+        errors = np.sqrt(variances + variances[trial] - 2 * covariance[trial])  # (T,)
+        np.subtract(deviations, own, out=buffer)
+        np.divide(buffer, errors[:, None].astype(np.float32), out=buffer)
+        largest[trial] = np.quantile(buffer.max(axis=0), confidence)
+        deficits[trial] = (scores.minority_f1[first] - scores.minority_f1[trial]) / errors[first]
+    # the standard errors are estimates, and the largest of many deficits is often one whose error came out small: a
+    # point of the normal distribution becomes that of Student's t on the images of the smallest class alone
+    return deficits <= stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
+
+
+def _t_quantile(scores: Scores, confidence: float) -> float:
+    degrees_of_freedom = max(scores.class_counts.sum() - len(scores.class_counts), 1)
+    return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom))
