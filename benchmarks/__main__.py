@@ -12,6 +12,7 @@ BENCHMARKS = {
     "pipeline": "the input pipeline alone on one CPU thread, and its share of the step",
     "learning": "whether both loops learn the same: losses in float64, and the minority F1 of paired seeds",
     "checkpoint": "what a checkpoint every epoch costs",
+    "effects": "how often study.effects is right about knobs, on simulated studies of known effects",
     "study": "a finished study's wall time against its training and validation",
 }
 

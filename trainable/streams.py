@@ -13,6 +13,8 @@ PURPOSES = {
     "dropout": 7,
     "trial_seed": 8,
     "sampler": 9,
+    "importance_resamples": 30,
+    "benchmark_effects": 31,
 }
 
 
