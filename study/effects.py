@@ -71,13 +71,14 @@ class Knob:
     coefficients: Array  # (C,) of the knob's columns
     covariance: Array  # (C, C) of the coefficients
     basis: Array  # (P, C) the knob's columns at ``points``
+    selected: bool = False  # seen only on trials that a scheduler left, where effects look too small to be denied
 
     @property
     def verdict(self) -> Verdict:
         if self.p_adjusted < 1 - LEVEL:
             return "matters"
         # a NaN, of a knob that could not be estimated, compares as False
-        return "no effect" if self.effect.high < VISIBLE else "not enough trials"
+        return "no effect" if self.effect.high < VISIBLE and not self.selected else "not enough trials"
 
     @property
     def words(self) -> str:
@@ -201,7 +202,7 @@ def fit(table: "pd.DataFrame", space: Space, score: str = "minority_f1", rows: R
     return Effects(
         score,
         trials,
-        _adjusted([fitted.knob(index) for index in range(len(blocks))]),
+        _judged([fitted.knob(index) for index in range(len(blocks))], trials.selected),
         residual_df,
         noise=math.sqrt(variance),
         r2=1 - unexplained / total if total > len(y) * SMALLEST_VARIANCE else 0.0,
@@ -411,9 +412,11 @@ def effect_range(basis: Array, coefficients: Array, covariance: Array, residual_
     )
 
 
-def _adjusted(knobs: list[Knob]) -> tuple[Knob, ...]:
+def _judged(knobs: list[Knob], selected: bool) -> tuple[Knob, ...]:
     adjusted = holm([knob.p for knob in knobs])
-    return tuple(dataclasses.replace(knob, p_adjusted=p) for knob, p in zip(knobs, adjusted, strict=True))
+    return tuple(
+        dataclasses.replace(knob, p_adjusted=p, selected=selected) for knob, p in zip(knobs, adjusted, strict=True)
+    )
 
 
 def _unknown(block: _Block) -> Knob:
