@@ -230,8 +230,10 @@ def comparable(table: "pd.DataFrame", space: Space, score: str, rows: Rows | Non
     epoch = None
     if rows is not None and "stopped" in statuses:
         epoch = min(len(rows[number]) for number in table.loc[table["status"] == "stopped", "trial"])
-    trials = Trials([], np.empty(0), [], left_out := {}, epoch, epoch is None and "stopped" in statuses)
-    scores = []
+    trials: list[dict[str, Any]] = []
+    scores: list[float] = []
+    numbers: list[int] = []
+    left_out: dict[str, int] = {}
     names = ["trial", "status", score, *(parameter.name for parameter in space)]
     # in the order of their numbers: sums in another order have other last bits
     for record in table.sort_values("trial")[names].to_dict("records") if statuses else []:
@@ -244,12 +246,13 @@ def comparable(table: "pd.DataFrame", space: Space, score: str, rows: Rows | Non
         elif not all(p.contains(values[p.name]) for p in space if p.name in values):
             why = "outside the space"
         else:
-            trials.values.append(values)
-            trials.numbers.append(int(record["trial"]))
+            trials.append(values)
             scores.append(float(value))
+            numbers.append(int(record["trial"]))
             continue
         left_out[why] = left_out.get(why, 0) + 1
-    return dataclasses.replace(trials, scores=np.array(scores))
+    selected = epoch is None and "stopped" in statuses
+    return Trials(trials, np.array(scores), numbers, left_out, epoch, selected)
 
 
 def _after(rows: Sequence[Mapping[str, Any]], epoch: int, score: str) -> float | None:
@@ -314,7 +317,8 @@ def _raw_columns(parameter: Parameter, values: Sequence[Any], points: Sequence[A
         )
     low, high = (float(_scaled(parameter, bound)) for bound in (parameter.low, parameter.high))
     unit = 2 * (_scaled(parameter, values) - low) / (high - low) - 1
-    return np.polynomial.legendre.legvander(unit, max(degree, 0))[:, 1:]
+    columns: Array = np.polynomial.legendre.legvander(unit, max(degree, 0))[:, 1:]
+    return columns
 
 
 def _scaled(parameter: Parameter, values: Any) -> Array:
