@@ -67,7 +67,7 @@ class Knob:
     high: Array
     effect: Interval  # max - min of the true mean along the knob; estimate and ends at least 0
     p: float  # of the nested F test, in [0, 1]
-    p_adjusted: float  # Holm's, over the study's knobs
+    p_adjusted: float  # Bonferroni's, over the study's knobs
     coefficients: Array  # (C,) of the knob's columns
     covariance: Array  # (C, C) of the coefficients
     basis: Array  # (P, C) the knob's columns at ``points``
@@ -149,7 +149,7 @@ class Effects:
         if self.outliers:
             shown = ", ".join(map(str, self.outliers[:5])) + (" …" if len(self.outliers) > 5 else "")
             lines.append(f"trial {shown}: far from what the model expects; this widens every interval")
-        lines.append("effect: largest minus smallest mean along the knob, the others averaged; p: F test, Holm's")
+        lines.append("effect: largest minus smallest mean along the knob, the others averaged; p: F test, Bonferroni's")
         if importances:
             lines.append("importance: share in % by PED-ANOVA, and its range over 90 % of resamples of the trials")
         if "accumulation_steps" in self:
@@ -270,16 +270,6 @@ def active_values(record: Mapping[Any, Any], space: Space) -> dict[str, Any]:
         if parameter.active(values):
             values[parameter.name] = record[parameter.name]
     return values
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given; NaNs stay and do not count (Holm 1979)."""
-    adjusted, largest = [math.nan] * len(p), 0.0
-    known = sorted((value, index) for index, value in enumerate(p) if not math.isnan(value))
-    for rank, (value, index) in enumerate(known):
-        largest = max(largest, min((len(known) - rank) * value, 1.0))
-        adjusted[index] = largest
-    return adjusted
 
 
 @dataclass(frozen=True)
@@ -417,10 +407,13 @@ def effect_range(basis: Array, coefficients: Array, covariance: Array, residual_
 
 
 def _judged(knobs: list[Knob], selected: bool) -> tuple[Knob, ...]:
-    adjusted = holm([knob.p for knob in knobs])
-    return tuple(
-        dataclasses.replace(knob, p_adjusted=p, selected=selected) for knob, p in zip(knobs, adjusted, strict=True)
-    )
+    # Bonferroni, not Holm: where all other knobs matter, Holm lets the one without effect pass at a full 5 %
+    number = sum(math.isfinite(knob.p) for knob in knobs)
+    return tuple(dataclasses.replace(knob, p_adjusted=_times(number, knob.p), selected=selected) for knob in knobs)
+
+
+def _times(number: int, p: float) -> float:
+    return min(number * p, 1.0) if math.isfinite(p) else p
 
 
 def _unknown(block: _Block) -> Knob:

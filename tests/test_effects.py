@@ -159,20 +159,12 @@ def test_what_may_not_change_an_effect(seed, shift, data):
     np.testing.assert_allclose([by_name[names[point]] for point in knob.points], knob.mean)
 
 
-@settings(max_examples=50)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holms_adjustment_rejects_what_his_steps_reject(p):
-    adjusted = effects.holm(p)
-    rejected, order = set(), sorted(range(len(p)), key=lambda index: p[index])
-    for step, index in enumerate(order):
-        if (len(p) - step) * p[index] >= 0.05:
-            break
-        rejected.add(index)
-    assert {index for index, value in enumerate(adjusted) if value < 0.05} == rejected
-
-
-def test_holms_adjustment_by_hand():
-    assert effects.holm([0.04, 0.01, math.nan, 0.03]) == pytest.approx([0.06, 0.03, math.nan, 0.06], nan_ok=True)
+def test_p_values_are_adjusted_for_the_number_of_knobs_that_could_be_tested():
+    table = study({"dropout": "linear"})
+    for some, number in [(table, 6), (table.assign(weight_decay=1e-4), 5)]:
+        knobs = [knob for knob in effects.fit(some, SPACE).knobs if math.isfinite(knob.p)]
+        assert len(knobs) == number
+        assert [knob.p_adjusted for knob in knobs] == [min(1, number * knob.p) for knob in knobs]
 
 
 def test_only_complete_trials_inside_the_space_enter():
