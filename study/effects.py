@@ -307,8 +307,7 @@ def _raw_columns(parameter: Parameter, values: Sequence[Any], points: Sequence[A
         )
     low, high = (float(_scaled(parameter, bound)) for bound in (parameter.low, parameter.high))
     unit = 2 * (_scaled(parameter, values) - low) / (high - low) - 1
-    columns: Array = np.polynomial.legendre.legvander(unit, max(degree, 0))[:, 1:]
-    return columns
+    return np.asarray(np.polynomial.legendre.legvander(unit, max(degree, 0))[:, 1:], np.float64)
 
 
 def _scaled(parameter: Parameter, values: Any) -> Array:
