@@ -14,6 +14,7 @@ BENCHMARKS = {
     "checkpoint": "what a checkpoint every epoch costs",
     "regret": "what searches are worth on recorded curves, over the epochs they spend",
     "scaling": "time per proposal and per result, and memory, of studies of thousands of trials",
+    "effects": "how often study.effects is right about knobs, on simulated studies of known effects",
     "study": "a finished study's wall time against its training and validation",
     "calibration": "coverage of the intervals, the tied group and the bias of the confirmed score, by simulation",
 }

@@ -73,11 +73,11 @@ class Searcher:
         values: dict[str, Any] = {}
         for parameter in self.space:
             if parameter.active(values):
-                name, distribution = parameter.name, _distribution(parameter)
+                name = parameter.name
                 if name in relative:
                     values[name] = relative[name]
                 else:
-                    values[name] = sampler.sample_independent(study, trial, name, distribution)
+                    values[name] = sampler.sample_independent(study, trial, name, distribution(parameter))
         return values
 
     def _sampler(self, seed: int) -> BaseSampler:
@@ -115,7 +115,7 @@ class Searcher:
         """The config as Optuna sees it: the fields of the space, where they are active and within it."""
         values = config.to_dict()
         inside = [p for p in self.space if p.active(values) and p.contains(values[p.name])]
-        return {p.name: values[p.name] for p in inside}, {p.name: _distribution(p) for p in inside}
+        return {p.name: values[p.name] for p in inside}, {p.name: distribution(p) for p in inside}
 
 
 class _Window(optuna.Study):
@@ -131,7 +131,8 @@ class _Window(optuna.Study):
         return [trial for trial in self._trials if states is None or trial.state in states]
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """The field as Optuna knows it."""
     if parameter.choices:
         return CategoricalDistribution(parameter.choices)
     assert parameter.low is not None

@@ -35,6 +35,9 @@ def test_the_studys_brains_do_not_know_ray():
     ("module", "absent"),
     [
         ("study.analyze", {"ray", "torch", "torchvision"}),
+        ("study.effects", {"ray", "torch", "torchvision", "optuna"}),
+        ("study.importance", {"ray", "torch", "torchvision", "optuna"}),
+        ("study.balancing", {"ray", "torch", "torchvision", "optuna"}),
         ("study.searcher", {"ray", "torch"}),
         ("trainable.loop", {"ray", "torchvision", "sklearn", "optuna", "study"}),
         ("trainable.tune", {"torchvision", "sklearn", "optuna", "study"}),

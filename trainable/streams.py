@@ -20,6 +20,8 @@ PURPOSES = {
     "halves": 21,
     "confirmation": 22,
     "calibration": 23,
+    "importance_resamples": 30,
+    "benchmark_effects": 31,
 }
 
 
