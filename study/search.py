@@ -23,6 +23,7 @@ from trainable.arguments import (
     default_epochs,
     fail,
     num_cores,
+    one_of,
     positive_int,
     seed,
 )
@@ -117,8 +118,10 @@ def _parser() -> Parser:
         metavar="FILE",
         help="the search space, TOML (default: study/default_space.toml)",
     )
-    group.add_argument("--algorithm", choices=ALGORITHMS, default="tpe", help="how trials are proposed")
-    group.add_argument("--scheduler", choices=SCHEDULERS, default="asha", help="how trials are stopped early")
+    group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe",
+                       help=f"how trials are proposed: {', '.join(ALGORITHMS)}")  # fmt: skip
+    group.add_argument("--scheduler", type=one_of(SCHEDULERS), default="asha",
+                       help=f"how trials are stopped early: {', '.join(SCHEDULERS)}")  # fmt: skip
     group.add_argument(
         "--time-budget",
         default=None,

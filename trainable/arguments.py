@@ -3,9 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from trainable.config import TrialConfig, UsageError
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
+T = TypeVar("T")
 
-def checked(parse: Callable[[str], float], rule: str, check: Callable[[float], bool]) -> Callable[[str], float]:
+
+def checked(parse: Callable[[str], T], rule: str, check: Callable[[T], bool]) -> Callable[[str], T]:
     """An argparse type: ``parse`` the text, and refuse what breaks the rule in a sentence with the value."""
 
-    def convert(text: str) -> float:
+    def convert(text: str) -> T:
         try:
             value = parse(text)
         except ValueError:
@@ -28,6 +30,11 @@ def checked(parse: Callable[[str], float], rule: str, check: Callable[[float], b
         return value
 
     return convert
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """An argparse type: one of ``names``; unlike argparse's choices it lets other mistakes be told too."""
+    return checked(str, f"one of {', '.join(names)}", lambda text: text in names)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

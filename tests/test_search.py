@@ -1,0 +1,67 @@
+"""What is found before a study starts, in this process."""
+
+import pytest
+
+from study import search
+from study.ledger import Ledger
+from trainable.config import TrialConfig, UsageError
+
+SETTINGS = ["--data", "digits", "--image-size", "16"]
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        search.main([*SETTINGS, *arguments])
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study's folder with a journal and a trial, but without its study.json."""
+    path = tmp_path / "digits"
+    path.mkdir()
+    ledger = Ledger(path)
+    ledger.add(TrialConfig(), "course, shuffled", {}, {})
+    ledger.close()
+    return path
+
+
+def test_a_study_without_its_study_json_is_refused_in_a_sentence(folder, tmp_path, capsys):
+    before = sorted(path.name for path in folder.rglob("*"))
+    assert "holds no study (study.json: No such file" in refused(capsys, "--results", str(tmp_path))
+    (folder / "study.journal").unlink()
+    assert "has trials but no study.json" in refused(capsys, "--results", str(tmp_path))
+    assert sorted(path.name for path in folder.rglob("*")) == [name for name in before if name != "study.journal"]
+
+
+def plan_of(tmp_path, *arguments):
+    parser = search._parser()
+    return search.preflight(parser.parse([*SETTINGS, "--results", str(tmp_path), *arguments]), parser.problems)
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "note"),
+    [(8, "6 of them are tried"), (14, None), (40, "all of them are tried, and no more trials")],
+)
+def test_a_grid_says_how_many_points_it_has(tmp_path, num_trials, note):
+    (tmp_path / "space.toml").write_text(
+        '[sampler]\nchoices = ["shuffle", "weighted"]\n[sampler_power]\nlow = 0.5\nhigh = 1.0\n'
+        'when = { sampler = "weighted" }\n[dropout]\nlow = 0.0\nhigh = 0.5\n'
+    )
+    plan = plan_of(
+        tmp_path, "--algorithm", "grid", "--space", str(tmp_path / "space.toml"), "--trials", str(num_trials)
+    )
+    notes = [warning for warning in plan.warnings if "grid" in warning]
+    assert notes == ([] if note is None else [f"note: the grid has 12 points; {note}"])
+
+
+def test_an_unknown_algorithm_and_scheduler_are_told_with_those_there_are(tmp_path, capsys):
+    err = refused(capsys, "--algorithm", "magic", "--scheduler", "luck", "--results", str(tmp_path))
+    assert "--algorithm" in err
+    assert "grid" in err
+    assert "--scheduler" in err
+    assert "median" in err
+    (tmp_path / "digits").write_text("")
+    with pytest.raises(UsageError, match="is in the way"):
+        plan_of(tmp_path)
