@@ -34,39 +34,41 @@ def run(arguments: argparse.Namespace) -> Outcome:
         "sobol, asha": ("sobol", scheduler.make("asha", curves.num_epochs)),
     }
     rows: list[Row] = []
-    paths: dict[str, list[np.ndarray]] = {name: [] for name in contenders}
+    paths: dict[str, list[np.ndarray]] = {name: [] for name in contenders}  # (budget, 2): the regrets of a Progress
     with tqdm(total=len(contenders) * arguments.repeats, unit=" studies", disable=None, leave=False) as progress:
         for number in range(arguments.repeats):
             for name, (algorithm, rule) in contenders.items():
-                path, seconds = simulate.regret_by_epoch(
+                steps = simulate.spend(
                     curves, algorithm, rule, arguments.workers, arguments.budget, arguments.seed + number
                 )
+                path = np.array([(step.regret, step.regret_of_leader) for step in steps])
                 paths[name].append(path)
-                rows.append({"repeat": number, "contender": name, "simulated_seconds": seconds,
-                             "regret": [[int(e), r] for e, r in _steps(path)]})  # fmt: skip
+                rows.append({"repeat": number, "contender": name, "simulated_seconds": steps[-1].seconds,
+                             "regret": _changes(path[:, 0]), "regret_of_leader": _changes(path[:, 1])})  # fmt: skip
                 progress.update()
-    target = float(np.mean([path[-1] for path in paths[RANDOM]]))
-    figures = []
-    checks: dict[str, object] = {"regret_of_random_search_at_the_end": target}
-    for name, found in paths.items():
-        values = np.array(found)
-        figures.append(Figure(f"{name}: at half", "regret", values[:, arguments.budget // 2 - 1].tolist()))
-        figures.append(Figure(f"{name}: at the end", "regret", values[:, -1].tolist()))
-        checks[f"mean regret at the end, {name}"] = _mean_interval(values[:, -1])
-        checks[f"mean regret at half, {name}"] = _mean_interval(values[:, arguments.budget // 2 - 1])
-        share, low, high = _share_needed(values, np.array(paths[RANDOM]))
-        checks[f"share of the budget until random search's final mean regret, {name}"] = [share, low, high]
-    course = [simulate_f1 for simulate_f1 in curves.true_f1[:2]]
-    checks["minority F1 of the course's recipes, shuffled and weighted"] = [float(value) for value in course]
-    checks["minority F1 of the table's best"] = float(curves.true_f1.max())
-    return Outcome(rows, figures, ratio_of="none; regret is in minority F1, [share, low, high] with 95 % intervals",
+    figures: list[Figure] = []
+    checks: dict[str, object] = {
+        "minority F1 of the course's recipes, shuffled and weighted": [float(value) for value in curves.true_f1[:2]],
+        "minority F1 of the table's best": float(curves.true_f1.max()),
+    }
+    for column, label in enumerate(("best of the first three", "leader")):
+        of_random = np.array(paths[RANDOM])[:, :, column]
+        checks[f"{label}: mean regret of random search at the end"] = _mean_interval(of_random[:, -1])
+        for name, found in paths.items():
+            values = np.array(found)[:, :, column]
+            for share in (0.25, 0.5, 1.0):
+                at = values[:, round(share * arguments.budget) - 1]
+                figures.append(Figure(f"{label}: {name}, {share:.0%}", "regret", at.tolist()))
+                checks[f"{label}: mean regret, {name}, {share:.0%}"] = _mean_interval(at)
+            checks[f"{label}: share of the budget to random search's final regret, {name}"] = _share(values, of_random)
+    return Outcome(rows, figures, ratio_of="none; regret is in minority F1, [mean or share, low, high]: 95 % intervals",
                    checks=checks)  # fmt: skip
 
 
-def _steps(path: np.ndarray) -> list[tuple[int, float]]:
-    """(epoch, regret) wherever the regret changes."""
+def _changes(path: np.ndarray) -> list[list[float]]:
+    """[epoch, regret] wherever the regret changes."""
     changed = np.flatnonzero(np.diff(path, prepend=np.nan) != 0)
-    return [(int(index) + 1, float(path[index])) for index in changed]
+    return [[int(index) + 1, round(float(path[index]), 5)] for index in changed]
 
 
 def _mean_interval(values: np.ndarray) -> list[float]:
@@ -75,19 +77,18 @@ def _mean_interval(values: np.ndarray) -> list[float]:
     return [float(values.mean()), float(interval.low), float(interval.high)]
 
 
-def _share_needed(values: np.ndarray, of_random: np.ndarray) -> tuple[float, float, float]:
-    """The share of the budget after which the mean regret is for good at most random search's final one.
+def _share(values: np.ndarray, of_random: np.ndarray) -> list[float]:
+    """The share of the budget after which the mean regret is first at most random search's final one; inf: never.
 
     With a percentile interval from 1,000 bootstrap samples of the repeats, both searches' resampled together.
     """
     rng = np.random.default_rng(0)
     samples = [np.arange(len(values)), *rng.integers(len(values), size=(1000, len(values)))]
     shares = [_first_epoch(values[s].mean(axis=0), of_random[s, -1].mean()) / values.shape[1] for s in samples]
-    low, high = np.quantile(shares[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return shares[0], float(low), float(high)
+    low, high = np.quantile(shares[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
+    return [shares[0], float(low), float(high)]
 
 
 def _first_epoch(mean: np.ndarray, target: float) -> float:
-    above = np.flatnonzero(mean > target)
-    first = int(above[-1]) + 2 if len(above) else 1
-    return float(first) if first <= len(mean) else float("inf")
+    reached = np.flatnonzero(mean <= target)
+    return float(reached[0] + 1) if len(reached) else float("inf")

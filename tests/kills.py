@@ -104,12 +104,12 @@ def kill_worker(study: Study, after_seconds: float, rng: random.Random) -> bool:
     """Starts the study, kills one of its workers, and lets it run to its end; False if there was none to kill."""
     process = study.start()
     time.sleep(after_seconds)
-    workers = [pid for pid in _session_pids(process.pid) if WORKER_NAME in _title(pid)]
+    workers = [pid for pid in session_pids(process.pid) if WORKER_NAME in _title(pid)]
     for _ in range(100):
         if workers or process.poll() is not None:
             break
         time.sleep(0.1)
-        workers = [pid for pid in _session_pids(process.pid) if WORKER_NAME in _title(pid)]
+        workers = [pid for pid in session_pids(process.pid) if WORKER_NAME in _title(pid)]
     if workers:
         os.kill(rng.choice(workers), signal.SIGKILL)
     out, _ = process.communicate(timeout=600)
@@ -198,8 +198,10 @@ def _check_equal(study: Study, plain: Study) -> None:
     assert without_seconds(study.rows()) == without_seconds(plain.rows()), "other rows than without kills"
 
 
-def _session_pids(session: int) -> list[int]:
-    return [int(p) for p in os.listdir("/proc") if p.isdigit() and _stat(int(p))[3:4] == [str(session)]]
+def session_pids(session: int) -> list[int]:
+    stats = {int(pid): _stat(int(pid)) for pid in os.listdir("/proc") if pid.isdigit()}
+    # a process that has ended stays listed, as a Z, until its parent asks for it
+    return [pid for pid, stat in stats.items() if stat[3:4] == [str(session)] and stat[0] != "Z"]
 
 
 def _stat(pid: int) -> list[str]:
@@ -220,7 +222,7 @@ def _title(pid: int) -> str:
 def _wait_until_gone(session: int) -> None:
     """Ray's processes end by themselves, a few seconds after their driver."""
     deadline = time.monotonic() + 60
-    while _session_pids(session):
+    while session_pids(session):
         assert time.monotonic() < deadline, "Ray's processes outlive their driver"
         time.sleep(0.2)
 

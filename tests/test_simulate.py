@@ -5,7 +5,7 @@ import pytest
 
 from study import scheduler, simulate, space
 from study.scheduler import Asha, Never
-from study.simulate import Curves, locate, regret_by_epoch
+from study.simulate import Curves, locate, spend
 from trainable.arguments import default_config
 from trainable.config import UsageError
 
@@ -71,17 +71,26 @@ def test_time_and_epochs_add_up():
 
 def test_one_seed_one_study_and_another_seed_another():
     curves = made_up()
-    first, again, other = (regret_by_epoch(curves, "tpe", Asha(1), 2, 60, seed)[0] for seed in (0, 0, 1))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    first, again, other = (spend(curves, "tpe", Asha(1), 2, 60, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
 
 
-def test_regret_is_that_of_the_leader_and_falls_to_nothing_where_all_is_tried():
+def test_regret_is_that_of_the_leaders_and_falls_to_nothing_where_all_is_tried():
     curves = made_up(num_configs=4)
-    path, _ = regret_by_epoch(curves, "random", Never(), 1, 1200, seed=0)
-    assert path[-1] == 0
+    steps = spend(curves, "random", Never(), 1, 1200, seed=0)
+    assert steps[-1].regret == steps[-1].regret_of_leader == 0
     gaps = set((curves.true_f1.max() - curves.true_f1).tolist())
-    assert set(path.tolist()) <= gaps
+    assert {step.regret_of_leader for step in steps} <= gaps
+    assert all(step.regret <= step.regret_of_leader for step in steps)
+    first = curves.nearest(default_config("digits", 0))  # the course's recipe, which leads while it is alone
+    assert steps[0].regret == pytest.approx(curves.true_f1.max() - curves.true_f1[first])
+
+
+def test_a_grid_that_ends_before_the_budget_stays_where_it_ended():
+    steps = spend(made_up(num_epochs=2), "grid", Never(), 1, 2000, seed=0)
+    assert len(steps) == 2000
+    assert steps[-1] == steps[2 * (432 + 2) - 1]
 
 
 def test_a_scheduler_spends_its_epochs_on_more_trials():

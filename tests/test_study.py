@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from study.ledger import Ledger
+from tests.kills import session_pids
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
 
@@ -174,13 +175,6 @@ def test_nothing_is_left_running(tmp_path):
     status, _, err = finished(process)
     assert status == 0, err
     deadline = time.monotonic() + 15
-    while left := [pid for pid in os.listdir("/proc") if pid.isdigit() and _session(pid) == process.pid]:
+    while left := session_pids(process.pid):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
-
-
-def _session(pid):
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[3])
-    except (OSError, ValueError):
-        return None
