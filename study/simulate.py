@@ -208,7 +208,7 @@ def _report(curves: Curves, arguments: argparse.Namespace) -> list[str]:
         f"{len(curves.points)} recipes of {curves.num_epochs} epochs, the best worth {curves.true_f1.max():.4f}; "
         f"{arguments.repeats} studies of {arguments.budget} epochs on {arguments.workers} workers",
         f"median regret of the best of the first {NUM_CONFIRMED} (and middle half), in minority F1; simulated time",
-        f"{'algorithm':<10}{'scheduler':<10}" + "".join(f"{head:>25}" for head in heads) + f"{'hours':>9}",
+        f"{'algorithm':<10}{'scheduler':<10}" + "".join(f"{head:>23}" for head in heads) + f"{'hours':>9}",
     ]
     combinations = [(a, s) for a in arguments.algorithms for s in arguments.schedulers]
     with tqdm(total=len(combinations) * arguments.repeats, unit=" studies", disable=None, leave=False) as progress:
@@ -222,7 +222,7 @@ def _report(curves: Curves, arguments: argparse.Namespace) -> list[str]:
             moments = [round(share * arguments.budget) - 1 for share in CHECKPOINTS]
             cells = [_quartiles([steps[moment].regret for steps in studies]) for moment in moments]
             hours = statistics.median(steps[-1].seconds for steps in studies) / 3600
-            lines.append(f"{algorithm:<10}{name:<10}" + "".join(f"{cell:>25}" for cell in cells) + f"{hours:>9.2f}")
+            lines.append(f"{algorithm:<10}{name:<10}" + "".join(f"{cell:>23}" for cell in cells) + f"{hours:>9.2f}")
     return lines
 
 
