@@ -23,6 +23,9 @@ COURSE_RECIPES: dict[str, dict[str, Any]] = {
     "course, weighted": {"sampler": "weighted", "sampler_power": 1.0},
 }
 
+# TPE starts with so many points of a Sobol sequence: with scores as noisy as a minority F1 it settles too early on
+# recipes that were lucky, and what the trials say about each knob is sharper where they fill the space
+NUM_START = 32
 # at most so many trials are shown to TPE: a study of any size takes the same time for each proposal
 NUM_LATEST_SHOWN = 900
 NUM_BEST_SHOWN = 100
@@ -61,7 +64,7 @@ class Searcher:
         index = number - len(COURSE_RECIPES)
         if self.algorithm == "grid":
             return designs.grid_point(self.space, index, derive("grid", self.base.seed))
-        if self.algorithm == "sobol":
+        if self.algorithm == "sobol" or (self.algorithm == "tpe" and index < NUM_START):
             return designs.sobol_point(self.space, index, derive("sobol", self.base.seed))
         # A new sampler for each proposal: what it draws depends on the seed, the number and the history alone,
         # not on what this process has drawn before.

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from trainable.tune import TRACE
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
-WORKER_NAME = "RayTrial"  # how Ray titles the process of a trial
+WORKER_NAMES = ("ray::ResourceTrainable", "ray::RayTrial")  # how Ray titles the process of a trial
 START_UP_SECONDS = 9.0  # of a study, before its first epoch
 
 
@@ -104,12 +104,12 @@ def kill_worker(study: Study, after_seconds: float, rng: random.Random) -> bool:
     """Starts the study, kills one of its workers, and lets it run to its end; False if there was none to kill."""
     process = study.start()
     time.sleep(after_seconds)
-    workers = [pid for pid in session_pids(process.pid) if WORKER_NAME in _title(pid)]
+    workers = _workers(process.pid)
     for _ in range(100):
         if workers or process.poll() is not None:
             break
         time.sleep(0.1)
-        workers = [pid for pid in session_pids(process.pid) if WORKER_NAME in _title(pid)]
+        workers = _workers(process.pid)
     if workers:
         os.kill(rng.choice(workers), signal.SIGKILL)
     out, _ = process.communicate(timeout=600)
@@ -204,6 +204,10 @@ def session_pids(session: int) -> list[int]:
     return [pid for pid, stat in stats.items() if stat[3:4] == [str(session)] and stat[0] != "Z"]
 
 
+def _workers(session: int) -> list[int]:
+    return [pid for pid in session_pids(session) if _title(pid).startswith(WORKER_NAMES)]
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the command's name; the fourth is the session."""
     try:
@@ -220,11 +224,13 @@ def _title(pid: int) -> str:
 
 
 def _wait_until_gone(session: int) -> None:
-    """Ray's processes end by themselves, a few seconds after their driver."""
+    """A worker ends by itself, a few seconds after its driver; agents of Ray may stay, and are ended here."""
     deadline = time.monotonic() + 60
-    while session_pids(session):
-        assert time.monotonic() < deadline, "Ray's processes outlive their driver"
+    while _workers(session):
+        assert time.monotonic() < deadline, "a worker outlives its driver"
         time.sleep(0.2)
+    for pid in session_pids(session):
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
