@@ -3,6 +3,7 @@ that nothing was lost, repeated or changed. tests/test_kills.py runs a short for
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -230,7 +231,8 @@ def _wait_until_gone(session: int) -> None:
         assert time.monotonic() < deadline, "a worker outlives its driver"
         time.sleep(0.2)
     for pid in session_pids(session):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
