@@ -3,6 +3,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,12 +171,13 @@ def test_a_checkpoint_of_another_network_is_refused_naming_the_tensor_and_both_s
 def test_a_save_that_fails_midway_leaves_the_checkpoint_before(last, images, trial, monkeypatch):
     before = last.read_bytes()
 
-    def full_disk(content, path):
-        path.write_bytes(before[:5000])
+    def full_disk(path, content):
+        with path.open("wb") as file:
+            file.write(content[:5000])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full_disk)
+        patch.setattr(Path, "write_bytes", full_disk)
         with pytest.raises(OSError, match="No space left"):
             checkpoint.save(trial, images, last)
     assert last.read_bytes() == before
