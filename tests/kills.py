@@ -175,15 +175,16 @@ def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, see
                 _check_equal(study, plain)
             killed += kills
             print(f"study {studies}: driver killed {kills} times, one slot {study.one_slot}: whole", flush=True)
-        done = 0
-        for number in range(num_workers):
+        done = number = 0
+        while done < num_workers:
+            number += 1
             study = Study(Path(scratch) / f"worker{number}", num_trials, one_slot=number % 2 == 0)
             study.results.mkdir()
             done += kill_worker(study, rng.uniform(START_UP_SECONDS, 0.9 * longest), rng)
             check(study, {}, {}, 1)
             if study.one_slot:
                 _check_equal(study, plain)
-            print(f"worker {number} killed, one slot {study.one_slot}: whole", flush=True)
+            print(f"study {number}: worker killed, one slot {study.one_slot}: whole", flush=True)
     return f"{killed} kills of a driver in {studies} studies, {done} of a worker: nothing lost, nothing trained twice"
 
 
