@@ -134,6 +134,10 @@ def optunas_view(folder):
     return [(t.state, t.value, t.params, t.intermediate_values, t.user_attrs) for t in trials]
 
 
+def rows_on_disk(folder):
+    return {path.parent.name: path.read_text() for path in folder.glob("trials/*/epochs.jsonl")}
+
+
 @pytest.mark.parametrize("stop_after", [0, 4, 9, None])
 def test_a_journal_cut_at_any_byte_of_its_last_lines_is_repaired_and_the_study_ends_as_if_nothing_had_been(
     tmp_path, stop_after
@@ -164,6 +168,7 @@ def test_a_journal_cut_at_any_byte_of_its_last_lines_is_repaired_and_the_study_e
             fake_trainer(ledger, 7)
             ledger.close()
             assert optunas_view(cut) == expected
+            assert rows_on_disk(cut) == rows_on_disk(plain)
             shutil.rmtree(cut)
             shutil.copytree(tmp_path / "before", cut)
 
@@ -178,6 +183,7 @@ def test_a_journal_that_is_gone_is_built_anew_from_the_trials(tmp_path):
     (tmp_path / "lost/study.journal").unlink()
     fake_trainer(Ledger(tmp_path / "lost"), 5)
     assert optunas_view(tmp_path / "lost") == optunas_view(tmp_path / "plain")
+    assert rows_on_disk(tmp_path / "lost") == rows_on_disk(tmp_path / "plain")
 
 
 def test_damage_that_cannot_be_repaired_is_told_all_at_once_and_nothing_is_written(folder):
