@@ -2,7 +2,6 @@
 
 import argparse
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class _Reference:
     num_workers: int
 
     def epochs(self) -> Iterator[Seconds]:
-        pool = data.load(self.spec, say=_say)
+        pool = data.load(self.spec, say=harness.say)
         images = harness.some_images(pool, self.config, harness.device(), self.num_images, self.num_images)
         torch.set_num_threads(self.config.num_threads)
         trainer = reference.new_trainer(self.config, images)
@@ -96,7 +95,7 @@ class _Project:
     num_images: int
 
     def epochs(self) -> Iterator[Seconds]:
-        pool = data.load(self.spec, say=_say)
+        pool = data.load(self.spec, say=harness.say)
         images = harness.some_images(pool, self.config, harness.device(), self.num_images, self.num_images)
         for row in loop.run(loop.new_state(self.config, images), images):
             yield row["train_seconds"], row["val_seconds"]
@@ -137,10 +136,6 @@ def _serve(connection: Connection, trial: _Reference | _Project) -> None:
             connection.send(next(epochs))
     except (EOFError, BrokenPipeError):  # the parent has what it wants
         return
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def _rates(images: TrialImages, measured: list[Seconds]) -> Row:

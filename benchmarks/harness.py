@@ -71,7 +71,7 @@ def device() -> torch.device:
 
 
 def load(arguments: argparse.Namespace) -> Pool:
-    return data.load(data_spec(arguments), say=_say)
+    return data.load(data_spec(arguments), say=say)
 
 
 def course_config(spec: DataSpec, seed: int, num_threads: int, **values: Any) -> TrialConfig:
@@ -196,5 +196,6 @@ def _decimals(value: float) -> int:
     return 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 3
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Progress, beside the table."""
     print(text, file=sys.stderr)

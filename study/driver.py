@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import shutil
 import signal
 import threading
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ |= {
@@ -26,7 +26,6 @@ os.environ |= {
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial as RayTuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
@@ -218,15 +217,16 @@ class _TuneScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: RayTuneTrial) -> None:
-        if trial.pickled_error_file is None:
-            return
-        # Tune's own get_error looks where the error will only be copied to later
-        with open(trial.pickled_error_file, "rb") as file:
-            error = pickle.load(file)
-        lines = str(error).strip().splitlines()
-        # the last line of a traceback, or the first of what Ray says of a worker that died
-        reason = lines[-1 if isinstance(error, RayTaskError) else 0] if lines else ""
-        self._session.errors[trial.trial_id] = reason.strip() or type(error).__name__
+        # Tune's own get_error looks where the file will only be copied to later
+        if trial.error_file is not None:
+            self._session.errors[trial.trial_id] = _last_failure(Path(trial.error_file).read_text())
+
+
+def _last_failure(text: str) -> str:
+    """The last failure in a trial's error file: the end of its traceback, or what Ray says of a dead worker."""
+    lines = [line.strip() for line in text.rpartition("Failure # ")[2].splitlines()[1:] if line.strip()]
+    has_traceback = any(line.startswith('File "') for line in lines)
+    return lines[-1 if has_traceback else 0] if lines else "unknown"
 
 
 def _row(flat_result: dict[str, Any]) -> dict[str, Any]:

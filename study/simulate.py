@@ -216,8 +216,8 @@ def _report(curves: Curves, arguments: argparse.Namespace) -> list[str]:
             scheduler = schedulers.make(name, curves.num_epochs)
             studies = []
             for number in range(arguments.repeats):
-                seed = arguments.seed + number
-                studies.append(spend(curves, algorithm, scheduler, arguments.workers, arguments.budget, seed))
+                own_seed = arguments.seed + number
+                studies.append(spend(curves, algorithm, scheduler, arguments.workers, arguments.budget, own_seed))
                 progress.update()
             moments = [round(share * arguments.budget) - 1 for share in CHECKPOINTS]
             cells = [_quartiles([steps[moment].regret for steps in studies]) for moment in moments]

@@ -76,6 +76,20 @@ def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among
     assert [trial.status for trial in ledger.trials.values()] == ["failed"] * 9 + ["complete"] + ["failed"] * 10
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('ray::ResourceTrainable.train() (pid=7)\n  File "x.py", line 3, in run\nValueError: no\n', "ValueError: no"),
+        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X\n\tpid: 7\n",
+         "The actor died unexpectedly before finishing this task."),
+        ("", "unknown"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_a_failure_is_its_last_line_or_what_ray_says_of_the_worker(text, reason):
+    earlier = "Failure # 1 (occurred at noon)\n  File \"x.py\"\nKeyError: 'old'\n"
+    assert driver._last_failure(f"{earlier}Failure # 2 (occurred at night)\n{text}") == reason
+
+
 @pytest.mark.slow
 def test_ten_failures_in_a_row_stop_the_study_with_the_first_cause(tmp_path):
     (tmp_path / "space.toml").write_text("[learning_rate]\nchoices = [1e30]\n")
