@@ -121,9 +121,9 @@ def test_a_damaged_checkpoint_is_named(last, damage):
 
 
 def test_another_format_is_refused(last):
-    for content in ({**checkpoint.read(last), "format": 2}, {"model": {}}, [1, 2, 3]):
+    for content in ({**checkpoint.read(last), "format": 1}, {"model": {}}, [1, 2, 3]):
         torch.save(content, last)
-        with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint of format 1"):
+        with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint of format 2"):
             checkpoint.read(last)
 
 
@@ -138,7 +138,7 @@ class Intruder:
 
 
 def test_no_code_in_a_checkpoint_is_run(last, tmp_path):
-    torch.save({"format": 1, "model": Intruder(tmp_path / "was-here")}, last)
+    torch.save({"format": 2, "model": Intruder(tmp_path / "was-here")}, last)
     with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
         checkpoint.read(last)
     assert not (tmp_path / "was-here").exists()
