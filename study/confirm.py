@@ -132,7 +132,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     test = attempt(problems, data.load_test, pool) if not problems else None
     seeds = fresh_seeds(study["seed"], arguments.seeds, trials)
     problems += mixed_runs(folder / "confirm", recipes, seeds)
-    if problems:
+    if problems or test is None:
         raise UsageError(problems)
     return Plan(folder, study, pool, test, recipes, seeds, arguments.top, len(trials), resources,
                 arguments.reopen_test, command, before)  # fmt: skip

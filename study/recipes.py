@@ -11,9 +11,6 @@ from trainable.arguments import attempt
 from trainable.config import TrialConfig, UsageError
 from trainable.streams import derive
 
-# what two trials of one recipe may differ in
-NOT_OF_THE_RECIPE = {"seed": 0, "split_seed": 0, "cut_seed": 0, "num_threads": 1, "num_micro_batches": 1}
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -75,7 +72,15 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
 
 
 def _same_recipe(first: TrialRecord, second: TrialRecord) -> bool:
-    return replace(first.config, **NOT_OF_THE_RECIPE) == replace(second.config, **NOT_OF_THE_RECIPE)
+    first_config, second_config = (
+        replace(_without_machine(trial.config), seed=0, split_seed=0, cut_seed=0) for trial in (first, second)
+    )
+    return first_config == second_config
+
+
+def _without_machine(config: TrialConfig) -> TrialConfig:
+    """What the machine, and not the recipe, brought into a config is put back."""
+    return replace(config, num_threads=1, num_micro_batches=1)
 
 
 def fresh_seeds(study_seed: int, num_seeds: int, trials: list[TrialRecord]) -> list[int]:
@@ -98,8 +103,7 @@ def mixed_runs(folder: Path, recipes: list[Recipe], seeds: list[int]) -> list[st
     for recipe, seed in ((recipe, seed) for seed in seeds for recipe in recipes):
         path = folder / recipe.run_folder(seed)
         found = attempt(problems, read_config, path) if (path / "config.json").exists() else None
-        same = {"num_threads": 1, "num_micro_batches": 1}
-        if found and replace(found, **same) != replace(recipe.run_config(seed, 1), **same):
+        if found and _without_machine(found) != _without_machine(recipe.run_config(seed, 1)):
             problems.append(f"{path}: is a run of another recipe; move it away")
     return problems
 

@@ -19,6 +19,7 @@ from trainable.config import UsageError
 from trainable.data import split
 from trainable.loop import TrialImages
 from trainable.metrics import confusion_matrix, minority_f1, recall_per_class
+from trainable.model import ConvNet
 
 if TYPE_CHECKING:
     from study.confirm import Plan
@@ -123,7 +124,7 @@ def _read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
 
 
-def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> torch.nn.Module:
+def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> ConvNet:
 
     try:
         return checkpoint.best_model(folder / "best.pt", recipe.config, images)

@@ -70,7 +70,7 @@ def luck_lines(content: dict[str, Any]) -> list[str]:
         *found,
         f"luck: of {best['name']}'s gain over {base['name']}, {promised:+.4f} by its search score, "
         f"{kept:+.4f} is left:",
-        f"  {share:.0%} of it was luck",
+        f"  {100 * share:.0f} % of it was luck",
     ]
 
 

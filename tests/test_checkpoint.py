@@ -170,8 +170,8 @@ def test_a_checkpoint_of_another_network_is_refused_naming_the_tensor_and_both_s
 def test_a_save_that_fails_midway_leaves_the_checkpoint_before(last, images, trial, monkeypatch):
     before = last.read_bytes()
 
-    def full_disk(content, path):
-        path.write_bytes(before[:5000])
+    def full_disk(content, file):
+        file.write(before[:5000])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
