@@ -20,7 +20,7 @@ from study import analyze, confirm, ledger, recipes, scoring, verdict
 from study.confirmation import _second_half, paired_differences
 from study.ledger import Ledger, TrialRecord
 from study.recipes import Recipe, Runs, choose, fresh_seeds
-from tests.kills import _wait_until_gone
+from tests.kills import WORKER_NAME, _session_pids, _title
 from trainable import data, sources
 from trainable.arguments import default_config
 from trainable.config import TrialConfig, UsageError
@@ -261,7 +261,8 @@ def confirmed(tmp_path_factory):
         assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    _wait_until_gone(process.pid)
+    while any(WORKER_NAME in _title(pid) for pid in _session_pids(process.pid)):  # some seconds
+        time.sleep(0.1)
     before = rows_of(folder)
     assert not (folder / "confirm.json").exists()
     process = start(*command)
