@@ -148,12 +148,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse(argv)
     if parser.problems:
         fail(parser.prog, parser.problems)
+    from study.ledger import read_confirmation
+
     try:
         ranking = rank(arguments.folder)
+        confirmation = read_confirmation(arguments.folder)
     except UsageError as error:
         fail(parser.prog, error.problems)
     write(ranking, arguments.folder)
     print("\n".join(ranking.lines()))
+    if confirmation and confirmation["num_trials"] < len(ranking.table):
+        print(f"confirmed on {confirmation['time'][:10]} with {confirmation['num_trials']} trials; the study has "
+              f"{len(ranking.table)} now, the later ones unconfirmed")  # fmt: skip
     return 0
 
 

@@ -16,9 +16,13 @@ MAX_FINISHED_SHOWN = 8
 
 
 class Display:
-    """Shows a ledger's progress; ``on_change`` is called after each entry."""
+    """Shows a ledger's progress; ``on_change`` is called after each entry.
 
-    def __init__(self, ledger: Ledger, num_trials: int, epochs: int, num_slots: int) -> None:
+    ``are_named``: the trials go by their folders' names, and which of them is best says nothing.
+    """
+
+    def __init__(self, ledger: Ledger, num_trials: int, epochs: int, num_slots: int, are_named: bool = False) -> None:
+        self.are_named = are_named
         self.ledger, self.num_trials, self.epochs, self.num_slots = ledger, num_trials, epochs, num_slots
         self.console = Console(highlight=False)
         self._live: Live | None = None
@@ -47,11 +51,14 @@ class Display:
             return  # the live table redraws itself
         if trial.status != "running":
             best = f"best minority F1 {trial.best[-1]:.4f}" if trial.best else "no epoch"
-            self.say(f"trial {trial.number}: {trial.status} after {len(trial.best)} epochs ({trial.reason}), {best}")
+            self.say(f"{self._name(trial)}: {trial.status} after {len(trial.best)} epochs ({trial.reason}), {best}")
             self.say(self._progress())
         elif trial.row is not None:
-            self.say(f"trial {trial.number}: epoch {trial.row['epoch']}/{trial.config.epochs} "
+            self.say(f"{self._name(trial)}: epoch {trial.row['epoch']}/{trial.config.epochs} "
                      f"val loss {trial.row['val_loss']:.4f} minority F1 {trial.row['minority_f1']:.4f}")  # fmt: skip
+
+    def _name(self, trial: Trial) -> str:
+        return trial.folder if self.are_named else f"trial {trial.number}"
 
     def _table(self) -> RenderableType:
         trials = list(self.ledger.trials.values())
@@ -63,7 +70,7 @@ class Display:
         for trial in running + ended[:MAX_FINISHED_SHOWN]:
             row = trial.row or {}
             table.add_row(
-                trial_name(trial.number, trial.recipe),
+                trial.folder if self.are_named else trial_name(trial.number, trial.recipe),
                 trial.status,
                 f"{len(trial.best)}/{trial.config.epochs}",
                 f"{row['minority_f1']:.4f}" if row else "",
@@ -77,8 +84,11 @@ class Display:
         trials = self.ledger.trials.values()
         num_ended = sum(trial.status != "running" for trial in trials)
         best = max((trial.best[-1] for trial in trials if trial.best), default=None)
-        parts = [f"{num_ended} of {self.num_trials} trials", f"{self._num_epochs()} epochs"]
-        if best is not None:
+        parts = [
+            f"{num_ended} of {self.num_trials} {'runs' if self.are_named else 'trials'}",
+            f"{self._num_epochs()} epochs",
+        ]
+        if best is not None and not self.are_named:
             parts.append(f"best minority F1 {best:.4f} (search score)")
         left = self._seconds_left(num_ended)
         if left is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -32,7 +32,6 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from study.ledger import Ledger, Trial
 from study.scheduler import Scheduler, is_cut
-from study.searcher import Searcher
 from trainable.config import UsageError
 from trainable.data import Pool
 from trainable.tune import RayTrial
@@ -54,6 +53,14 @@ class Resources:
     gpus_per_trial: float
     gpus: int
     address: str | None = None  # of a running cluster; None: this machine alone
+
+
+class Source(Protocol):
+    """Hands out the trials of a ledger."""
+
+    def next(self) -> Trial | None:
+        """The next trial to run, one that was interrupted or a new one; None when there are no more."""
+        ...
 
 
 class Pause:
@@ -101,10 +108,10 @@ class _Session:
     """What the adapters share. Tune pickles its searcher and scheduler; nobody reads that, so nothing goes in."""
 
     def __init__(
-        self, ledger: Ledger, searcher: Searcher, scheduler: Scheduler, pause: Pause, num_slots: int,
+        self, ledger: Ledger, source: Source, scheduler: Scheduler, pause: Pause, num_slots: int,
         on_change: Callable[[Trial], None],
     ) -> None:  # fmt: skip
-        self.ledger, self.searcher, self.scheduler, self.pause = ledger, searcher, scheduler, pause
+        self.ledger, self.source, self.scheduler, self.pause = ledger, source, scheduler, pause
         self.num_slots, self.on_change = num_slots, on_change
         self.active: dict[str, int] = {}  # Tune's id of each trial under way -> its number
         self.errors: dict[str, str] = {}
@@ -135,7 +142,7 @@ class _Session:
             return None
         trial = None
         with self._writing():
-            trial = self.searcher.next()
+            trial = self.source.next()
         if trial is None:
             # FINISHED is final: Tune would not even restart a worker that dies now
             return None if self.active else TuneSearcher.FINISHED
@@ -235,17 +242,17 @@ def _row(flat_result: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(
-    ledger: Ledger, searcher: Searcher, scheduler: Scheduler, pool: Pool, resources: Resources, pause: Pause,
+    ledger: Ledger, source: Source, scheduler: Scheduler, pool: Pool, resources: Resources, pause: Pause,
     on_change: Callable[[Trial], None],
 ) -> None:  # fmt: skip
-    """Runs trials until the searcher has no more or a pause is asked for; Ray must be up.
+    """Runs trials until the source has no more or a pause is asked for; Ray must be up.
 
     Raises:
         TooManyFailuresError: ten trials in a row have failed.
         FolderError: the folder cannot be written to; what is there is whole.
     """
     assert ledger.folder is not None
-    session = _Session(ledger, searcher, scheduler, pause, resources.num_slots, on_change)
+    session = _Session(ledger, source, scheduler, pause, resources.num_slots, on_change)
     scratch = ledger.folder / ".tune"
     shutil.rmtree(scratch, ignore_errors=True)
     trainable = tune.with_resources(

@@ -23,6 +23,7 @@ from study.scheduler import Standings
 from trainable.config import TrialConfig, UsageError
 
 FORMAT = 1
+CONFIRMATION_FORMAT = 1  # of confirm.json
 STUDY_NAME = "study"  # in the journal
 STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
           TrialState.RUNNING: "running"}  # fmt: skip
@@ -37,7 +38,8 @@ class Trial:
 
     number: int
     config: TrialConfig
-    recipe: str  # "course, shuffled", "course, weighted" or "searched"
+    recipe: str  # "course, shuffled", "course, weighted" or "searched"; of a confirmation's run: its name there
+    folder: str  # in the study's, "trials/N"
     status: str = "running"  # or "complete", "stopped" (by the scheduler), "failed"
     reason: str = ""  # why it ended
     best: list[float] = field(default_factory=list)  # running best minority F1 after each epoch
@@ -85,7 +87,7 @@ class Ledger:
             self._storage = _Memory()
             self.study = self._open_study()
             return
-        self._lock = _locked(folder / ".lock")
+        self._lock = locked(folder)
         try:
             self._storage = _journal(folder, say)
             self.study = self._open_study()
@@ -109,33 +111,37 @@ class Ledger:
 
     def trial_folder(self, number: int) -> Path:
         assert self.folder is not None
-        return self.folder / "trials" / str(number)
+        return self.folder / self.trials[number].folder
 
     def add(
-        self, config: TrialConfig, recipe: str, params: dict[str, Any], distributions: dict[str, BaseDistribution]
-    ) -> Trial:
-        """Enters a new trial; in the journal it is one line, so it is there whole or not at all."""
+        self, config: TrialConfig, recipe: str, params: dict[str, Any], distributions: dict[str, BaseDistribution],
+        folder: str | None = None,
+    ) -> Trial:  # fmt: skip
+        """Enters a new trial; in the journal it is one line, so it is there whole or not at all.
+
+        ``folder`` in the study's (default: "trials/N"): where another trial has left its files, it goes on from them.
+        """
         number = len(self.trials)
+        attributes = {"recipe": recipe} if folder is None else {"recipe": recipe, "folder": folder}
+        trial = Trial(number, config, recipe, folder or trial_folder(number))
         if self.folder is not None:
-            self.trial_folder(number).mkdir(parents=True, exist_ok=True)
-            self._write_config(number, config)
-        attributes = {"recipe": recipe}
+            (self.folder / trial.folder).mkdir(parents=True, exist_ok=True)
+            self._write_config(trial)
         self.study.add_trial(
             optuna.create_trial(
                 state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
             )
         )
-        trial = Trial(number, config, recipe)
         self.trials[number] = trial
         if self.folder is not None:
             self._take_rows(trial, reported={})
         return trial
 
-    def left_behind(self, number: int) -> TrialConfig | None:
+    def left_behind(self, folder: str) -> TrialConfig | None:
         """The config of a trial whose line in the journal got lost, or was about to be written."""
-        if self.folder is None or not (self.trial_folder(number) / "config.json").exists():
+        if self.folder is None or not (self.folder / folder / "config.json").exists():
             return None
-        return read_config(self.trial_folder(number))
+        return read_config(self.folder / folder)
 
     def record(self, number: int, row: Row) -> None:
         """Enters an epoch's row; one that is there already, announced again, changes nothing."""
@@ -197,10 +203,11 @@ class Ledger:
         if num_micro_batches != trial.config.num_micro_batches:  # the worker ran out of memory and went on with smaller
             trial.config = replace(trial.config, num_micro_batches=num_micro_batches)
             if self.folder is not None:
-                self._write_config(trial.number, trial.config)
+                self._write_config(trial)
 
-    def _write_config(self, number: int, config: TrialConfig) -> None:
-        write_atomically(self.trial_folder(number) / "config.json", json.dumps(config.to_dict(), indent=1))
+    def _write_config(self, trial: Trial) -> None:
+        assert self.folder is not None
+        write_atomically(self.folder / trial.folder / "config.json", json.dumps(trial.config.to_dict(), indent=1))
 
     def _report(self, number: int, row: Row) -> None:
         self._storage.set_trial_intermediate_value(self._trial_id(number), row["epoch"], row["best_minority_f1"])
@@ -220,10 +227,11 @@ class Ledger:
 
     def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
         """Takes up a trial that the journal knows, and brings what came after its last entry there."""
-        number = frozen.number
-        config = read_config(self.trial_folder(number))
-        trial = Trial(number, config, frozen.user_attrs["recipe"], STATUS[frozen.state],
-                      frozen.user_attrs.get("reason", ""))  # fmt: skip
+        assert self.folder is not None
+        number, attributes = frozen.number, frozen.user_attrs
+        folder = attributes.get("folder", trial_folder(number))
+        config = read_config(self.folder / folder)
+        trial = Trial(number, config, attributes["recipe"], folder, STATUS[frozen.state], attributes.get("reason", ""))
         self.trials[number] = trial
         self._take_rows(trial, frozen.intermediate_values)
         if trial.status != "running":
@@ -245,6 +253,11 @@ class Ledger:
             self._enter(trial, row)
             if row["epoch"] not in reported and is_running:
                 self._report(trial.number, row)
+
+
+def trial_folder(number: int) -> str:
+    """Where a search puts a trial, in the study's folder."""
+    return f"trials/{number}"
 
 
 def recover_rows(folder: Path) -> None:
@@ -333,6 +346,26 @@ def read_study(folder: Path) -> dict[str, Any]:
     return content
 
 
+def read_confirmation(folder: Path) -> dict[str, Any] | None:
+    """The content of the study's confirm.json; None where there is none.
+
+    Raises:
+        UsageError: it cannot be read, or its format is unknown.
+    """
+    path = folder / "confirm.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    if content.get("format") != CONFIRMATION_FORMAT:
+        raise UsageError(
+            [f"{path}: has format {content.get('format')!r}, and this version reads {CONFIRMATION_FORMAT}"]
+        )
+    return content
+
+
 def write_study(folder: Path, content: dict[str, Any]) -> None:
     write_atomically(folder / "study.json", json.dumps({"format": FORMAT, **content}, indent=1))
 
@@ -376,13 +409,13 @@ def read_trials(folder: Path) -> list[TrialRecord]:
     problems: list[str] = []
     for frozen in study.get_trials(deepcopy=False):
         # the journal first: a study that is running writes it last
-        trial_folder = folder / "trials" / str(frozen.number)
         attributes = frozen.user_attrs
+        place = folder / attributes.get("folder", trial_folder(frozen.number))
         try:
-            rows = read_rows(trial_folder)
+            rows = read_rows(place)
             if len(rows) < len(frozen.intermediate_values):
-                raise UsageError([_too_few_rows(trial_folder, len(rows), len(frozen.intermediate_values))])
-            config = read_config(trial_folder)
+                raise UsageError([_too_few_rows(place, len(rows), len(frozen.intermediate_values))])
+            config = read_config(place)
         except UsageError as error:
             problems += error.problems
             continue
@@ -412,10 +445,15 @@ def _damaged(path: Path, error: Exception) -> str:
     return f"{path}: damaged, cannot be read ({type(error).__name__}: {error})"
 
 
-def _locked(path: Path) -> FileLock:
-    lock = FileLock(path)
+def locked(folder: Path) -> FileLock:
+    """The lock of the study in ``folder``, held until it is released or the process ends.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    lock = FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise UsageError([f"{path.parent}: another process is running this study"]) from None
+        raise UsageError([f"{folder}: another process is running this study"]) from None
     return lock

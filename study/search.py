@@ -30,7 +30,10 @@ from trainable.arguments import (
 from trainable.config import TrialConfig, UsageError
 
 if TYPE_CHECKING:
-    from study.driver import Resources
+    from study.display import Display
+    from study.driver import Pause, Resources, Source
+    from study.ledger import Ledger
+    from study.scheduler import Scheduler
     from study.space import Space
     from trainable.data import Pool, Split
 
@@ -129,6 +132,12 @@ def _parser() -> Parser:
         type=checked(float, "above 0", lambda v: v > 0),
         help="pause the study after so long; the same command goes on (default: no limit)",
     )
+    add_machine_flags(parser)
+    return parser
+
+
+def add_machine_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what the trials run on."""
     group = parser.add_argument_group("machine")
     group.add_argument(
         "--gpus",
@@ -144,7 +153,6 @@ def _parser() -> Parser:
     )
     group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
     group.add_argument("--address", default=None, help="of a Ray cluster that is up (default: this machine alone)")
-    return parser
 
 
 def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
@@ -163,7 +171,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     folder = Path(arguments.results).absolute() / name
     before = attempt(problems, _study_before, folder)
     space = attempt(problems, spaces.load, arguments.space or spaces.DEFAULT_SPACE)
-    resources = attempt(problems, _resources, arguments)
+    resources = attempt(problems, machine_resources, arguments)
     pool = attempt(problems, _load_data, arguments, before)
     if pool is None or space is None or resources is None:
         raise UsageError(problems)
@@ -230,7 +238,12 @@ def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> 
     return data.load(spec)
 
 
-def _resources(arguments: argparse.Namespace) -> "Resources":
+def machine_resources(arguments: argparse.Namespace) -> "Resources":
+    """What the machine's flags ask for.
+
+    Raises:
+        UsageError: the machine or the cluster has not so much.
+    """
     import torch
 
     from study.driver import Resources, cluster_problem
@@ -285,8 +298,9 @@ def _plain(value: Any) -> Any:
 
 def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
-    from study import analyze, driver, scheduler
+    from study import analyze, scheduler
     from study.display import Display
+    from study.driver import Pause
     from study.ledger import Ledger
     from study.searcher import Searcher
     from trainable import data
@@ -302,19 +316,9 @@ def run(plan: Plan) -> int:
     display = Display(ledger, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*data.count_lines(plan.pool, plan.drawn), *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
-    pause = driver.Pause(plan.time_budget_seconds)
-    failure = None
-    with pause.on_signals(display.say), driver.ray_running(plan.resources) as dashboard:
-        if dashboard:
-            display.say(f"dashboard: {dashboard} (its token: ray get-auth-token)")
-        with display.shown():
-            try:
-                driver.run(ledger, searcher, scheduler.make(plan.scheduler, plan.base.epochs), plan.pool,
-                           plan.resources, pause, display.on_change)  # fmt: skip
-            except driver.TooManyFailuresError as error:
-                failure = f"{driver.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
-            except driver.FolderError as error:
-                failure = f"{error}; nothing is lost, the same command goes on once this is put right"
+    pause = Pause(plan.time_budget_seconds)
+    rule = scheduler.make(plan.scheduler, plan.base.epochs)
+    failure = drive(ledger, searcher, rule, plan.pool, plan.resources, pause, display)
     ledger.close()
     ranking = analyze.rank(plan.folder)
     try:
@@ -329,6 +333,26 @@ def run(plan: Plan) -> int:
         display.say(f"paused; to go on: {plan.command}")
         return EXIT_INTERRUPTED if pause.interrupted else 0
     return 0
+
+
+def drive(
+    ledger: "Ledger", source: "Source", scheduler: "Scheduler", pool: "Pool", resources: "Resources", pause: "Pause",
+    display: "Display",
+) -> str | None:  # fmt: skip
+    """Starts Ray and runs trials until the source has no more or a pause is asked for; why it broke off, or None."""
+    from study import driver
+
+    with pause.on_signals(display.say), driver.ray_running(resources) as dashboard:
+        if dashboard:
+            display.say(f"dashboard: {dashboard} (its token: ray get-auth-token)")
+        with display.shown():
+            try:
+                driver.run(ledger, source, scheduler, pool, resources, pause, display.on_change)
+            except driver.TooManyFailuresError as error:
+                return f"{driver.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
+            except driver.FolderError as error:
+                return f"{error}; nothing is lost, the same command goes on once this is put right"
+    return None
 
 
 def _opening(plan: Plan, num_known: int) -> str:

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from study import designs
-from study.ledger import STATE, Ledger, Trial
+from study.ledger import STATE, Ledger, Trial, trial_folder
 from study.scheduler import SEARCHED
 from study.space import Parameter, Space
 from trainable.config import TrialConfig
@@ -50,7 +50,7 @@ class Searcher:
             return None
         fixed = dict(enumerate(COURSE_RECIPES.items())).get(number)
         recipe = fixed[0] if fixed else SEARCHED
-        config = self.ledger.left_behind(number)
+        config = self.ledger.left_behind(trial_folder(number))
         if config is None:
             values = fixed[1] if fixed else self._propose(number)
             if values is None:

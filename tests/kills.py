@@ -97,7 +97,7 @@ def kill_driver(study: Study, after_seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        _wait_until_gone(process.pid)
+        wait_until_gone(process.pid)
         return True
 
 
@@ -225,7 +225,7 @@ def _title(pid: int) -> str:
         return ""
 
 
-def _wait_until_gone(session: int) -> None:
+def wait_until_gone(session: int) -> None:
     """A worker ends by itself, a few seconds after its driver; agents of Ray may stay, and are ended here."""
     deadline = time.monotonic() + 60
     while _workers(session):

@@ -122,9 +122,9 @@ def test_a_damaged_checkpoint_is_named(last, damage):
 
 
 def test_another_format_is_refused(last):
-    for content in ({**checkpoint.read(last), "format": 2}, {"model": {}}, [1, 2, 3]):
+    for content in ({**checkpoint.read(last), "format": 1}, {"model": {}}, [1, 2, 3]):
         torch.save(content, last)
-        with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint of format 1"):
+        with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint of format 2"):
             checkpoint.read(last)
 
 
@@ -139,7 +139,7 @@ class Intruder:
 
 
 def test_no_code_in_a_checkpoint_is_run(last, tmp_path):
-    torch.save({"format": 1, "model": Intruder(tmp_path / "was-here")}, last)
+    torch.save({"format": 2, "model": Intruder(tmp_path / "was-here")}, last)
     with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
         checkpoint.read(last)
     assert not (tmp_path / "was-here").exists()
@@ -200,11 +200,17 @@ def test_finish_cuts_the_best_epoch_out(spoiled, images, tmp_path):
     logits = loop.evaluate(model, images, images.val).numpy()
     with np.load(last.with_name("validation.npz")) as stored:
         labels, stored_logits = stored["labels"], stored["logits"]
+        predictions, adjusted = stored["predictions"], stored["predictions_adjusted"]
     assert stored_logits.dtype == np.float16
     assert np.array_equal(stored_logits, logits.astype(np.float16))
     assert np.array_equal(labels, images.labels[images.val].numpy())
     confusion = confusion_matrix(labels, stored_logits.argmax(1), 10)
     assert f1_per_class(confusion).tolist() == best["row"]["f1"]
+    # and every epoch's predictions, as its row scored them
+    assert predictions.dtype == adjusted.dtype == np.uint8
+    for row, raw, after in zip(spoiled.rows, predictions, adjusted, strict=True):
+        assert minority_f1(confusion_matrix(labels, raw, 10), images.minority) == row["minority_f1"]
+        assert minority_f1(confusion_matrix(labels, after, 10), images.minority) == row["minority_f1_adjusted"]
     assert minority_f1(confusion, images.minority) == spoiled.rows[-1]["best_minority_f1"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "validation.npz"]
 

@@ -202,6 +202,33 @@ def test_pool_and_drawn_test_images_partition_the_digits(digits_pool):
     assert [sealed[label] for label in range(10)] == expected == list(digits_pool.test_counts)
 
 
+def test_the_test_images_are_what_the_pool_leaves_out_whatever_a_trials_seeds(digits_pool):
+    source = sources.digits(16)
+    pixels, labels = data.load_test(digits_pool)
+    assert np.bincount(labels).tolist() == list(digits_pool.test_counts)
+    together = np.concatenate([digits_pool.pixels, pixels]), np.concatenate([digits_pool.labels, labels])
+    whole = data.pack(source.images), source.labels
+    assert Counter(zip(map(bytes, together[0]), together[1], strict=True)) == Counter(
+        zip(map(bytes, whole[0]), whole[1], strict=True)
+    )
+    data.split(digits_pool, 5, 6)
+    assert np.array_equal(data.load_test(digits_pool)[0], pixels)
+
+
+def test_a_folders_test_images_are_its_own_or_what_was_set_aside(coloured, tmp_path):
+    folder = coloured({"train": {"cat": 30, "dog": 80, "fox": 90}})
+    pool = load(folder, tmp_path)
+    pixels, labels = data.load_test(pool)
+    sealed = {tuple(image[0, 0]) for image in data.unpack(pixels, pool.spec.image_size)}
+    assert sealed == colours(folder) - colours_of(pool)
+    coloured({"test": {"cat": 3, "dog": 4, "fox": 5}})
+    assert np.array_equal(data.load_test(pool)[0], pixels)  # the study began without
+    own = load(folder, tmp_path)
+    pixels, labels = data.load_test(own)
+    assert np.bincount(labels).tolist() == [3, 4, 5]
+    assert {tuple(image[0, 0]) for image in data.unpack(pixels, own.spec.image_size)} == colours(folder / "test")
+
+
 def test_another_seed_seals_other_images(digits_pool):
     other = data.load(DataSpec("digits", "", "", image_size=16, seed=1))
     assert other.fingerprint != digits_pool.fingerprint

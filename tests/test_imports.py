@@ -42,6 +42,10 @@ def test_the_studys_brains_do_not_know_ray():
         ("trainable.loop", {"ray", "torchvision", "sklearn", "optuna", "study"}),
         ("trainable.tune", {"torchvision", "sklearn", "optuna", "study"}),
         ("study.search", {"ray", "torch", "optuna", "numpy"}),
+        ("study.confirm", {"ray", "torch", "optuna", "numpy"}),
+        ("study.recipes", {"ray", "torch"}),
+        ("study.scoring", {"ray", "torchvision", "sklearn"}),
+        ("study.verdict", {"ray", "torch", "optuna", "numpy"}),
         ("trainable.__main__", {"ray", "torch", "numpy"}),
     ],
 )

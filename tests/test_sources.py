@@ -300,6 +300,21 @@ def test_cifar10s_batches_are_read_without_the_test_batch(tiny_cifar10):
     assert np.array_equal(small[4], Image.fromarray(pixels[4]).resize((16, 16), Image.Resampling.BILINEAR))
 
 
+def test_cifar10s_test_batch_is_read_where_it_is_asked_for(tiny_cifar10, monkeypatch):
+    base, pixels, labels = tiny_cifar10
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", "0"]])
+    with pytest.raises(UsageError, match="test_batch: not found, so there are no test images"):
+        sources.cifar10_test(32, base.parent)
+    planes = pixels[:4].transpose(0, 3, 1, 2).reshape(-1, 3072)
+    (base / "test_batch").write_bytes(pickle.dumps({"data": planes, "labels": labels[:4]}))
+    with pytest.raises(UsageError, match="test_batch: damaged"):
+        sources.cifar10_test(32, base.parent)
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", calculate_md5(base / "test_batch")]])
+    source = sources.cifar10_test(32, base.parent)
+    assert np.array_equal(source.images, pixels[:4])
+    assert source.labels.tolist() == labels[:4]
+
+
 def test_damaged_batches_of_cifar10_are_named_and_not_unpickled(tiny_cifar10, tmp_path):
     base, _, _ = tiny_cifar10
     canary = tmp_path / "canary"

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from trainable.config import TrialConfig
-from trainable.loop import TrialImages, TrialState, new_state
+from trainable.loop import TrialImages, TrialState, network, new_state
+from trainable.model import ConvNet
 
-FORMAT = 1
+FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
+BEST_FORMAT = 1
 
 
 class CheckpointError(Exception):
@@ -31,6 +33,7 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "best": state.best,
+        "predictions": state.predictions,
         "val_labels": images.labels[images.val],
     }
     _write_atomically(path, content)
@@ -42,13 +45,17 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is damaged or of a format that this version does not know.
     """
+    return _read(path, FORMAT)
+
+
+def _read(path: Path, known_format: int) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises on a damaged file is not documented and varies
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged, cannot be read ({reason})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of format {FORMAT}")
+    if not isinstance(content, dict) or content.get("format") != known_format:
+        raise CheckpointError(f"{path}: not a checkpoint of format {known_format}")
     return content
 
 
@@ -64,20 +71,38 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
         if content.get("config", {}).get(name) != value:
             raise CheckpointError(f"{path}: made with {name}={content.get('config', {}).get(name)!r}, not {value!r}")
     state = new_state(config, images)
-    for name, tensor in state.model.state_dict().items():
+    _load_weights(state.model, content, path)
+    try:
+        state.optimizer.load_state_dict(content["optimizer"])
+        for group in state.optimizer.param_groups:
+            group["capturable"] = images.pixels.is_cuda  # and not what it was where the file was written
+        state.rows, state.best, state.predictions = content["rows"], content["best"], content["predictions"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
+    return state
+
+
+def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
+    for name, tensor in model.state_dict().items():
         found = content.get("model", {}).get(name)
         if found is None or found.shape != tensor.shape:
             shape = "nothing" if found is None else tuple(found.shape)
             raise CheckpointError(f"{path}: the network's {name} is {tuple(tensor.shape)}, but the file has {shape}")
     try:
-        state.model.load_state_dict(content["model"])
-        state.optimizer.load_state_dict(content["optimizer"])
-        for group in state.optimizer.param_groups:
-            group["capturable"] = images.pixels.is_cuda  # and not what it was where the file was written
-        state.rows, state.best = content["rows"], content["best"]
-    except (KeyError, RuntimeError, ValueError) as error:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
-    return state
+
+
+def best_model(path: Path, config: TrialConfig, images: TrialImages) -> ConvNet:
+    """The network of the best epoch, from a trial's ``best.pt``; runs none of the file's code.
+
+    Raises:
+        CheckpointError: the file is damaged, of another format, or of another network.
+    """
+    model = network(config, images)
+    _load_weights(model, _read(path, BEST_FORMAT), path)
+    return model
 
 
 def finish(folder: Path) -> None:
@@ -88,10 +113,19 @@ def finish(folder: Path) -> None:
     content = read(folder / "last.pt")
     best = content["best"]
     partial = validation_path.with_suffix(".partial.npz")
-    np.savez(partial, labels=content["val_labels"].numpy(), logits=best["logits"].numpy())
+    predictions = torch.stack(content["predictions"]).numpy()  # (num_epochs, 2, num_val)
+    np.savez(
+        partial,
+        labels=content["val_labels"].numpy(),
+        logits=best["logits"].numpy(),
+        predictions=predictions[:, 0],
+        predictions_adjusted=predictions[:, 1],
+    )
     os.replace(partial, validation_path)
     row = content["rows"][content["rows"][-1]["best_epoch"] - 1]
-    _write_atomically(best_path, {"format": FORMAT, "config": content["config"], "row": row, "model": best["model"]})
+    _write_atomically(
+        best_path, {"format": BEST_FORMAT, "config": content["config"], "row": row, "model": best["model"]}
+    )
 
 
 def _write_atomically(path: Path, content: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
     spec = _settled(spec, train.class_names, counts.tolist())
     images, labels = train.images, train.labels
     if not spec.own_test:
-        test = _stratified(labels, [round(TEST_FRACTION * count) for count in counts], "test_split", spec.seed)
+        test = _set_aside(labels, spec.seed)
         test_counts = tuple(np.bincount(labels[test], minlength=len(counts)).tolist())
         kept = np.setdiff1d(np.arange(len(labels)), test)
         images, labels = images[kept], labels[kept]
@@ -138,6 +138,38 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
             json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
         ).hexdigest(),
     )
+
+
+def _set_aside(labels: np.ndarray, seed: int) -> np.ndarray:
+    """The test images where the source brings none: positions in ``labels``, ascending."""
+    return _stratified(labels, [round(TEST_FRACTION * n) for n in np.bincount(labels)], "test_split", seed)
+
+
+def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarray, np.ndarray]:
+    """The test images that ``load`` left out of ``pool``: int32 (n, S * S + 1), see ``pack``, and labels int64 (n,).
+
+    The one way to them, and for ``study.confirm`` alone. No seed of a trial has a say in which they are.
+
+    Raises:
+        UsageError: they are not there, or are damaged.
+    """
+    spec, cache_dir = pool.spec, Path(pool.spec.cache_dir)
+    if spec.data == "cifar10":
+        source = sources.cifar10_test(spec.image_size, Path(spec.data_dir))
+        return pack(source.images), source.labels
+    if spec.own_test:
+        root = Path(spec.data) / "test"
+        if not root.is_dir():
+            raise UsageError([f"{root}: not found, so there are no test images"])
+        source = sources.folder(root, sources.list_folder(root), spec.image_size, cache_dir, say)
+        return pack(source.images), source.labels
+    if spec.data == "digits":
+        source = sources.digits(spec.image_size)
+    else:
+        root = Path(spec.data) / "train"
+        source = sources.folder(root, sources.list_folder(root), spec.image_size, cache_dir, say)
+    test = _set_aside(source.labels, spec.seed)
+    return pack(source.images[test]), source.labels[test]
 
 
 def pack(images: np.ndarray) -> np.ndarray:

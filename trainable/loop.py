@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ class TrialState:
     optimizer: torch.optim.Optimizer
     rows: list[Row]
     best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
+    predictions: list[torch.Tensor] = field(default_factory=list)  # of each epoch, see ``predict``
     step: Step | None = None  # from the first epoch on; holds nothing that would have to be saved
 
 
@@ -92,8 +93,7 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     keep_freed_memory()
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
-    model = ConvNet(images.num_classes, images.image_size, config.dropout)
-    model = model.to(memory_format=torch.channels_last).to(images.pixels.device)
+    model = network(config, images)
     optimizer = torch.optim.Adam(
         model.parameters(),
         lr=config.learning_rate,
@@ -102,6 +102,12 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
         capturable=images.pixels.is_cuda,
     )
     return TrialState(config, model, optimizer, rows=[], best={})
+
+
+def network(config: TrialConfig, images: TrialImages) -> ConvNet:
+    """The network for these images, where they are; its weights are drawn from torch's global generator."""
+    model = ConvNet(images.num_classes, images.image_size, config.dropout)
+    return model.to(memory_format=torch.channels_last).to(images.pixels.device)
 
 
 def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
@@ -116,7 +122,8 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         train_loss, train_accuracy = train_epoch(state, images, epoch)
         trained = time.perf_counter()
         logits = evaluate(state.model, images, images.val)
-        scores = score(logits, images, state.config)
+        predictions = predict(logits, images, state.config)
+        scores = score(logits, predictions, images)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
             if not math.isfinite(loss):
                 raise DivergedError(f"{name} is {loss} in epoch {epoch}")
@@ -141,6 +148,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
             "ended_unix_seconds": time.time(),
         }
         state.rows.append(row)
+        state.predictions.append(predictions)
         yield row
 
 
@@ -203,25 +211,30 @@ def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor) -> to
     return torch.cat(logits)
 
 
-def score(logits: torch.Tensor, images: TrialImages, config: TrialConfig) -> Row:
-    """The validation part of a row, from the logits of the validation images."""
-    logits = logits.cpu()
+def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig) -> torch.Tensor:
+    """The predicted classes, (2, n) on the CPU: row 0 as the network says, row 1 after post-hoc logit adjustment.
+
+    uint8, or int16 where there are more classes than that holds: they are kept for every epoch.
+    """
+    both = torch.stack([logits.argmax(1), adjusted_logits(logits, images.train_counts, config).argmax(1)])
+    return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
+
+
+def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages) -> Row:
+    """The validation part of a row, from the logits of the validation images and what ``predict`` makes of them."""
     labels = images.labels[images.val]
-    confusion = _confusion(logits, labels)
-    adjusted = _confusion(adjusted_logits(logits, images.train_counts, config), labels)
+    confusion, adjusted = (
+        metrics.confusion_matrix(labels.numpy(), row, images.num_classes) for row in predictions.numpy()
+    )
     f1 = metrics.f1_per_class(confusion)
     return {
-        "val_loss": functional.cross_entropy(logits.double(), labels).item(),
+        "val_loss": functional.cross_entropy(logits.cpu().double(), labels).item(),
         "val_accuracy": float(np.trace(confusion) / confusion.sum()),
         "minority_f1": metrics.minority_f1(confusion, images.minority),
         "macro_f1": float(f1.mean()),
         "f1": f1.tolist(),
         "minority_f1_adjusted": metrics.minority_f1(adjusted, images.minority),
     }
-
-
-def _confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    return metrics.confusion_matrix(labels.numpy(), logits.argmax(1).numpy(), logits.shape[1])
 
 
 def _generator(purpose: str, seed: int, epoch: int) -> torch.Generator:

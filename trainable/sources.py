@@ -52,7 +52,7 @@ def cifar10(image_size: int, data_dir: Path) -> Source:
         UsageError: the files are not there and cannot be downloaded, or a file's MD5 is wrong.
     """
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import check_integrity, download_and_extract_archive
+    from torchvision.datasets.utils import download_and_extract_archive
 
     folder = data_dir / CIFAR10.base_folder
     batches = [(folder / name, md5) for name, md5 in CIFAR10.train_list]
@@ -70,6 +70,28 @@ def cifar10(image_size: int, data_dir: Path) -> Source:
                     f"unpacked, into {data_dir}, or use --data digits or --data FOLDER"
                 ]
             ) from error
+    return _cifar10_batches(batches, image_size)
+
+
+def cifar10_test(image_size: int, data_dir: Path) -> Source:
+    """CIFAR-10's 10,000 test images.
+
+    Raises:
+        UsageError: the file is not there, or its MD5 is wrong.
+    """
+    from torchvision.datasets import CIFAR10
+
+    batches = [(data_dir / CIFAR10.base_folder / name, md5) for name, md5 in CIFAR10.test_list]
+    missing = [path for path, _ in batches if not path.exists()]
+    if missing:
+        raise UsageError([f"{path}: not found, so there are no test images" for path in missing])
+    return _cifar10_batches(batches, image_size)
+
+
+def _cifar10_batches(batches: list[tuple[Path, str]], image_size: int) -> Source:
+    """The images in files of which (path, MD5) is given."""
+    from torchvision.datasets.utils import check_integrity
+
     damaged = [str(path) for path, md5 in batches if not check_integrity(str(path), md5)]
     if damaged:
         raise UsageError([f"{path}: damaged (its MD5 is not CIFAR-10's); delete it to download it again"

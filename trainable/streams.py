@@ -22,6 +22,7 @@ PURPOSES = {
     "calibration": 23,
     "importance_resamples": 30,
     "benchmark_effects": 31,
+    "confirmation_seed": 40,
 }
 
 

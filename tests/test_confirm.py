@@ -1,0 +1,569 @@
+"""The confirmation: counted by hand, and a real one in real processes, killed once: small digits at 16×16."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import confusion_matrix, f1_score, recall_score
+
+from study import analyze, confirm, ledger, recipes, scoring, verdict
+from study.confirmation import _second_half, paired_differences
+from study.ledger import Ledger, TrialRecord
+from study.recipes import Recipe, Runs, choose, fresh_seeds
+from tests.kills import wait_until_gone
+from trainable import data, sources
+from trainable.arguments import default_config
+from trainable.config import TrialConfig, UsageError
+from trainable.model import ConvNet
+
+SHUFFLED, WEIGHTED = TrialConfig(seed=10), TrialConfig(seed=11, sampler="weighted")
+
+
+def record(number, best, config, recipe="searched", status="complete"):
+    rows = [{"epoch": 1, "best_minority_f1": best}] if best is not None else []
+    return TrialRecord(number, status, "", recipe, config, rows)
+
+
+def searched(number, dropout, **fields):
+    return TrialConfig(seed=100 + number, dropout=dropout, **fields)
+
+
+COURSE = [record(0, 0.4, SHUFFLED, "course, shuffled"), record(1, 0.6, WEIGHTED, "course, weighted")]
+
+
+def test_the_top_of_the_ranking_and_the_courses_are_chosen_the_failed_and_the_running_never():
+    trials = [
+        *COURSE,
+        record(2, 0.5, searched(2, 0.1)),
+        record(3, 0.9, searched(3, 0.2), status="failed"),
+        record(4, 0.7, searched(4, 0.3, weight_decay=0.0), status="stopped"),
+        record(5, 0.95, searched(5, 0.4), status="running"),
+        record(6, 0.7, searched(6, 0.5)),
+        record(7, None, searched(7, 0.6)),
+    ]
+    assert [(r.name, r.trial, r.search_score) for r in choose(trials, 2)] == [
+        ("trial-4", 4, 0.7), ("trial-6", 6, 0.7), ("course-shuffled", 0, 0.4), ("course-weighted", 1, 0.6)
+    ]  # fmt: skip
+    # one of the course's may be among the best, and is then there once
+    assert [r.name for r in choose(trials, 3)] == ["trial-4", "trial-6", "course-weighted", "course-shuffled"]
+    assert choose(trials, 1)[0].config == trials[4].config
+
+
+def test_a_recipe_tried_twice_is_confirmed_once_and_the_courses_keep_their_names():
+    again = dataclasses.replace(WEIGHTED, seed=5, num_threads=2)
+    trials = [
+        *COURSE,
+        record(2, 0.9, again),
+        record(3, 0.8, searched(3, 0.2)),
+        record(4, 0.7, searched(4, 0.2)),
+        record(5, 0.5, searched(5, 0.1)),
+    ]
+    assert [r.name for r in choose(trials, 3)] == ["trial-3", "course-weighted", "trial-5", "course-shuffled"]
+    with pytest.raises(UsageError, match="--top 5 is more than the 4 recipes"):
+        choose(trials, 5)
+
+
+def test_a_course_recipe_that_came_to_nothing_is_named():
+    trials = [dataclasses.replace(COURSE[0], status="failed"), COURSE[1], record(2, 0.5, searched(2, 0.1))]
+    with pytest.raises(UsageError, match=r"^course, shuffled: this trial of the study has not ended well"):
+        choose(trials, 1)
+
+
+def test_fresh_seeds_are_none_of_the_searchs_and_more_of_them_begin_with_the_same():
+    first = fresh_seeds(3, 4, COURSE)
+    assert len({*first, 0, 10, 11}) == 7
+    assert fresh_seeds(3, 2, COURSE) == first[:2]
+    assert set(fresh_seeds(4, 4, COURSE)).isdisjoint(first)
+    taken = [record(2, 0.5, TrialConfig(seed=first[0], cut_seed=first[2]))]
+    assert fresh_seeds(3, 2, taken) == [first[1], first[3]]
+
+
+@pytest.fixture
+def runs_ledger(tmp_path):
+    """Opens the ledger under ``tmp_path`` and hands out what is left of two recipes on the seeds that are asked for."""
+    chosen = [Recipe("trial-4", 4, searched(4, 0.3), 0.7), Recipe("course-shuffled", 0, SHUFFLED, 0.4)]
+
+    def opened(seeds):
+        book = Ledger(tmp_path)
+        return book, Runs(book, chosen, seeds, num_threads=2)
+
+    return opened
+
+
+def all_of(runs):
+    return [trial.folder for trial in iter(runs.next, None)]
+
+
+def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(runs_ledger, tmp_path):
+    book, runs = runs_ledger([7, 8])
+    assert runs.num_new == 4
+    complete, failed, running = runs.next(), runs.next(), runs.next()
+    for trial in (complete, failed, running):
+        book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.5})
+    book.complete(complete.number, "epochs")
+    book.fail(failed.number, "the worker died")
+    assert runs.failures == ["course-shuffled-7 failed: the worker died"]
+    book.close()
+    config = ledger.read_config(tmp_path / "trial-4-8")
+    assert config == dataclasses.replace(searched(4, 0.3), seed=8, split_seed=8, cut_seed=8, num_threads=2)
+
+    book, runs = runs_ledger([7, 8])
+    assert runs.num_new == 2  # the one that failed, again, and the last
+    again = runs.next()
+    assert (again.folder, again.number, again.best) == ("course-shuffled-7", 3, [0.5])  # from where it was
+    assert runs.failures == []
+    assert all_of(runs) == ["trial-4-8", "course-shuffled-8"]
+    for trial in book.running():
+        if not trial.best:
+            book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.6})
+        book.complete(trial.number, "epochs")
+    book.close()
+
+    book, runs = runs_ledger([7, 8, 9])
+    assert all_of(runs) == ["trial-4-9", "course-shuffled-9"]
+    book.close()
+    assert [trial.recipe for trial in ledger.read_trials(tmp_path)].count("course-shuffled") == 4
+
+
+def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
+    book, runs = runs_ledger([7])
+    runs.next()
+    book.close()
+    same = [Recipe("trial-4", 4, searched(4, 0.3, num_threads=5), 0.7)]
+    assert recipes.mixed_runs(tmp_path, same, [7]) == []
+    other = [Recipe("trial-4", 4, searched(4, 0.31), 0.7)]
+    assert recipes.mixed_runs(tmp_path, other, [7]) == [f"{tmp_path / 'trial-4-7'}: is a run of another recipe; move "
+                                                       "it away"]  # fmt: skip
+
+
+SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
+
+
+@pytest.fixture
+def content():
+    """A confirmation of three recipes on three seeds, scored on the test images."""
+    plan = SimpleNamespace(
+        study={"name": "made up", "epochs": 20},
+        seeds=[7, 8, 9],
+        top=1,
+        num_trials=12,
+        pool=SimpleNamespace(num_own_val=0),
+        recipes=[
+            Recipe("trial-4", 4, searched(4, 0.3), 0.9),
+            Recipe("course-shuffled", 0, SHUFFLED, 0.5),
+            Recipe("course-weighted", 1, WEIGHTED, 0.6),
+        ],
+    )
+    order = [0, 2, 1]  # so that the recipes' rows are not in the order of the trials
+    measured = scoring.Measured(SCORES[order], SCORES[order][::-1], SCORES[order] + 0.1, None)
+    found = scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")
+    test = {"scores": [0.6, 0.65, 0.7], "scores_adjusted": [0.6, 0.6, 0.6], "mean": 0.65, "low": 0.5, "high": 0.8}
+    opening = {"opened": "2026-11-24T13:00:00+0000", "reopened": [], "recipes": {"trial-4": test}}
+    return plan, measured, found, opening
+
+
+def test_the_summary_counted_by_hand(content):
+    plan, measured, found, _ = content
+    assert found["winner"] == "trial-4"
+    assert [recipe["mean"] for recipe in found["recipes"]] == pytest.approx([0.7, 0.4, 0.6])
+    # without seed 7: 1.3 to 1.2; without seed 8: 1.5 to 1.1; without seed 9: 1.4 to 1.3
+    assert found["confirmed"]["chosen"] == ["trial-4"] * 3
+    assert found["confirmed"]["estimate"] == pytest.approx(0.7)
+    pairs = [(d["first"], d["second"]) for d in found["differences"]]
+    assert pairs == [("trial-4", "course-shuffled"), ("trial-4", "course-weighted"),
+                     ("course-weighted", "course-shuffled")]  # fmt: skip
+    assert [d["estimate"] for d in found["differences"]] == pytest.approx([0.3, 0.1, 0.2])
+    assert [d["adjusted"]["estimate"] for d in found["differences"]] == pytest.approx([0.2, -0.1, 0.3])
+    theirs = stats.ttest_1samp(SCORES[2], 0).confidence_interval()
+    low, high = found["recipes"][1]["low"], found["recipes"][1]["high"]
+    assert (low, high) == pytest.approx((theirs.low, theirs.high))
+    assert all(0 <= recipe["low"] <= recipe["high"] <= 1 for recipe in found["recipes"])
+    assert found["recipes"][0]["high"] < 1
+    assert (found["optimistic"], found["optimistic_reason"], found["test"]) == (False, "", None)
+    assert found["num_trials"] == 12
+    json.dumps(found)
+    plan.pool.num_own_val = 30
+    own = scoring.summary(plan, measured, "")
+    assert own["optimistic"]
+    assert "cannot be redrawn" in own["optimistic_reason"]
+
+
+def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
+    _, _, found, opening = content
+    found = {**found, "optimistic": True, "optimistic_reason": scoring.OPTIMISTIC_REASON}
+    found["recipes"][0]["audit_recall"] = [0.2, 0.3, 0.4]
+    lines = verdict.confirmation_lines(found)
+    (row,) = [line for line in lines if line.startswith("trial-4  ")]
+    assert row.split() == ["trial-4", "0.7000", "0.4516", "to", "0.9484", "0.6000", "0.9000", "0.8000", "0.3000"]
+    assert "winner: trial-4" in lines
+    assert any(line.startswith("trial-4 less course-weighted: +0.1000 (") for line in lines)
+    assert any(line.startswith("confirmed score: 0.7000 (") for line in lines)
+    assert "this score is optimistic:" in lines
+    course = {**opening["recipes"]["trial-4"], "mean": 0.55}
+    opening["recipes"] |= {"course-shuffled": course, "course-weighted": course}
+    opening["reopened"] = [{"time": "2026-11-25T08:00:00+0000", "reason": "three more trials"}]
+    found["test"] = opening
+    lines += verdict.sealed_lines(found)
+    assert "  opened again 2026-11-25T08:00:00+0000: three more trials" in lines
+    luck = verdict.luck_lines(found)
+    assert luck[2].split() == ["trial-4", "0.9000", "0.7000", "0.6500"]
+    # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
+    assert luck[-1] == "  67 % of it was luck"
+    assert max(map(len, [*lines, *luck])) <= 100
+
+
+def test_a_search_that_promised_nothing_has_no_luck(content):
+    _, _, found, opening = content
+    found["recipes"][0]["search_score"] = 0.6
+    found["test"] = opening
+    assert verdict.luck_lines(found)[-1] == "luck: the search promised no gain over course-weighted"
+
+
+SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--trials", "3", "--seed", "3"]
+
+
+def start(module, *arguments):
+    return subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+
+
+def rows_of(folder):
+    """The whole rows of each run."""
+    found = {}
+    for path in folder.glob("confirm/*/epochs.jsonl"):
+        text = path.read_text()
+        found[path.parent.name] = text[: text.rfind("\n") + 1].splitlines()
+    return found
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory):
+    """A small study and its confirmation, killed once and resumed: its folder, what was printed, the rows before."""
+    results = tmp_path_factory.mktemp("results")
+    process = start("study.search", *SETTINGS, "--results", results)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    folder = results / "digits"
+    command = ["study.confirm", folder, "--top", "3", "--seeds", "2"]
+    process = start(*command)
+    while not any(rows_of(folder).values()):
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until_gone(process.pid)
+    before = rows_of(folder)
+    assert not (folder / "confirm.json").exists()
+    process = start(*command)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return folder, out, before
+
+
+@pytest.fixture(scope="module")
+def written(confirmed):
+    """Its confirm.json."""
+    return json.loads((confirmed[0] / "confirm.json").read_text())
+
+
+def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, written):
+    folder, out, before = confirmed
+    assert any(before.values())
+    after = rows_of(folder)
+    assert set(after) == {f"{recipe['name']}-{seed}" for recipe in written["recipes"] for seed in written["seeds"]}
+    assert all(len(rows) == 2 for rows in after.values())
+    assert all(after[name][: len(rows)] == rows for name, rows in before.items())
+    assert {trial.status for trial in ledger.read_trials(folder / "confirm")} == {"complete"}
+    for recipe in written["recipes"]:
+        for seed in written["seeds"]:
+            config = ledger.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
+            drawn = {"seed": seed, "split_seed": seed, "cut_seed": seed}
+            assert config.to_dict() == recipe["config"] | drawn
+    searched_seeds = {trial.config.seed for trial in ledger.read_trials(folder)} | {3}
+    assert searched_seeds.isdisjoint(written["seeds"])
+    for told in ("winner: ", "confirmed score: ", "minority F1 on the test images, opened ", "luck: "):
+        assert told in out
+    assert max(map(len, out.splitlines())) <= 100 + len(str(folder))  # lines with a path are as long as it is
+
+
+def test_a_run_replays_bit_for_bit(confirmed):
+    folder, _, before = confirmed
+    name = next(name for name, rows in before.items() if rows)
+    command = [sys.executable, "-m", "trainable", "--replay", str(folder / "confirm" / name)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 epochs, no difference" in done.stderr
+
+
+def logits_of(run, images, mean, std):
+    """The best epoch's model on images uint8 (n, 16, 16, 3), without any of the loop's machinery."""
+    best = torch.load(run / "best.pt", weights_only=True)
+    model = ConvNet(10, 16, dropout=0.0)
+    model.load_state_dict(best["model"])
+    pixels = (torch.from_numpy(images.copy()).float() / 255 - torch.tensor(mean)) / torch.tensor(std)
+    with torch.no_grad():
+        return model.eval()(pixels.permute(0, 3, 1, 2).float())
+
+
+def minority(score, labels, predictions):
+    return score(labels, predictions, labels=[0, 1, 2], average="macro", zero_division=0)
+
+
+def test_confirm_json_against_a_second_computation_from_the_files(confirmed, written):
+    folder, _, _ = confirmed
+    pool = data.load(data.DataSpec("digits", "", "", image_size=16, seed=3))
+    whole = sources.digits(16)
+    test = np.sort(np.concatenate([
+        np.random.Generator(np.random.PCG64(data.derive("test_split", 3, label))).permutation(
+            np.flatnonzero(whole.labels == label))[: round(0.2 * (whole.labels == label).sum())]
+        for label in range(10)
+    ]))  # fmt: skip
+    table = {name: np.empty((len(written["recipes"]), 2)) for name in ("raw", "adjusted", "test", "test adjusted")}
+    for row, recipe in enumerate(written["recipes"]):
+        confusion = np.zeros((10, 10), int)
+        for column, seed in enumerate(written["seeds"]):
+            run = folder / "confirm" / f"{recipe['name']}-{seed}"
+            drawn = data.split(pool, seed, seed)
+            labels = pool.labels[drawn.val]
+            second = _second_half(labels, 10, seed)
+            with np.load(run / "validation.npz") as stored:
+                assert np.array_equal(stored["labels"], labels)
+                for name in ("raw", "adjusted"):
+                    predictions = stored["predictions" if name == "raw" else "predictions_adjusted"]
+                    assert predictions.shape == (2, len(labels))
+                    halves = []
+                    for half in (second, ~second):
+                        on_half = [minority(f1_score, labels[half], epoch[half]) for epoch in predictions]
+                        chosen = predictions[int(np.argmax(on_half))]
+                        halves.append(minority(f1_score, labels[~half], chosen[~half]))
+                    table[name][row, column] = np.mean(halves)
+            mean, std = data.channel_statistics(pool, drawn.train)
+            images = data.unpack(pool.pixels, 16)
+            recalls = [
+                minority(recall_score, pool.labels[part], logits_of(run, images[part], mean, std).argmax(1))
+                for part in (drawn.val, drawn.audit)
+            ]
+            assert recalls == pytest.approx([recipe["val_recall"][column], recipe["audit_recall"][column]])
+            logits = logits_of(run, whole.images[test], mean, std)
+            table["test"][row, column] = minority(f1_score, whole.labels[test], logits.argmax(1))
+            confusion += confusion_matrix(whole.labels[test], logits.argmax(1), labels=range(10))
+            counts = torch.bincount(torch.from_numpy(pool.labels[drawn.train])).double()
+            power = recipe["config"]["sampler_power"] if recipe["config"]["sampler"] == "weighted" else 0.0
+            adjusted = logits - counts.pow(1 - power).log()
+            table["test adjusted"][row, column] = minority(f1_score, whole.labels[test], adjusted.argmax(1))
+        assert recipe["scores"] == pytest.approx(table["raw"][row])
+        assert recipe["scores_adjusted"] == pytest.approx(table["adjusted"][row])
+        assert recipe["mean"] == pytest.approx(table["raw"][row].mean())
+        sealed = written["test"]["recipes"].get(recipe["name"])
+        if sealed is not None:
+            assert sealed["scores"] == pytest.approx(table["test"][row])
+            assert sealed["scores_adjusted"] == pytest.approx(table["test adjusted"][row])
+            assert sealed["confusion"] == confusion.tolist()
+            assert sealed["mean"] == pytest.approx(table["test"][row].mean())
+    names = [recipe["name"] for recipe in written["recipes"]]
+    assert len(names) == 3
+    assert set(written["test"]["recipes"]) == {written["winner"], "course-shuffled", "course-weighted"}
+    assert written["winner"] == names[int(table["raw"].mean(axis=1).argmax())]
+    gaps, gaps_adjusted = paired_differences(table["raw"]), paired_differences(table["adjusted"])
+    for difference in written["differences"]:
+        pair = names.index(difference["first"]), names.index(difference["second"])
+        for found, expected in ((difference, gaps), (difference["adjusted"], gaps_adjusted)):
+            for end in ("estimate", "low", "high"):
+                assert found[end] == pytest.approx(getattr(expected, end)[pair], abs=1e-12)
+    ranked = analyze.rank(folder).table
+    scores = dict(zip(ranked["trial"], ranked["minority_f1"], strict=True))
+    assert [recipe["search_score"] for recipe in written["recipes"]] == [scores[r["trial"]] for r in written["recipes"]]
+
+
+@pytest.fixture
+def copy(confirmed, tmp_path):
+    """A copy of the confirmed study, to do things to."""
+    return shutil.copytree(confirmed[0], tmp_path / "digits")
+
+
+def refusal(capsys, *arguments):
+    """What confirm says on refusing, line by line; nothing on standard output."""
+    with pytest.raises(SystemExit) as stop:
+        confirm.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err.splitlines()
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_opening_is_refused_in_a_sentence_and_changes_nothing(copy, written, capsys):
+    before = files_of(copy)
+    (line,) = refusal(capsys, copy, "--top", "3", "--seeds", "2")
+    assert line.startswith(f"study.confirm: the test images were opened on {written['test']['opened']}")
+    assert "--reopen-test REASON" in line
+    (line,) = refusal(capsys, copy, "--top", "3", "--seeds", "2", "--reopen-test", " ")
+    assert line == "study.confirm: --reopen-test must give a reason"
+    assert files_of(copy) == before
+
+
+def test_a_reopening_is_recorded_with_its_reason_and_repeats_the_scores(copy, written, capsys):
+    command = [str(copy), "--top", "3", "--seeds", "2", "--reopen-test", "the page was lost"]
+    assert confirm.main(command) == 0
+    again = json.loads((copy / "confirm.json").read_text())
+    ((reopened,),) = [again["test"]["reopened"]]
+    assert reopened["reason"] == "the page was lost"
+    assert again["test"]["opened"] == written["test"]["opened"]
+    assert again["test"]["recipes"] == written["test"]["recipes"]
+    assert again["recipes"] == written["recipes"]
+    assert "the page was lost" in capsys.readouterr().out
+
+
+def test_test_images_never_opened_cannot_be_reopened(copy, capsys):
+    (copy / "confirm.json").unlink()
+    (line,) = refusal(capsys, copy, "--top", "3", "--seeds", "2", "--reopen-test", "why not")
+    assert line == "study.confirm: --reopen-test: the test images have not been opened yet"
+
+
+def test_the_opening_is_on_disk_before_a_test_score_is_shown(copy, monkeypatch):
+    (copy / "confirm.json").unlink()
+
+    def killed(content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verdict, "sealed_lines", killed)
+    assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 130
+    assert json.loads((copy / "confirm.json").read_text())["test"]["opened"]
+
+
+def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monkeypatch):
+    (copy / "confirm.json").unlink()
+
+    def killed(plan, names):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "measure_test", killed)
+        assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 130
+    assert json.loads((copy / "confirm.json").read_text())["test"] is None
+    assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 0
+    assert json.loads((copy / "confirm.json").read_text())["test"]["recipes"] == written["test"]["recipes"]
+
+
+def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, capsys):
+    analyze.main([str(copy)])
+    assert "confirmed on" not in capsys.readouterr().out
+    (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 2}))
+    analyze.main([str(copy)])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == f"confirmed on {written['time'][:10]} with 2 trials; the study has 3 now, the later ones unconfirmed"
+
+
+def test_damaged_files_are_named_and_exit_with_1(copy, capsys):
+    (copy / "confirm.json").unlink()
+    path = next(copy.glob("confirm/*/best.pt"))
+    path.write_bytes(path.read_bytes()[:1000])
+    assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[0].startswith(f"study.confirm: {path}: damaged, cannot be read")
+    assert "the same command goes on" in err[1]
+    assert not (copy / "confirm.json").exists()
+
+
+def test_all_mistakes_are_told_together_and_nothing_is_written(copy, capsys):
+    (copy / "confirm.json").unlink()
+    before = files_of(copy)
+    err = refusal(capsys, copy, "--top", "4", "--seeds", "1", "--gpus", "64", "--nonsense")
+    for told in (
+        "--top 4 is more than the 3",
+        "--seeds must be a whole number of at least 2",
+        "--gpus 64",
+        "--nonsense",
+    ):
+        assert any(told in line for line in err), told
+    assert len(err) == 4
+    assert files_of(copy) == before
+    (line,) = refusal(capsys, copy.parent / "none")
+    assert "holds no study" in line
+
+
+def test_another_process_at_the_study_is_named(copy, capsys):
+    (copy / "confirm.json").unlink()
+    book = Ledger(copy)
+    try:
+        (line,) = refusal(capsys, copy, "--top", "3", "--seeds", "2")
+    finally:
+        book.close()
+    assert line == f"study.confirm: {copy}: another process is running this study"
+
+
+@pytest.fixture
+def folder_study(image_folder, tmp_path):
+    """A study of a folder with test images of its own, by its records alone."""
+    for name in ("cat", "dog", "fox"):
+        shutil.copytree(image_folder / "train" / name, image_folder / "test" / name)
+    spec = data.DataSpec(str(image_folder), "", str(tmp_path / "cache"), image_size=16)
+    pool = data.load(spec, print)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    base = default_config(spec.data, 0, epochs=1)
+    asked = {"name": "study", "data": pool.spec.to_dict(), "fingerprint": pool.fingerprint, "seed": 0, "epochs": 1,
+             "class_counts": {"test": pool.test_counts}, "class_names": pool.class_names, "minority": ["fox"],
+             "space": {"dropout": {"low": 0.0, "high": 0.5}}}  # fmt: skip
+    book = Ledger(folder, asked)
+    for number, recipe in enumerate(["course, shuffled", "course, weighted"]):
+        sampler = recipe.split()[1].replace("shuffled", "shuffle")
+        book.add(dataclasses.replace(base, sampler=sampler, seed=number), recipe, {}, {})
+        row = {"epoch": 1, "best_epoch": 1, "minority_f1": 0.5, "best_minority_f1": 0.5, "f1": [0.5] * 3,
+               "train_seconds": 1.0, "val_seconds": 1.0}  # fmt: skip
+        book.record(number, row)
+        book.complete(number, "epochs")
+    book.close()
+    return folder
+
+
+def test_with_the_test_images_away_confirm_is_refused_in_a_sentence_and_analysis_runs(
+    folder_study, image_folder, capsys
+):
+    before = files_of(folder_study)
+    (image_folder / "test").rename(image_folder / "away")
+    (line,) = refusal(capsys, folder_study, "--top", "2")
+    assert line == f"study.confirm: {image_folder / 'test'}: not found, so there are no test images"
+    assert files_of(folder_study) == before
+    assert not (folder_study / "confirm").exists()
+    assert analyze.main([str(folder_study)]) == 0
+
+
+def test_test_images_that_are_damaged_or_no_longer_as_many_are_found_before_anything_starts(
+    folder_study, image_folder, capsys
+):
+    broken = image_folder / "test/cat/00.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    (line,) = refusal(capsys, folder_study, "--top", "2")
+    assert line.startswith(f"study.confirm: {broken}: cannot be read as an image")
+    broken.write_bytes(whole)
+    broken.rename(image_folder / "test/dog/99.png")
+    (line,) = refusal(capsys, folder_study, "--top", "2")
+    assert "the test images of" in line
+    assert not (folder_study / "confirm").exists()
+
+
+def test_help_says_that_the_seal_is_a_record():
+    done = subprocess.run([sys.executable, "-m", "study.confirm", "--help"], capture_output=True, text=True)
+    assert "not a lock" in " ".join(done.stdout.split())
+
+
+def test_no_other_file_loads_test_images():
+    root = Path(__file__).parent.parent
+    users = {path.name for part in ("study", "trainable") for path in (root / part).glob("*.py")
+             if "load_test" in path.read_text()}  # fmt: skip
+    assert users == {"data.py", "confirm.py"}
