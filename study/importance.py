@@ -1,5 +1,6 @@
 """How important each knob was for being among the best trials: Optuna's PED-ANOVA, with its spread over resamples."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ def _shares(trials: Sequence[tuple[dict[str, Any], float]], space: Space) -> lis
         ]
     )
     known = [parameter.name for parameter in space if any(parameter.name in values for values, _ in trials)]
-    found = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE).evaluate(study, known)
+    with warnings.catch_warnings():  # of few trials under a condition, which the spread over resamples shows as well
+        warnings.simplefilter("ignore", UserWarning)
+        found = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE).evaluate(study, known)
     total = sum(found.values())
     return [found.get(parameter.name, 0.0) / total if total > 0 else 0.0 for parameter in space]
