@@ -11,7 +11,8 @@ from trainable.config import UsageError
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(
-        "study.analyze", "Ranks a study's trials and writes ranking.csv, report.html and figures/; changes nothing else."
+        "study.analyze",
+        "Ranks a study's trials and writes ranking.csv, report.html and figures/; changes nothing else.",
     )
     parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
     arguments = parser.parse(argv)

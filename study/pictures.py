@@ -30,7 +30,9 @@ def write(findings: "Findings", folder: Path) -> list[Path]:
     import matplotlib as mpl
 
     # a class may be named "$\\alpha" or in letters that the font lacks
-    with mpl.rc_context({"text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
+    with mpl.rc_context(
+        {"text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
+    ):
         drawn = _draw(findings)
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():

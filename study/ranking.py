@@ -65,9 +65,13 @@ class Ranking:
         lines = table.to_string(index=False, float_format="%.4f", na_rep="-").splitlines()
         if len(self.table) > max_trials:
             lines.append(f"… {len(self.table) - max_trials} more in ranking.csv")
-        lines.append("* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch")
+        lines.append(
+            "* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch"
+        )
         if self.evidence is not None:
-            lines.append("95 %: over validation images like these, the model as it is; =: cannot be told from the first")
+            lines.append(
+                "95 %: over validation images like these, the model as it is; =: cannot be told from the first"
+            )
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
@@ -94,7 +98,8 @@ class Ranking:
                 row["minority_f1"],
                 leader["minority_f1"] - row["minority_f1"],
                 self.evidence.gain(leader["trial"], row["trial"])
-                if self.evidence and leader["trial"] != row["trial"]
+                if self.evidence
+                and leader["trial"] != row["trial"]
                 and {leader["trial"], row["trial"]} <= set(self.evidence.numbers)
                 else None,
             )

@@ -107,7 +107,9 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
         fresh = verdict and verdict.difference(verdict.winner, gain.recipe.replace(", ", "-"))
         if fresh:
             number = f"{fresh['estimate']:+.4f}"
-            note = f"fresh seeds, paired; 95 % {_ends(fresh['low'], fresh['high'])}, {_sign(fresh['low'], fresh['high'])}"
+            note = (
+                f"fresh seeds, paired; 95 % {_ends(fresh['low'], fresh['high'])}, {_sign(fresh['low'], fresh['high'])}"
+            )
         elif gain.trial == leader["trial"]:
             number, note = "±0", "this recipe leads itself"
         elif verdict is not None:

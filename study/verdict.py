@@ -88,7 +88,9 @@ class Verdict:
         lines.append(f"  winner: {shown(self.winner)}; to expect of a recipe chosen like this: {chosen}")
         for found in content["differences"]:
             if found["first"] == self.winner:
-                lines.append(f"  beyond {shown(found['second'])}: {signed(found)}, adjusted {signed(found['adjusted'])}")
+                lines.append(
+                    f"  beyond {shown(found['second'])}: {signed(found)}, adjusted {signed(found['adjusted'])}"
+                )
         lines.append("  luck: search score less confirmed score, what choosing the best of many has flattered")
         return lines + [f"  {note}" for note in self.notes(num_trials)]
 
