@@ -340,7 +340,7 @@ def write_study(folder: Path, content: dict[str, Any]) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """The file holds the old text or the new one, never a part."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, "utf-8")
     os.replace(partial, path)
 
 

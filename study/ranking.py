@@ -127,8 +127,8 @@ class Ranking:
         ]
         for gain in self.gains():
             interval = f", 95 % {gain.interval.low:+.4f} to {gain.interval.high:+.4f}" if gain.interval else ""
-            lines.append(f"  beyond {gain.recipe} ({gain.score:.4f}): {gain.estimate:+.4f} (search score, not confirmed)"
-                         f"{interval}")  # fmt: skip
+            beyond = f"  beyond {gain.recipe} ({gain.score:.4f}): {gain.estimate:+.4f}"
+            lines.append(f"{beyond} (search score, not confirmed){interval}")
         lines += [words] if (words := self.tied_words()) else []
         if self.was_cut:
             lines.append("F1 is at the original class frequencies: validation was drawn before the cut")

@@ -42,7 +42,7 @@ def page(findings: "Findings") -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"f1": _f1, "duration": duration}
     trials = pictures.shown_trials(findings)
-    return environment.from_string(TEMPLATE.read_text()).render(
+    return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         study=findings.ranking.study,
         findings=findings,
         answer=_answer(findings),
@@ -124,7 +124,8 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
     tested = ((verdict and verdict.test) or {}).get("recipes", {}).get(verdict.winner) if verdict else None
     if tested:
         cards.append({"title": "on the test set", "number": _f1(tested["mean"]),
-                      "note": f"{len(tested['scores'])} seeds; 95 % {_ends(tested['low'], tested['high'])}"})  # fmt: skip
+                      "note": f"{len(tested['scores'])} seeds; 95 % {_ends(tested['low'], tested['high'])}"}
+                     )  # fmt: skip
     else:
         cards.append({"title": "on the test set", "number": "sealed", "note": "study.confirm opens it, once"})
     return cards
@@ -270,7 +271,7 @@ def _known(value: float | None) -> bool:
 
 
 def _f1(value: float | None) -> str:
-    return f"{value:.4f}" if _known(value) else "–"
+    return f"{value:.4f}" if _known(value) else "-"
 
 
 def _ends(low: float | None, high: float | None) -> str:

@@ -23,6 +23,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
     labels = rng.integers(num_classes, size=num_images)
     counts = np.bincount(labels, minlength=num_classes)
     train_counts = [20 if index in MINORITY else 800 for index in range(num_classes)]
+    folder.mkdir()
     ledger.write_study(
         folder,
         {
@@ -83,8 +84,9 @@ def _rows(length, f1, rng):
         done = min(epoch, best_epoch)
         rows.append(
             {
-                "epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.6, "val_loss": 1.2 / epoch + 0.1 * rng.random(),
-                "val_accuracy": 0.5 * share, "minority_f1": score * share, "macro_f1": float(f1.mean()) * share,
+                "epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.6,
+                "val_loss": 1.2 / epoch + 0.1 * rng.random(), "val_accuracy": 0.5 * share,
+                "minority_f1": score * share, "macro_f1": float(f1.mean()) * share,
                 "f1": (f1 * share).tolist(), "minority_f1_adjusted": min(1.0, score * share * 1.05),
                 "best_minority_f1": score * (1.0 if done == best_epoch else 0.5 + 0.4 * done / length),
                 "best_epoch": done, "learning_rate": 1e-3, "num_train_images": 1640, "train_seconds": 2.0,

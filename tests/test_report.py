@@ -166,7 +166,7 @@ def test_a_confirmation_of_another_format_or_damaged_is_refused_in_a_sentence(tm
 
 
 def test_names_never_become_elements(finished, confirmed):
-    for page in ((finished[0] / "report.html").read_text(), report.page(confirmed)):
+    for page in ((finished[0] / "report.html").read_text("utf-8"), report.page(confirmed)):
         assert "<img src=x" not in page
         assert page.count("&lt;img src=x") > 5
 
@@ -191,7 +191,7 @@ def test_numbers_in_the_page_are_those_of_the_ranking(opened, finished):
     for head, name in names.items():
         for row, value in zip(cells, table[name], strict=True):
             shown = row[heads.index(head)]
-            assert (shown == "–") if pd.isna(value) else float(shown) == pytest.approx(value, abs=6e-5), head
+            assert (shown == "-") if pd.isna(value) else float(shown) == pytest.approx(value, abs=6e-5), head
     best = table.iloc[0]
     assert f"Trial {best['trial']} leads with minority F1 {best['minority_f1']:.4f}" in page.locator("h1").inner_text()
 
