@@ -165,6 +165,7 @@ def parallel_coordinates(findings: "Findings") -> go.Figure:
 def _dimension(parameter: Parameter, records: list[dict[Any, Any]], findings: "Findings") -> dict[str, Any]:
     """An axis; where the field was not in force a line passes below it, through "off"."""
     actives = [active_values(record, findings.space) for record in records]
+    ticks: list[float]
     if parameter.choices:
         choices = [*parameter.choices]
         choices += [v for v in dict.fromkeys(a[parameter.name] for a in actives if parameter.name in a)
@@ -220,10 +221,10 @@ def confusion(matrix: np.ndarray, class_names: list[str]) -> go.Figure:
         z=shares.round(4),
         x=list(range(number)),
         y=list(range(number)),
-        customdata=matrix,
-        text=[[f"{true} as {predicted}" for predicted in names] for true in names] if number <= 100 else None,
-        texttemplate="%{customdata}" if number <= MAX_LABELLED else None,
-        hovertemplate="%{text}: %{customdata} (%{z:.1%})<extra></extra>",
+        text=matrix,
+        customdata=[[f"{true} as {predicted}" for predicted in names] for true in names] if number <= 100 else None,
+        texttemplate="%{text}" if number <= MAX_LABELLED else None,
+        hovertemplate="%{customdata}: %{text} (%{z:.1%})<extra></extra>",
         colorscale="Blues",
         zmin=0,
         zmax=1,

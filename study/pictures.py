@@ -121,7 +121,7 @@ def classes(found: Comparison) -> "Figure":
     places = np.arange(len(found.classes))
     axis.bar(places - 0.2, [c.shuffled for c in found.classes], 0.4, color=RED, label="shuffled")
     axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label="weighted")
-    for place, improvement in zip(places, found.classes, strict=True):
+    for place, improvement in enumerate(found.classes):
         height = max(improvement.shuffled, improvement.weighted)
         axis.text(place, height + 0.015, improvement.percent_text, ha="center")
     axis.set_xticks(places, [_short(c.name) for c in found.classes])
@@ -171,8 +171,10 @@ def _panels(title: str) -> "tuple[Figure, Any]":
 
 
 def _labelled(axis: "Axes", title: str, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axis.set(title=title, xlabel="epoch", ylabel=label)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _bars(axis: "Axes", values: list[float], form: str) -> None:

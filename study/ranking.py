@@ -136,6 +136,8 @@ class Ranking:
 
     def memory_lines(self) -> list[str]:
         """What running out of GPU memory has changed."""
+        if self.table.empty:
+            return []
         return [
             f"trial {row['trial']}: out of GPU memory, so each batch went through the network in "
             f"{row['num_micro_batches']} parts; batch norm saw smaller batches than in other trials"
@@ -148,6 +150,8 @@ class Ranking:
 
         from study import space as spaces
 
+        if self.table.empty:
+            return []
         space = spaces.from_tables(self.study["space"], {}, "study.json")
         searched = self.table[(self.table["recipe"] == SEARCHED) & self.table["minority_f1"].notna()]
         best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4))
@@ -189,7 +193,7 @@ def rank(folder: Path) -> Ranking:
         rows, config = trial.rows, trial.config.to_dict()
         best = rows[rows[-1]["best_epoch"] - 1] if rows else {}
         known = found is not None and trial.number in found
-        recalls = recall_per_class(found.confusion(trial.number)) if found and known else []
+        recalls = recall_per_class(found.confusion(trial.number)).tolist() if found and known else []
         records.append(
             {
                 "trial": trial.number,
@@ -202,7 +206,7 @@ def rank(folder: Path) -> Ranking:
                 "recipe": trial.recipe,
                 "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
                 **{f"f1_{name}": f1 for name, f1 in zip(names, best.get("f1", []), strict=False)},
-                **{f"recall_{name}": float(recall) for name, recall in zip(names, recalls, strict=False)},
+                **{f"recall_{name}": recall for name, recall in zip(names, recalls, strict=False)},
                 "max_epochs": config.pop("epochs"),
                 **config,
             }
