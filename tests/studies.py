@@ -30,7 +30,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
             "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
             "data": {"data": "images", "keep": 0.1}, "seed": seed, "epochs": num_epochs, "trials": num_trials,
             "space": space.to_tables(searched), "algorithm": "random", "scheduler": "asha",
-            "class_counts": {"train": train_counts, "val": counts.tolist(), "audit": [180, 180, 0, 0], "test": None},
+            "class_counts": {"train": train_counts, "val": counts.tolist(), "audit": [180] * 2 + [0] * (num_classes - 2), "test": None},
             "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
         },
     )  # fmt: skip
@@ -135,7 +135,8 @@ def confirm(folder: Path, num_trials=12, opened=True):
         "differences": [{"first": "trial-2", "second": other, **interval, "adjusted": interval}
                         for other in ("course-shuffled", "course-weighted")],
         "winner": "trial-2",
-        "confirmed": {"chosen": ["trial-2"] * 3, "scores": scores["trial-2"], **interval},
+        "confirmed": {"chosen": ["trial-2"] * 3, "scores": scores["trial-2"], "estimate": 0.71, "low": 0.69,
+                      "high": 0.73},
         "test": test if opened else None,
     }  # fmt: skip
     (folder / "confirm.json").write_text(json.dumps(content))
