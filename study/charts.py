@@ -52,7 +52,7 @@ def learning_curves(findings: "Findings", field: str, title: str) -> go.Figure:
             hovertemplate="%{text}, epoch %{x}: %{y:.4f}<extra></extra>",
         )
         rest_named = rest_named or is_rest
-    return figure
+    return _by_epoch(figure, max((len(trial.rows) for trial in findings.ranking.trials), default=0))
 
 
 def interval_rows(findings: "Findings") -> go.Figure:
@@ -60,13 +60,14 @@ def interval_rows(findings: "Findings") -> go.Figure:
     table = findings.ranking.scored
     table = table[table["minority_f1_low"].notna()].head(MAX_CURVES)
     figure = _figure("", "minority F1", height=110 + 20 * len(table))
+    table = table.assign(place=range(len(table)))  # and not the rank: a trial that runs has no interval
     is_tied = (table["tied"] == True).to_numpy(bool)  # noqa: E712  of an object column
     for tied, color, name in [(True, LEADER, "cannot be told from the first"), (False, OTHER, "behind the first")]:
         rows = table[is_tied == tied]
         f1 = rows["minority_f1"]
         figure.add_scatter(
             x=f1.round(4),
-            y=rows["rank"],
+            y=rows["place"],
             mode="markers",
             marker={"color": color, "size": 8},
             error_x={"type": "data", "symmetric": False, "color": color, "thickness": 2,
@@ -79,14 +80,13 @@ def interval_rows(findings: "Findings") -> go.Figure:
         )  # fmt: skip
     names = [f"trial {trial}" + (f" ({recipe})" if recipe in COLORS else "")
              for trial, recipe in zip(table["trial"], table["recipe"], strict=True)]  # fmt: skip
-    ranks = table["rank"].tolist()
-    figure.update_yaxes(tickvals=ranks, ticktext=names, range=[max(ranks) + 0.7, min(ranks) - 0.7])
+    figure.update_yaxes(tickvals=list(range(len(table))), ticktext=names, range=[len(table) - 0.3, -0.7])
     return figure
 
 
 def knob_effect(effects: Effects, knob: Knob, parameter: Parameter) -> go.Figure:
     """The mean along a knob with its interval, the others averaged, over the trials as points."""
-    figure = _figure("", html.escape(knob.name), height=260)
+    figure = _figure("", "", height=240)
     figure.update_layout(showlegend=False)
     figure.update_yaxes(title="minority F1")
     place = {point: index for index, point in enumerate(knob.points)} if parameter.choices else {}
@@ -119,8 +119,9 @@ def knob_effect(effects: Effects, knob: Knob, parameter: Parameter) -> go.Figure
     if parameter.choices:
         figure.update_xaxes(tickvals=list(place.values()), ticktext=[_text(point) for point in place],
                             range=[-0.5, len(place) - 0.5])  # fmt: skip
-    elif parameter.log:
-        figure.update_xaxes(type="log", dtick=1, exponentformat="power")
+    else:
+        ticks = [parameter.at(share) for share in (0, 0.25, 0.5, 0.75, 1)]
+        figure.update_xaxes(type="log" if parameter.log else "linear", tickvals=ticks, ticktext=_texts(ticks))
     return figure
 
 
@@ -174,7 +175,7 @@ def _dimension(parameter: Parameter, records: list[dict[Any, Any]], findings: "F
         off, values = -1.0, [float(choices.index(a[parameter.name])) if parameter.name in a else None for a in actives]
     else:
         ticks = [0, 0.25, 0.5, 0.75, 1]
-        names = [_text(parameter.at(tick)) for tick in ticks]
+        names = _texts([parameter.at(tick) for tick in ticks])
         off, values = -0.2, [parameter.share(a[parameter.name]) if parameter.name in a else None for a in actives]
     if None in values:
         ticks, names = [off, *ticks], ["off", *names]
@@ -205,7 +206,7 @@ def class_scores(findings: "Findings", trials: dict[int, str], score: str) -> go
             textposition="none",
             hovertemplate="%{text}: %{y:.4f}<extra></extra>",
         )
-    texts = [label(names[index]) + ("*" if names[index] in minority else "") for index in shown]
+    texts = [label(names[index], 14) + ("*" if names[index] in minority else "") for index in shown]
     figure.update_xaxes(tickvals=list(range(len(shown))), ticktext=texts, tickangle=-45 if len(shown) > 3 else 0)
     figure.update_yaxes(range=[0, 1])
     return figure
@@ -231,9 +232,10 @@ def confusion(matrix: np.ndarray, class_names: list[str]) -> go.Figure:
         showscale=False,
     )
     ticks = list(range(0, number, max(1, number // 20)))
-    figure.update_xaxes(tickvals=ticks, ticktext=[names[tick] for tick in ticks], tickangle=-45, showgrid=False)
-    figure.update_yaxes(tickvals=ticks, ticktext=[names[tick] for tick in ticks], autorange="reversed", showgrid=False,
-                        title="true")  # fmt: skip
+    figure.update_xaxes(tickvals=ticks, ticktext=[label(class_names[tick], 14) for tick in ticks],
+                        tickangle=-45, showgrid=False)  # fmt: skip
+    figure.update_yaxes(tickvals=ticks, ticktext=[label(class_names[tick], 14) for tick in ticks],
+                        autorange="reversed", showgrid=False)  # fmt: skip
     return figure
 
 
@@ -250,7 +252,7 @@ def course_curves(found: Comparison, field: str, title: str) -> go.Figure:
             marker={"size": 4},
             name=training.trial.recipe,
         )
-    return figure
+    return _by_epoch(figure, max(len(training.trial.rows) for training in (found.shuffled, found.weighted)))
 
 
 def label(text: str, size: int = 24) -> str:
@@ -277,6 +279,11 @@ def _figure(y: str, x: str, height: int) -> go.Figure:
     return figure
 
 
+def _by_epoch(figure: go.Figure, num_epochs: int) -> go.Figure:
+    figure.update_xaxes(range=[0.7, num_epochs + 0.3], dtick=1 if num_epochs <= 12 else None)
+    return figure
+
+
 def _color(number: int, recipe: str, leader: int | None) -> str:
     return LEADER if number == leader else COLORS.get(recipe, OTHER)
 
@@ -284,6 +291,12 @@ def _color(number: int, recipe: str, leader: int | None) -> str:
 def _rounded(value: float) -> float | None:
     """A loss may have run away, which JSON has no word for."""
     return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """Numbers in short; the same text twice would be one too many."""
+    texts = [_text(value) for value in values]
+    return [text if text not in texts[:index] else "" for index, text in enumerate(texts)]
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """report.html: what a study says, in one file that opens offline."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +79,12 @@ def _answer(findings: "Findings") -> dict[str, Any]:
             f"Trial {leader['trial']} leads with minority F1 "
             f"{_with_ends(leader['minority_f1'], low, high)} on the validation images"
         )
-        sure.append("A search score: the best of many on the same validation images is partly luck. Not confirmed on "
-                    "fresh seeds.")  # fmt: skip
-    sure += [f"{words[0].upper()}{words[1:]}."] if (words := findings.ranking.tied_words()) else []
+        sure.append("a search score: the best of many on the same validation images is partly luck; not confirmed on "
+                    "fresh seeds")  # fmt: skip
+    sure += [words] if (words := findings.ranking.tied_words()) else []
     values = active_values(leader.to_dict(), findings.space)
     recipe = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
-    return {"headline": headline, "recipe": recipe, "sure": sure}
+    return {"headline": headline, "recipe": recipe, "sure": [f"{words[0].upper()}{words[1:]}" for words in sure]}
 
 
 def _cards(findings: "Findings") -> list[dict[str, str]]:
@@ -93,7 +93,12 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
     if leader is None:
         return []
     low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
-    cards = [
+    cards = []
+    winner = verdict.recipe(verdict.winner) if verdict else None
+    if winner:
+        note = f"{len(winner['scores'])} seeds; 95 % {_ends(winner['low'], winner['high'])}"
+        cards.append({"title": f"{shown(winner['name'])} on fresh seeds", "number": _f1(winner["mean"]), "note": note})
+    cards += [
         {
             "title": f"minority F1 of trial {leader['trial']}",
             "number": _f1(leader["minority_f1"]),
@@ -163,48 +168,57 @@ def _costs(findings: "Findings") -> dict[str, Any]:
 def _ranking_table(findings: "Findings") -> str:
     """All trials, sortable and searchable (DataTables by itables, its code embedded)."""
     import itables
-    import pandas as pd
     from itables.javascript import generate_init_offline_itables_html
 
     bundle = Path(itables.__file__).parent / "html" / "dt_bundle.js"
-    # as cells show them; itables keeps the numbers themselves to sort by
-    with pd.option_context("display.float_format", _cell, "display.max_colwidth", None):
-        table = itables.to_html_datatable(
-            ranking_columns(findings),
-            connected=False,
-            table_id="ranking",
-            maxBytes=0,
-            scrollX=True,
-            pageLength=25,
-            lengthMenu=[10, 25, 100, 1000],
-            classes="display compact nowrap",
-            style="width:100%",
-            columnDefs=[{"className": "dt-left", "targets": [2]}],
-        )
+    table = itables.to_html_datatable(
+        ranking_columns(findings),
+        connected=False,
+        showIndex=False,
+        table_id="ranking",
+        maxBytes=0,
+        scrollX=True,
+        pageLength=25,
+        lengthMenu=[10, 25, 100, 1000],
+        classes="display compact nowrap",
+        style="width:100%",
+    )
     return generate_init_offline_itables_html(bundle) + table
 
 
 def ranking_columns(findings: "Findings") -> "pd.DataFrame":
-    """What of ranking.csv the page shows, a row a trial."""
+    """What of ranking.csv the page shows, a row a trial, as text; DataTables sorts a column of numbers as numbers."""
     table = findings.ranking.table
-    names = {
-        "rank": "rank", "trial": "trial", "recipe": "recipe", "minority_f1": "minority F1", "minority_f1_low": "low",
-        "minority_f1_high": "high", "tied": "tied", "minority_f1_adjusted": "adjusted",
-        "f1_reweighted": "reweighted", "macro_f1": "macro F1", "val_accuracy": "accuracy", "best_epoch": "best epoch",
-        "epochs": "epochs", "status": "status", "reason": "reason", "seconds": "seconds",
-    }  # fmt: skip
-    if not findings.ranking.was_cut:
-        del names["f1_reweighted"]
-    found = table[[name for name in names if name in table]].rename(columns=names)
-    found["best epoch"] = found["best epoch"].astype("Int64").astype(str).replace("<NA>", "")
-    found["seconds"] = found["seconds"].round().astype(int)
-    if "tied" in found:
-        found["tied"] = ["=" if tied is True else "" for tied in found["tied"]]
     actives = [active_values(record, findings.space) for record in table.to_dict("records")]
+    found = table[["rank", "trial", "recipe"]].copy()
+    for name, head in [("minority_f1", "minority F1"), ("minority_f1_low", "low"), ("minority_f1_high", "high")]:
+        if name in table:
+            found[head] = _column(table[name])
+    if "tied" in table:
+        found["tied"] = ["=" if tied is True else "" for tied in table["tied"]]
     for parameter in findings.space:
-        found[parameter.name] = [active.get(parameter.name, math.nan if not parameter.choices else "")
-                                 for active in actives]  # fmt: skip
+        found[parameter.name] = _column(active.get(parameter.name) for active in actives)
+    found["status"] = table["status"]
+    found["epochs"] = table["epochs"]
+    found["best epoch"] = ["-" if epoch != epoch else f"{epoch:.0f}" for epoch in table["best_epoch"].astype(float)]
+    for name, head in [("minority_f1_adjusted", "adjusted"), ("f1_reweighted", "reweighted"), ("macro_f1", "macro F1"),
+                       ("val_accuracy", "accuracy")]:  # fmt: skip
+        if name in table and (name != "f1_reweighted" or findings.ranking.was_cut):
+            found[head] = _column(table[name])
+    found["seconds"] = table["seconds"].round().astype(int)
+    found["reason"] = table["reason"]
     return found
+
+
+def _column(values: Iterable[Any]) -> list[str]:
+    """Scores to four decimals; what is smaller than 0.001, like a weight decay, by its magnitude; - where unknown."""
+    texts = []
+    for value in values:
+        if isinstance(value, float) and math.isfinite(value):
+            texts.append(f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}")
+        else:
+            texts.append("-" if value is None or isinstance(value, float) else str(value))
+    return texts
 
 
 def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
@@ -259,11 +273,6 @@ def _html(figure: Any) -> Any:
     from markupsafe import Markup
 
     return Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=PLOTLY_CONFIG))
-
-
-def _cell(value: float) -> str:
-    """Scores to four decimals; what is smaller than 0.001, like a weight decay, by its magnitude."""
-    return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2e}"
 
 
 def _known(value: float | None) -> bool:

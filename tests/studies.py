@@ -30,7 +30,8 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
             "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
             "data": {"data": "images", "keep": 0.1}, "seed": seed, "epochs": num_epochs, "trials": num_trials,
             "space": space.to_tables(searched), "algorithm": "random", "scheduler": "asha",
-            "class_counts": {"train": train_counts, "val": counts.tolist(), "audit": [180] * 2 + [0] * (num_classes - 2), "test": None},
+            "class_counts": {"train": train_counts, "val": counts.tolist(), "test": None,
+                             "audit": [180] * 2 + [0] * (num_classes - 2)},
             "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
         },
     )  # fmt: skip
