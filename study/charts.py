@@ -87,7 +87,7 @@ def interval_rows(findings: "Findings") -> go.Figure:
 def knob_effect(effects: Effects, knob: Knob, parameter: Parameter) -> go.Figure:
     """The mean along a knob with its interval, the others averaged, over the trials as points."""
     figure = _figure("", "", height=240)
-    figure.update_layout(showlegend=False)
+    figure.update_layout(showlegend=False, margin_t=8)
     figure.update_yaxes(title="minority F1")
     place = {point: index for index, point in enumerate(knob.points)} if parameter.choices else {}
     found = [(values[knob.name], score, number)
@@ -140,7 +140,7 @@ def importance_bars(importances: dict[str, Importance]) -> go.Figure:
                  "arrayminus": np.maximum(shares - [found.low for _, found in ordered], 0).round(4)},
         hovertemplate="%{y}: %{x:.2f}<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(showlegend=False)
+    figure.update_layout(showlegend=False, margin_t=8)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     return figure
 
@@ -231,6 +231,7 @@ def confusion(matrix: np.ndarray, class_names: list[str]) -> go.Figure:
         zmax=1,
         showscale=False,
     )
+    figure.update_layout(margin_t=8)
     ticks = list(range(0, number, max(1, number // 20)))
     figure.update_xaxes(tickvals=ticks, ticktext=[label(class_names[tick], 14) for tick in ticks],
                         tickangle=-45, showgrid=False)  # fmt: skip

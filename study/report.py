@@ -40,7 +40,7 @@ def page(findings: "Findings") -> str:
     from study import pictures
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"f1": _f1, "duration": duration}
+    environment.filters |= {"f1": _f1, "duration": duration, "sentence": lambda text: text[0].upper() + text[1:]}
     trials = pictures.shown_trials(findings)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         study=findings.ranking.study,
@@ -84,7 +84,7 @@ def _answer(findings: "Findings") -> dict[str, Any]:
     sure += [words] if (words := findings.ranking.tied_words()) else []
     values = active_values(leader.to_dict(), findings.space)
     recipe = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
-    return {"headline": headline, "recipe": recipe, "sure": [f"{words[0].upper()}{words[1:]}" for words in sure]}
+    return {"headline": headline, "recipe": recipe, "sure": sure}
 
 
 def _cards(findings: "Findings") -> list[dict[str, str]]:
