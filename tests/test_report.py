@@ -150,7 +150,7 @@ def test_a_sealed_test_set_is_said_to_be(tmp_path):
     studies.confirm(folder, opened=False)
     found = findings.find(rank(folder), folder)
     assert "sealed" in "\n".join(found.lines())
-    assert "the test set is sealed" in report.page(found)
+    assert "The test set is sealed" in report.page(found)
 
 
 @pytest.mark.parametrize("content", ['{"format": 2}', "[]", "{"])
@@ -202,7 +202,8 @@ def test_a_click_sorts_the_table(opened):
     heads = [text.strip() for text in page.locator(".dt-scroll-head th").all_inner_texts()]
     for name in ("dropout", "weight_decay"):
         column = heads.index(name)
-        page.locator(".dt-scroll-head th").nth(column).click()
+        page.locator(".dt-scroll-head th").nth(column).locator(".dt-column-order").click()
+        page.wait_for_selector(f".dt-scroll-head th:nth-child({column + 1})[aria-sort=ascending]")
         shown = page.locator(f"#ranking tbody td:nth-child({column + 1})").all_inner_texts()
         values = [float(text) for text in shown]
         assert values == sorted(values)
