@@ -6,7 +6,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -220,13 +219,14 @@ def test_nothing_sticks_out_of_a_narrow_or_wide_page(browser, finished, width):
 
 
 @pytest.mark.slow
-def test_a_thousand_trials_of_fifty_epochs_take_under_20_seconds_and_1_gb(tmp_path):
+def test_a_thousand_trials_of_fifty_epochs_take_under_20_cpu_seconds_and_1_gb(tmp_path):
     names = [f"class {index}" for index in range(10)]
     folder = studies.write(tmp_path / "study", 1000, 50, 5000, names)
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "study.analyze", str(folder)], check=True, capture_output=True)
-    seconds = time.monotonic() - start
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"{seconds:.1f} s, {peak_kib / 2**20:.2f} GiB")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # CPU time: what others do on the machine is not the analysis'
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{seconds:.1f} s, {after.ru_maxrss / 2**20:.2f} GiB")
     assert seconds < 20
-    assert peak_kib < 1e9 / 1024
+    assert after.ru_maxrss < 1e9 / 1024
