@@ -235,13 +235,14 @@ def finish(plan: Plan, display: "Display") -> None:
     Raises:
         UsageError: a run's files are damaged, or confirm.json cannot be written.
     """
-    from study import scoring, verdict
+    from study import scoring
+    from study.verdict import Verdict
 
     content = scoring.summary(plan, scoring.measure(plan), _now())
     test_before = plan.before["test"] if plan.before else None
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
         _write(plan.folder, content)
-    display.say("\n" + "\n".join(verdict.confirmation_lines(content)))
+    display.say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     names = [recipe.name for recipe in plan.recipes if recipe.is_course or recipe.name == content["winner"]]
     opened = {"opened": _now(), "reopened": []} if test_before is None else {
         "opened": test_before["opened"],
@@ -249,7 +250,7 @@ def finish(plan: Plan, display: "Display") -> None:
     }  # fmt: skip
     content["test"] = {**opened, "recipes": scoring.measure_test(plan, names)}
     _write(plan.folder, content)  # before anybody sees a score
-    display.say("\n" + "\n".join([*verdict.sealed_lines(content), *verdict.luck_lines(content)]))
+    display.say("\n" + "\n".join(Verdict(content).test_lines()))
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:

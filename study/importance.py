@@ -1,5 +1,7 @@
 """How important each knob was for being among the best trials: Optuna's PED-ANOVA, with its spread over resamples."""
 
+import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from study.space import Space
 from trainable.streams import derive
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
 NUM_RESAMPLES = 100
@@ -37,7 +40,7 @@ def importances(
     found = comparable(table, space, score, rows)
     if len(found.numbers) < 2:
         return {}
-    trials = list(zip(found.values, found.scores.tolist(), strict=True))
+    trials = _frozen(found.values, found.scores.tolist(), space)
     rng = np.random.default_rng(derive("importance_resamples", seed))
     draws = rng.integers(len(trials), size=(NUM_RESAMPLES, len(trials)))
     resamples = np.array([_shares([trials[index] for index in draw], space) for draw in draws])  # (R, knobs)
@@ -48,25 +51,41 @@ def importances(
     }  # fmt: skip
 
 
-def _shares(trials: Sequence[tuple[dict[str, Any], float]], space: Space) -> list[float]:
-    """In the order of the space."""
+def _frozen(
+    values: Sequence[dict[str, Any]], scores: Sequence[float], space: Space
+) -> "list[optuna.trial.FrozenTrial]":
+    """The trials as Optuna knows them."""
     import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator
 
     from study.searcher import distribution
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = {parameter.name: distribution(parameter) for parameter in space}
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.create_trial(
-                value=score, params=values, distributions={name: distributions[name] for name in values}
-            )
-            for values, score in trials
-        ]
-    )
-    known = [parameter.name for parameter in space if any(parameter.name in values for values, _ in trials)]
-    found = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE).evaluate(study, known)
+    return [
+        optuna.create_trial(value=score, params=own, distributions={name: distributions[name] for name in own})
+        for own, score in zip(values, scores, strict=True)
+    ]
+
+
+def _shares(trials: "Sequence[optuna.trial.FrozenTrial]", space: Space) -> list[float]:
+    """In the order of the space."""
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.storages import InMemoryStorage
+
+    class Drawn(InMemoryStorage):
+        """Has the trials as they are; Optuna's own copies each of them deeply, 40 s for 100 resamples of 1,000."""
+
+        def get_all_trials(self, *args: Any, **kwargs: Any) -> list[optuna.trial.FrozenTrial]:
+            return numbered
+
+    numbered = [copy.copy(trial) for trial in trials]  # one that was drawn twice counts twice
+    for number, trial in enumerate(numbered):
+        trial.number = trial._trial_id = number
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", storage=Drawn())
+    known = [parameter.name for parameter in space if any(parameter.name in trial.params for trial in trials)]
+    with warnings.catch_warnings():  # of few trials under a condition, which the spread over resamples shows as well
+        warnings.simplefilter("ignore", UserWarning)
+        found = PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE).evaluate(study, known)
     total = sum(found.values())
     return [found.get(parameter.name, 0.0) / total if total > 0 else 0.0 for parameter in space]

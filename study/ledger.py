@@ -359,10 +359,9 @@ def read_confirmation(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
-    if content.get("format") != CONFIRMATION_FORMAT:
-        raise UsageError(
-            [f"{path}: has format {content.get('format')!r}, and this version reads {CONFIRMATION_FORMAT}"]
-        )
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != CONFIRMATION_FORMAT:
+        raise UsageError([f"{path}: has format {found!r}, and this version reads {CONFIRMATION_FORMAT}"])
     return content
 
 
@@ -373,7 +372,7 @@ def write_study(folder: Path, content: dict[str, Any]) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """The file holds the old text or the new one, never a part."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, "utf-8")
     os.replace(partial, path)
 
 

@@ -1,82 +1,185 @@
-"""confirm.json as text: what fresh seeds and the test images say, and how much of the search's gain was luck."""
+"""What a confirmation found, in words: the content of confirm.json, for those who print it or put it on the page."""
 
+import textwrap
+from dataclasses import dataclass
 from typing import Any
 
 
-def confirmation_lines(content: dict[str, Any]) -> list[str]:
-    """What fresh seeds say, as lines of at most 100 columns."""
-    found = [
-        f"minority F1, mean of {len(content['seeds'])} fresh seeds with 95 % intervals:",
-        f"{'recipe':<15}    mean  interval             adj.  search  val recall  audit recall",
-    ]
-    for recipe in content["recipes"]:
-        audit = f"{_mean(recipe['audit_recall']):12.4f}" if recipe["audit_recall"] is not None else f"{'-':>12}"
-        found.append(
-            f"{recipe['name']:<15}  {recipe['mean']:.4f}  {recipe['low']:.4f} to {recipe['high']:.4f}  "
-            f"{_mean(recipe['scores_adjusted']):.4f}  {recipe['search_score']:.4f}  "
-            f"{_mean(recipe['val_recall']):10.4f}  {audit}"
+@dataclass(frozen=True)
+class Luck:
+    """What became of the search's promise on fresh seeds, in units of minority F1."""
+
+    recipe: str  # the search's first
+    base: str  # the better of the course's recipes, by search score
+    promised: float  # the gain by search scores
+    kept: float  # the gain on fresh seeds
+
+    @property
+    def share(self) -> float | None:
+        """How much of the promised gain was luck, in [0, 1]; None where nothing was promised."""
+        return min(max(1 - self.kept / self.promised, 0.0), 1.0) if self.promised > 0 else None
+
+    @property
+    def words(self) -> str:
+        if self.share is None:
+            return f"luck: the search promised no gain over {shown(self.base)}"
+        return (
+            f"luck: of the gain over {shown(self.base)} that the search promised, {self.promised:+.4f} by "
+            f"{shown(self.recipe)}, {self.kept:+.4f} is left: {100 * self.share:.0f} % of it was luck"
         )
-    found += [
-        "each seed draws start, order, validation and cut anew; epochs chosen on one half of validation,",
-        "scored on the other; adj.: after logit adjustment; recall: mean of the minority classes, best epoch;",
-        "audit: on the images that the cut removed",
-        "",
-    ]
-    for difference in content["differences"]:
-        after = difference["adjusted"]
-        found.append(f"{difference['first']} less {difference['second']}: {_signed(difference)}")
-        found.append(f"{'':4}after logit adjustment: {_signed(after)}")
-    confirmed = content["confirmed"]
-    found += [
-        "",
-        f"winner: {content['winner']}",
-        f"confirmed score: {confirmed['estimate']:.4f} ({confirmed['low']:.4f} to {confirmed['high']:.4f}), "
-        "each seed with the recipe that the others choose",
-    ]
-    if content["optimistic"]:
-        found += ["this score is optimistic:", f"  {content['optimistic_reason']}"]
-    return found
 
 
-def sealed_lines(content: dict[str, Any]) -> list[str]:
-    """What the test images say, as lines of at most 100 columns."""
-    test = content["test"]
-    found = [f"minority F1 on the test images, opened {test['opened']}:"]
-    found += [f"  opened again {again['time']}: {again['reason']}" for again in test["reopened"]]
-    for name, recipe in test["recipes"].items():
-        found.append(
-            f"{name:<15}  {recipe['mean']:.4f} ({recipe['low']:.4f} to {recipe['high']:.4f}), "
-            f"after logit adjustment {_mean(recipe['scores_adjusted']):.4f}"
-        )
-    return found
+@dataclass(frozen=True)
+class Verdict:
+    """Recipes on fresh seeds, the winner among them, and the test images if they were opened."""
+
+    content: dict[str, Any]  # of confirm.json
+
+    @property
+    def winner(self) -> dict[str, Any]:
+        return next(recipe for recipe in self.recipes if recipe["name"] == self.content["winner"])
+
+    @property
+    def recipes(self) -> list[dict[str, Any]]:
+        return list(self.content["recipes"])
+
+    def recipe(self, name: str) -> dict[str, Any] | None:
+        return next((recipe for recipe in self.recipes if recipe["name"] == name), None)
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        return self.content["test"]
+
+    def tested(self, name: str) -> dict[str, Any] | None:
+        """A recipe's scores on the test images; None if they are sealed, or for recipes never tested on them."""
+        return self.test["recipes"].get(name) if self.test else None
+
+    def difference(self, first: str, second: str) -> dict[str, Any] | None:
+        pairs = {(found["first"], found["second"]): found for found in self.content["differences"]}
+        return pairs.get((first, second))
+
+    @property
+    def luck(self) -> Luck:
+        course = [recipe for recipe in self.recipes if recipe["name"].startswith("course")]
+        best, base = (max(found, key=lambda recipe: recipe["search_score"]) for found in (self.recipes, course))
+        # the winner's own mean is the highest of several and flatters it
+        mean = self.content["confirmed"]["estimate"] if best is self.winner else best["mean"]
+        return Luck(best["name"], base["name"], best["search_score"] - base["search_score"], mean - base["mean"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a recipe, the best confirmed first: its score in the search, confirmed, and on the test images."""
+        rows = []
+        for recipe in sorted(self.recipes, key=lambda recipe: -recipe["mean"]):
+            tested = self.tested(recipe["name"]) or {}
+            rows.append(
+                {
+                    "recipe": shown(recipe["name"]),
+                    "search": recipe["search_score"],
+                    "confirmed": recipe["mean"],
+                    "low": recipe["low"],
+                    "high": recipe["high"],
+                    "adjusted": _mean(recipe["scores_adjusted"]),
+                    "luck": recipe["search_score"] - recipe["mean"],
+                    "val_recall": _mean(recipe["val_recall"]),
+                    "audit_recall": _mean(recipe["audit_recall"]),
+                    "test": tested.get("mean"),
+                    "test_low": tested.get("low"),
+                    "test_high": tested.get("high"),
+                    "test_adjusted": _mean(tested.get("scores_adjusted")),
+                }
+            )
+        return rows
+
+    def confirmation_lines(self) -> list[str]:
+        """What fresh seeds say, as lines of at most 100 columns."""
+        content, confirmed = self.content, self.content["confirmed"]
+        lines = [
+            f"minority F1 on {len(content['seeds'])} fresh seeds, mean and 95 % interval:",
+            f"{'recipe':<17}  search  confirmed                    adj.     luck  val recall  audit recall",
+        ]
+        for row in self.rows():
+            audit = "-" if row["audit_recall"] is None else f"{row['audit_recall']:.4f}"
+            lines.append(
+                f"{row['recipe']:<17}  {row['search']:.4f}  {_interval(row['confirmed'], row['low'], row['high'])}  "
+                f"{row['adjusted']:.4f}  {row['luck']:+.4f}  {row['val_recall']:10.4f}  {audit:>12}"
+            )
+        lines += [
+            "each seed draws start, order, validation and cut anew; epochs chosen on one half of validation,",
+            "scored on the other; adj.: after logit adjustment; luck: search score less confirmed score;",
+            "recall: mean of the minority classes, best epoch; audit: on the images that the cut removed",
+            "",
+        ]
+        for found in content["differences"]:
+            lines += [
+                f"{shown(found['first'])} less {shown(found['second'])}: {signed(found)}",
+                f"    after logit adjustment: {signed(found['adjusted'])}",
+            ]
+        lines += [
+            "",
+            f"winner: {shown(content['winner'])}",
+            f"confirmed score: {_interval(confirmed['estimate'], confirmed['low'], confirmed['high'])}, "
+            "each seed with the recipe that the others choose",
+        ]
+        if content["optimistic"]:
+            lines += ["this score is optimistic:", f"  {content['optimistic_reason']}"]
+        return lines
+
+    def test_lines(self) -> list[str]:
+        """What the test images say, and how much was luck, as lines of at most 100 columns."""
+        if self.test is None:
+            return ["the test images are sealed"]
+        num_seeds = len(self.content["seeds"])
+        lines = [f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
+                 f"{'recipe':<17}  search  confirmed  test                         adj."]  # fmt: skip
+        for row in self.rows():
+            if row["test"] is None:
+                continue
+            is_winner = row["recipe"] == shown(self.content["winner"])
+            confirmed = self.content["confirmed"]["estimate"] if is_winner else row["confirmed"]
+            test = _interval(row["test"], row["test_low"], row["test_high"])
+            lines.append(
+                f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}"
+            )
+        return [*lines, *self.opening_notes(), "", *textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")]
+
+    def opening_notes(self) -> list[str]:
+        """When the test images were opened, and opened again, a sentence each."""
+        if self.test is None:
+            return ["the test images are sealed"]
+        return [f"the test images were opened on {self.test['opened']}"] + [
+            f"opened again on {again['time']}: {again['reason']}" for again in self.test["reopened"]
+        ]
+
+    def notes(self, num_trials: int) -> list[str]:
+        """What to keep in mind, a sentence each; ``num_trials`` the study has now."""
+        optimistic = [f"optimistic: {self.content['optimistic_reason']}"] if self.content["optimistic"] else []
+        return [*self.extension_notes(num_trials), *optimistic, *self.opening_notes()]
+
+    def extension_notes(self, num_trials: int) -> list[str]:
+        """Whether the study got more trials afterwards, in a sentence."""
+        confirmed = self.content["num_trials"]
+        if confirmed == num_trials:
+            return []
+        return [f"confirmed on {self.content['time'][:10]} with {confirmed} trials; the study has {num_trials} now, "
+                "the later ones unconfirmed"]  # fmt: skip
+
+    def lines(self, num_trials: int) -> list[str]:
+        """All of it, for a study that has ``num_trials`` now, as lines of at most 100 columns."""
+        return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials)]
 
 
-def luck_lines(content: dict[str, Any]) -> list[str]:
-    """Search score, confirmed score and test score side by side, and how much of the search's gain was luck."""
-    recipes = {recipe["name"]: recipe for recipe in content["recipes"]}
-    best = max(recipes.values(), key=lambda recipe: recipe["search_score"])
-    base = max((r for r in recipes.values() if r["name"].startswith("course")), key=lambda r: r["search_score"])
-    winner = recipes[content["winner"]]
-    found = ["", f"{'':<15}  search  confirmed    test"]
-    for name, test in content["test"]["recipes"].items():
-        confirmed = content["confirmed"]["estimate"] if name == winner["name"] else recipes[name]["mean"]
-        found.append(f"{name:<15}  {recipes[name]['search_score']:.4f}     {confirmed:.4f}  {test['mean']:.4f}")
-    promised = best["search_score"] - base["search_score"]
-    if promised <= 0:
-        return [*found, f"luck: the search promised no gain over {base['name']}"]
-    kept = best["mean"] - base["mean"] if best is not winner else content["confirmed"]["estimate"] - base["mean"]
-    share = min(max(1 - kept / promised, 0.0), 1.0)
-    return [
-        *found,
-        f"luck: of {best['name']}'s gain over {base['name']}, {promised:+.4f} by its search score, "
-        f"{kept:+.4f} is left:",
-        f"  {100 * share:.0f} % of it was luck",
-    ]
+def shown(name: str) -> str:
+    """ "trial 7" of "trial-7", "course, weighted" of "course-weighted"."""
+    return name.replace("trial-", "trial ").replace("course-", "course, ")
 
 
-def _signed(difference: dict[str, float]) -> str:
-    return f"{difference['estimate']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+def signed(interval: dict[str, Any]) -> str:
+    return f"{interval['estimate']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _interval(estimate: float, low: float, high: float) -> str:
+    return f"{estimate:.4f} ({low:.4f} to {high:.4f})"
+
+
+def _mean(values: list[float] | None) -> float | None:
+    return sum(values) / len(values) if values else None

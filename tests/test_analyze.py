@@ -3,7 +3,8 @@ import json
 import pandas as pd
 import pytest
 
-from study import analyze, ledger
+from study import ledger
+from study import ranking as analyze
 from study.ledger import Ledger
 from trainable.config import TrialConfig, UsageError
 

@@ -16,10 +16,12 @@ import torch
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, ledger, recipes, scoring, verdict
+from study import analyze, confirm, ledger, recipes, scoring
 from study.confirmation import _second_half, paired_differences
 from study.ledger import Ledger, TrialRecord
+from study.ranking import rank
 from study.recipes import Recipe, Runs, choose, fresh_seeds
+from study.verdict import Verdict
 from tests.kills import wait_until_gone
 from trainable import data, sources
 from trainable.arguments import default_config
@@ -202,31 +204,31 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     _, _, found, opening = content
     found = {**found, "optimistic": True, "optimistic_reason": scoring.OPTIMISTIC_REASON}
     found["recipes"][0]["audit_recall"] = [0.2, 0.3, 0.4]
-    lines = verdict.confirmation_lines(found)
-    (row,) = [line for line in lines if line.startswith("trial-4  ")]
-    assert row.split() == ["trial-4", "0.7000", "0.4516", "to", "0.9484", "0.6000", "0.9000", "0.8000", "0.3000"]
-    assert "winner: trial-4" in lines
-    assert any(line.startswith("trial-4 less course-weighted: +0.1000 (") for line in lines)
+    lines = Verdict(found).confirmation_lines()
+    (row,) = [line for line in lines if line.startswith("trial 4  ")]
+    assert row.split() == ["trial", "4", "0.9000", "0.7000", "(0.4516", "to", "0.9484)", "0.6000", "+0.2000",
+                           "0.8000", "0.3000"]  # fmt: skip
+    assert "winner: trial 4" in lines
+    assert any(line.startswith("trial 4 less course, weighted: +0.1000 (") for line in lines)
     assert any(line.startswith("confirmed score: 0.7000 (") for line in lines)
     assert "this score is optimistic:" in lines
     course = {**opening["recipes"]["trial-4"], "mean": 0.55}
     opening["recipes"] |= {"course-shuffled": course, "course-weighted": course}
     opening["reopened"] = [{"time": "2026-11-25T08:00:00+0000", "reason": "three more trials"}]
-    found["test"] = opening
-    lines += verdict.sealed_lines(found)
-    assert "  opened again 2026-11-25T08:00:00+0000: three more trials" in lines
-    luck = verdict.luck_lines(found)
-    assert luck[2].split() == ["trial-4", "0.9000", "0.7000", "0.6500"]
+    sealed = Verdict({**found, "test": opening}).test_lines()
+    assert "opened again on 2026-11-25T08:00:00+0000: three more trials" in sealed
+    (row,) = [line for line in sealed if line.startswith("trial 4  ")]
+    assert row.split()[2:7] == ["0.9000", "0.7000", "0.6500", "(0.5000", "to"]
     # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
-    assert luck[-1] == "  67 % of it was luck"
-    assert max(map(len, [*lines, *luck])) <= 100
+    assert "67 % of it was luck" in " ".join(sealed)
+    assert max(map(len, [*lines, *sealed])) <= 100
+    assert Verdict(found).test_lines() == ["the test images are sealed"]
 
 
 def test_a_search_that_promised_nothing_has_no_luck(content):
-    _, _, found, opening = content
+    found = content[2]
     found["recipes"][0]["search_score"] = 0.6
-    found["test"] = opening
-    assert verdict.luck_lines(found)[-1] == "luck: the search promised no gain over course-weighted"
+    assert Verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
 
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--trials", "3", "--seed", "3"]
@@ -291,7 +293,7 @@ def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, wri
             assert config.to_dict() == recipe["config"] | drawn
     searched_seeds = {trial.config.seed for trial in ledger.read_trials(folder)} | {3}
     assert searched_seeds.isdisjoint(written["seeds"])
-    for told in ("winner: ", "confirmed score: ", "minority F1 on the test images, opened ", "luck: "):
+    for told in ("winner: ", "confirmed score: ", "minority F1 on the test images, mean ", "luck: "):
         assert told in out
     assert max(map(len, out.splitlines())) <= 100 + len(str(folder))  # lines with a path are as long as it is
 
@@ -380,7 +382,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
         for found, expected in ((difference, gaps), (difference["adjusted"], gaps_adjusted)):
             for end in ("estimate", "low", "high"):
                 assert found[end] == pytest.approx(getattr(expected, end)[pair], abs=1e-12)
-    ranked = analyze.rank(folder).table
+    ranked = rank(folder).table
     scores = dict(zip(ranked["trial"], ranked["minority_f1"], strict=True))
     assert [recipe["search_score"] for recipe in written["recipes"]] == [scores[r["trial"]] for r in written["recipes"]]
 
@@ -439,7 +441,7 @@ def test_the_opening_is_on_disk_before_a_test_score_is_shown(copy, monkeypatch):
     def killed(content):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verdict, "sealed_lines", killed)
+    monkeypatch.setattr(Verdict, "test_lines", killed)
     assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 130
     assert json.loads((copy / "confirm.json").read_text())["test"]["opened"]
 
@@ -460,11 +462,11 @@ def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monke
 
 def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, capsys):
     analyze.main([str(copy)])
-    assert "confirmed on" not in capsys.readouterr().out
+    assert "the later ones unconfirmed" not in capsys.readouterr().out
     (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 2}))
     analyze.main([str(copy)])
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert line == f"confirmed on {written['time'][:10]} with 2 trials; the study has 3 now, the later ones unconfirmed"
+    line = f"confirmed on {written['time'][:10]} with 2 trials; the study has 3 now, the later ones unconfirmed"
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_damaged_files_are_named_and_exit_with_1(copy, capsys):
@@ -523,6 +525,7 @@ def folder_study(image_folder, tmp_path):
         sampler = recipe.split()[1].replace("shuffled", "shuffle")
         book.add(dataclasses.replace(base, sampler=sampler, seed=number), recipe, {}, {})
         row = {"epoch": 1, "best_epoch": 1, "minority_f1": 0.5, "best_minority_f1": 0.5, "f1": [0.5] * 3,
+               "train_loss": 1.0, "val_loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5,
                "train_seconds": 1.0, "val_seconds": 1.0}  # fmt: skip
         book.record(number, row)
         book.complete(number, "epochs")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import studies
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -35,6 +37,11 @@ def test_the_studys_brains_do_not_know_ray():
     ("module", "absent"),
     [
         ("study.analyze", {"ray", "torch", "torchvision"}),
+        ("study.ranking", {"ray", "torch", "torchvision"}),
+        ("study.findings", {"ray", "torch", "torchvision"}),
+        ("study.report", {"ray", "torch", "torchvision"}),
+        ("study.charts", {"ray", "torch", "torchvision"}),
+        ("study.pictures", {"ray", "torch", "torchvision"}),
         ("study.effects", {"ray", "torch", "torchvision", "optuna"}),
         ("study.importance", {"ray", "torch", "torchvision", "optuna"}),
         ("study.balancing", {"ray", "torch", "torchvision", "optuna"}),
@@ -53,3 +60,12 @@ def test_a_module_brings_no_heavy_import_it_does_not_need(module, absent):
     code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert not loaded & absent
+
+
+def test_a_whole_analysis_brings_neither_ray_nor_torch(tmp_path):
+    folder = studies.write(tmp_path / "study", num_trials=4)
+    code = "import sys; from study import analyze; analyze.main(sys.argv[1:]); print(*sys.modules)"
+    out = subprocess.check_output([sys.executable, "-c", code, str(folder)], text=True)
+    loaded = {name.split(".")[0] for name in out.splitlines()[-1].split()}
+    assert {"plotly", "matplotlib", "itables"} <= loaded
+    assert not loaded & {"ray", "torch", "torchvision"}

@@ -1,0 +1,111 @@
+"""The course's own analysis: plain shuffling against the weighted sampler, in its numbers and its words.
+
+As in the exercise, but that per-class F1 is that of the best epoch, as everywhere in a study.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from study.ledger import TrialRecord
+
+SHUFFLED, WEIGHTED = "course, shuffled", "course, weighted"
+NUM_LAST = 10  # epochs whose validation losses tell how stable a training was
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the course looks at in one training."""
+
+    trial: TrialRecord
+
+    @property
+    def val_losses(self) -> np.ndarray:
+        """float64 (num_epochs,)."""
+        return np.array([row["val_loss"] for row in self.trial.rows])
+
+    @property
+    def stability(self) -> float:
+        """Standard deviation of the last validation losses: the smaller, the more stable."""
+        return float(np.std(self.val_losses[-NUM_LAST:]))
+
+    @property
+    def best_loss(self) -> float:
+        return float(self.val_losses.min())
+
+    @property
+    def epochs_to_best(self) -> int:
+        return int(self.val_losses.argmin()) + 1
+
+    def class_f1(self, index: int) -> float:
+        return float(self.trial.rows[self.trial.rows[-1]["best_epoch"] - 1]["f1"][index])
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """One minority class's F1 in the two trainings."""
+
+    name: str
+    shuffled: float
+    weighted: float
+
+    @property
+    def percent(self) -> float | None:
+        """Of the shuffled one's F1; None where that is 0 and there is nothing to compare with."""
+        return 100 * (self.weighted - self.shuffled) / self.shuffled if self.shuffled > 0 else None
+
+    @property
+    def percent_text(self) -> str:
+        return "from nothing" if self.percent is None else f"{self.percent:+.1f} %"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The course's two recipes side by side."""
+
+    shuffled: Training
+    weighted: Training
+    classes: list[Improvement]  # of the minority
+
+    def insights(self) -> list[str]:
+        """What the course reads off, a sentence each with its numbers. One training each: a seed may turn them over."""
+        s, w = self.shuffled, self.weighted
+        better = [c for c in self.classes if c.weighted > c.shuffled]
+        lower, steadier = w.best_loss < s.best_loss, w.stability < s.stability
+        faster = w.epochs_to_best < s.epochs_to_best
+        return [
+            f"balancing reached {'a' if lower else 'no'} lower validation loss: "
+            f"{w.best_loss:.4f} against {s.best_loss:.4f}",
+            f"training with balancing was {'more' if steadier else 'not more'} stable: the last "
+            f"{min(NUM_LAST, len(w.val_losses), len(s.val_losses))} losses vary by {w.stability:.4f} against "
+            f"{s.stability:.4f}",
+            f"balancing {'sped' if faster else 'did not speed'} convergence up: "
+            f"best loss at epoch {w.epochs_to_best} against {s.epochs_to_best}",
+            f"balancing raised the F1 of {len(better)} of {len(self.classes)} minority classes",
+        ]
+
+    def lines(self) -> list[str]:
+        """The comparison as lines of at most 100 columns."""
+        # a class's name may have any length
+        names = [c.name if len(c.name) <= 40 else c.name[:39] + "…" for c in self.classes]
+        width = max(map(len, [*names, "minority class"]))
+        lines = [
+            "the course's two recipes, one training each, F1 at the best epoch:",
+            f"  {'minority class':<{width}}  shuffled  weighted  improvement",
+        ]
+        for name, found in zip(names, self.classes, strict=True):
+            lines.append(f"  {name:<{width}}  {found.shuffled:8.4f}  {found.weighted:8.4f}  {found.percent_text}")
+        return lines + [f"  {sentence}" for sentence in self.insights()]
+
+
+def compare(trials: Sequence[TrialRecord], class_names: Sequence[str], minority: Sequence[int]) -> Comparison | None:
+    """The course's comparison from a study's trials; None until both recipes have an epoch."""
+    found = {trial.recipe: Training(trial) for trial in trials if trial.rows}
+    if SHUFFLED not in found or WEIGHTED not in found:
+        return None
+    shuffled, weighted = found[SHUFFLED], found[WEIGHTED]
+    classes = [
+        Improvement(class_names[index], shuffled.class_f1(index), weighted.class_f1(index)) for index in minority
+    ]
+    return Comparison(shuffled, weighted, classes)

@@ -1,0 +1,96 @@
+"""What a study's trials said of the validation images: validation.npz of each, and how sure their scores are."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.effects import Interval
+from study.intervals import Intervals, Resamples, Scores, difference, intervals, tied_with_best
+from trainable.metrics import confusion_matrix
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """T trials on the same n validation images, each at its best epoch, in the order of ``numbers``.
+
+    Logits are stored as float16. Where two of them round to the same value the prediction may be another than in the
+    trial's rows, so that scores from here may differ from the rows' in their third or fourth decimal.
+    """
+
+    numbers: list[int]  # the trials, (T,)
+    labels: np.ndarray  # int64 (n,)
+    predictions: np.ndarray  # unsigned (T, n): the class with the largest logit
+    num_classes: int
+    scores: Scores
+    intervals: Intervals  # of minority F1, (T,)
+    tied: np.ndarray  # bool (T,): cannot be told from the first
+    damaged: list[str]  # files that cannot be used, a sentence each
+
+    def __contains__(self, number: object) -> bool:
+        return number in self.numbers
+
+    def confusion(self, number: int) -> np.ndarray:
+        """The trial's confusion matrix, int64 (num_classes, num_classes): row = true class."""
+        return confusion_matrix(self.labels, self.predictions[self.numbers.index(number)], self.num_classes)
+
+    def gain(self, first: int, second: int) -> Interval:
+        """Minority F1 of the trial ``first`` less that of ``second``, paired on the images, 95 %."""
+        found = difference(self.scores, self.numbers.index(first), self.numbers.index(second))
+        return Interval(float(found.estimate), float(found.low), float(found.high))
+
+    @property
+    def best(self) -> int:
+        """The trial that ``tied`` compares with."""
+        return self.numbers[int(self.scores.minority_f1.argmax())]
+
+
+def read(folder: Path, numbers: Sequence[int], num_classes: int, minority: Sequence[int], seed: int) -> Evidence | None:
+    """The evidence of those of the trials ``numbers`` that have a validation.npz; None if none has.
+
+    ``minority`` are the classes' indices; ``seed`` draws the resamples.
+    """
+    found: list[int] = []
+    predictions: list[np.ndarray] = []
+    labels: np.ndarray | None = None
+    damaged: list[str] = []
+    for number in numbers:
+        path = folder / "trials" / str(number) / "validation.npz"
+        try:
+            with np.load(path) as content:
+                own_labels, logits = content["labels"].astype(np.int64), content["logits"]
+        except FileNotFoundError:  # it runs, or has failed
+            continue
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            damaged.append(f"{path}: damaged, so this trial has no interval ({error})")
+            continue
+        if labels is None:
+            labels = own_labels
+        if logits.shape != (len(labels), num_classes) or not np.array_equal(own_labels, labels):
+            damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
+            continue
+        predictions.append(logits.astype(np.float32).argmax(axis=1).astype(np.min_scalar_type(num_classes)))
+        found.append(number)
+    if labels is None or not found:
+        return None
+    everything = np.stack(predictions)
+    scores = Resamples(labels, num_classes, minority, seed=seed).score(everything)
+    return Evidence(
+        found, labels, everything, num_classes, scores, intervals(scores), tied_with_best(scores), damaged
+    )  # fmt: skip
+
+
+def columns(evidence: Evidence, number: int, minority: Sequence[int], train_counts: Sequence[int]) -> dict[str, Any]:
+    """The ranking's columns of one trial that follow from its predictions, but for those of each class."""
+    from trainable.metrics import minority_f1, reweighted
+
+    index = evidence.numbers.index(number)
+    return {
+        "minority_f1_low": float(evidence.intervals.low[index]),
+        "minority_f1_high": float(evidence.intervals.high[index]),
+        "tied": bool(evidence.tied[index]),
+        "f1_reweighted": minority_f1(reweighted(evidence.confusion(number), train_counts), minority),
+    }

@@ -1,0 +1,87 @@
+"""Everything that an analysis finds in a study's folder, and its words for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from study import balancing, course, effects, importance
+from study.balancing import Balancing
+from study.course import Comparison
+from study.effects import Effects
+from study.importance import Importance
+from study.ledger import read_confirmation
+from study.ranking import Ranking
+from study.space import Space, from_tables
+from study.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Findings:
+    ranking: Ranking
+    space: Space
+    verdict: Verdict | None  # None: nothing has been confirmed
+    effects: Effects | None  # None: nothing to fit
+    importances: dict[str, Importance]
+    balancing: Balancing | None
+    comparison: Comparison | None  # None until both of the course's recipes have an epoch
+
+    @property
+    def leader(self) -> "pd.Series | None":
+        """The trial that the answer is about, as its row of the ranking: the confirmed winner, else the first."""
+        scored = self.ranking.scored
+        if scored.empty:
+            return None
+        if self.verdict is not None:
+            rows = scored[scored["trial"] == self.verdict.winner["trial"]]
+            if len(rows):
+                return rows.iloc[0]
+        return scored.iloc[0]
+
+    def lines(self) -> list[str]:
+        """All but the ranking, as lines of at most 100 columns."""
+        parts: list[list[str]] = []
+        if self.verdict is not None:
+            parts.append(self.verdict.lines(len(self.ranking.trials)))
+        if self.effects is not None:
+            parts.append(self.effects.lines(self.importances))
+        if self.balancing is not None:
+            parts.append(self.balancing.lines())
+        if self.comparison is not None:
+            parts.append(self.comparison.lines())
+        return [line for part in parts for line in ["", *part]]
+
+
+def find(ranking: Ranking, folder: Path) -> Findings:
+    """What the study in ``folder`` says beyond its ranking.
+
+    Raises:
+        UsageError: confirm.json or the space in study.json cannot be read.
+    """
+    study, table = ranking.study, ranking.table
+    confirmation = read_confirmation(folder)
+    found = Verdict(confirmation) if confirmation else None
+    rows = {trial.number: trial.rows for trial in ranking.trials}
+    space = from_tables(study["space"], {}, "study.json") if study["space"] else ()
+    usable = bool(space) and not ranking.scored.empty
+    minority = [study["class_names"].index(name) for name in study["minority"]]
+    return Findings(
+        ranking,
+        space,
+        found,
+        effects.fit(table, space, rows=rows) if usable else None,
+        importance.importances(table, space, study["seed"], rows=rows) if usable else {},
+        balancing.does_balancing_help(table, space, _confirmed(found), rows) if usable else None,
+        course.compare(ranking.trials, study["class_names"], minority),
+    )
+
+
+def _confirmed(found: Verdict | None) -> balancing.Confirmed | None:
+    """The course's two recipes on fresh seeds."""
+    recipes = [found.recipe(name) for name in ("course-weighted", "course-shuffled")] if found else [None]
+    scores = [np.array(recipe[name]) for name in ("scores", "scores_adjusted") for recipe in recipes if recipe]
+    return balancing.Confirmed(*scores) if len(scores) == 4 else None

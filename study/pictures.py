@@ -1,0 +1,189 @@
+"""figures/*.png: the course's own pictures, from the ledger."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study.course import NUM_LAST, SHUFFLED, WEIGHTED, Comparison, Training
+from trainable.metrics import recall_per_class
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from study.findings import Findings
+
+# Okabe & Ito's colours, which the colour-blind can tell apart
+BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
+SHORT = {SHUFFLED: "shuffled", WEIGHTED: "weighted"}
+MAX_NAMED = 20  # classes; with more, a confusion matrix has no numbers and only some names
+
+
+def write(findings: "Findings", folder: Path) -> list[Path]:
+    """Draws the leader and the course's two recipes into ``folder``; the pictures' paths.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    import matplotlib as mpl
+
+    # a class may be named "$\\alpha" or in letters that the font lacks
+    with mpl.rc_context(
+        {"text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
+    ):
+        drawn = _draw(findings)
+        folder.mkdir(exist_ok=True)
+        for name, figure in drawn.items():
+            figure.savefig(folder / f"{name}.png", dpi=120)
+    return [folder / f"{name}.png" for name in drawn]
+
+
+def _draw(findings: "Findings") -> "dict[str, Figure]":
+    study, evidence = findings.ranking.study, findings.ranking.evidence
+    drawn: dict[str, Figure] = {}
+    for number, title in shown_trials(findings).items():
+        name = re.sub("[^a-z0-9]+", "-", title.lower())
+        trial = next(trial for trial in findings.ranking.trials if trial.number == number)
+        drawn[f"history-{name}"] = history(Training(trial), title)
+        if evidence is not None and number in evidence:
+            drawn[f"confusion-{name}"] = confusion(evidence.confusion(number), study["class_names"], title)
+    if findings.comparison is not None:
+        drawn["course-classes"] = classes(findings.comparison)
+        drawn["course-comparison"] = comparison(findings.comparison)
+        drawn["course-epochs-to-best"] = epochs_to_best(findings.comparison)
+    return drawn
+
+
+def shown_trials(findings: "Findings") -> dict[int, str]:
+    """The leader and the course's recipes: their numbers and titles, those with an epoch."""
+    leader = findings.leader
+    if leader is None:
+        return {}
+    found = {int(leader["trial"]): f"trial {leader['trial']}"}
+    for gain in findings.ranking.gains():
+        found[gain.trial] = gain.recipe
+    return found
+
+
+def history(training: Training, title: str) -> "Figure":
+    """Loss, accuracy, generalisation gap, and how validation loss changes, by epoch."""
+    figure, axes = _panels(f"History of {title}")
+    rows = training.trial.rows
+    epochs = np.array([row["epoch"] for row in rows])
+    values = {name: np.array([row[name] for row in rows])
+              for name in ("train_loss", "val_loss", "train_accuracy", "val_accuracy")}  # fmt: skip
+    for axis, name, text in [(axes[0, 0], "loss", "Loss"), (axes[0, 1], "accuracy", "Accuracy")]:
+        axis.plot(epochs, values[f"train_{name}"], ".-", color=BLUE, label="training")
+        axis.plot(epochs, values[f"val_{name}"], ".-", color=RED, label="validation")
+        _labelled(axis, text, text)
+    axes[1, 0].plot(epochs, values["val_loss"] - values["train_loss"], ".-", color=PURPLE)
+    _labelled(axes[1, 0], "Generalisation gap", "validation - training loss")
+    axes[1, 1].plot(epochs[1:], np.diff(values["val_loss"]), ".-", color=ORANGE)
+    axes[1, 1].axhline(0, color="grey", linewidth=0.8)
+    _labelled(axes[1, 1], "Change of validation loss", "since the epoch before")
+    for axis in axes.flat:
+        axis.axvline(rows[-1]["best_epoch"], color=GREEN, linestyle=":", label="best minority F1")
+        axis.legend()
+    return figure
+
+
+def confusion(matrix: np.ndarray, class_names: list[str], title: str) -> "Figure":
+    """Counts as numbers, each row's shares as colours; row = true class."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
+    axis = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class")
+    step = max(1, len(class_names) // MAX_NAMED)
+    ticks, names = range(0, len(class_names), step), [_short(name) for name in class_names[::step]]
+    axis.set_xticks(ticks, names, rotation=45, ha="right")
+    axis.set_yticks(ticks, names)
+    if len(class_names) <= MAX_NAMED:
+        for (row, column), count in np.ndenumerate(matrix):
+            color = "white" if shares[row, column] > 0.6 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
+    axis.grid(False)
+    axis.set(xlabel="predicted", ylabel="true",
+             title=f"{title}: mean recall {recall_per_class(matrix).mean():.4f} (validation)")  # fmt: skip
+    return figure
+
+
+def classes(found: Comparison) -> "Figure":
+    """The F1 of each minority class in the course's two recipes, with the improvement in per cent."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(6.0, 1.6 * len(found.classes)), 4.5), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(found.classes))
+    axis.bar(places - 0.2, [c.shuffled for c in found.classes], 0.4, color=RED, label="shuffled")
+    axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label="weighted")
+    for place, improvement in enumerate(found.classes):
+        height = max(improvement.shuffled, improvement.weighted)
+        axis.text(place, height + 0.015, improvement.percent_text, ha="center")
+    axis.set_xticks(places, [_short(c.name) for c in found.classes])
+    axis.set(ylabel="F1 at the best epoch", ylim=(0, 1.12), title="Minority classes: the course's two recipes")
+    axis.grid(axis="x", visible=False)
+    axis.legend(loc="upper right", ncols=2)
+    return figure
+
+
+def comparison(found: Comparison) -> "Figure":
+    """Validation loss, accuracy, stability and best loss of the course's two recipes."""
+    figure, axes = _panels("The course's two recipes")
+    for training, color in [(found.shuffled, RED), (found.weighted, BLUE)]:
+        name, rows = SHORT[training.trial.recipe], training.trial.rows
+        epochs = [row["epoch"] for row in rows]
+        axes[0, 0].plot(epochs, training.val_losses, ".-", color=color, label=name)
+        axes[0, 1].plot(epochs, [row["val_accuracy"] for row in rows], ".-", color=color, label=name)
+    _labelled(axes[0, 0], "Validation loss", "loss")
+    _labelled(axes[0, 1], "Validation accuracy", "accuracy")
+    _bars(axes[1, 0], [found.shuffled.stability, found.weighted.stability], "{:.4f}")
+    axes[1, 0].set(title=f"Stability: deviation of the last {NUM_LAST} losses", ylabel="standard deviation")
+    _bars(axes[1, 1], [found.shuffled.best_loss, found.weighted.best_loss], "{:.4f}")
+    axes[1, 1].set(title="Best validation loss", ylabel="loss")
+    for axis in axes[0]:
+        axis.legend()
+    return figure
+
+
+def epochs_to_best(found: Comparison) -> "Figure":
+    """How many epochs each of the course's two recipes took to its lowest validation loss."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axis = figure.subplots()
+    _bars(axis, [found.shuffled.epochs_to_best, found.weighted.epochs_to_best], "{:.0f}")
+    axis.set(title="Epochs to the best validation loss", ylabel="epoch")
+    return figure
+
+
+def _panels(title: str) -> "tuple[Figure, Any]":
+    """A figure of 2 × 2 axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure.suptitle(title)
+    return figure, figure.subplots(2, 2)
+
+
+def _labelled(axis: "Axes", title: str, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set(title=title, xlabel="epoch", ylabel=label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _bars(axis: "Axes", values: list[float], form: str) -> None:
+    """Shuffled and weighted."""
+    bars = axis.bar(["shuffled", "weighted"], values, color=[RED, BLUE])
+    axis.bar_label(bars, [form.format(value) for value in values])
+    axis.margins(y=0.15)
+    axis.grid(axis="x", visible=False)
+
+
+def _short(name: str, size: int = 24) -> str:
+    return name if len(name) <= size else name[: size - 1] + "…"

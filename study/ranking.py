@@ -1,0 +1,225 @@
+"""The ranking of a study's trials by minority F1, with intervals. Reads the ledger; needs neither Ray nor torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.scheduler import SEARCHED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from study.effects import Interval
+    from study.evidence import Evidence
+    from study.ledger import TrialRecord
+
+MIN_BEST_TRIALS = 5
+NEAR = 0.1  # of a range's width, on its own scale
+
+SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How far the leader is beyond one of the course's recipes, in units of F1."""
+
+    recipe: str
+    trial: int
+    score: float  # the course's
+    estimate: float
+    interval: "Interval | None"  # paired on the validation images, the models as they are
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A study's trials, best first, and what was asked."""
+
+    study: dict[str, Any]
+    table: "pd.DataFrame"  # a row a trial
+    trials: "list[TrialRecord]" = field(default_factory=list)  # in the order of their numbers
+    evidence: "Evidence | None" = None  # of those that have a validation.npz
+
+    def lines(self, max_trials: int = 20) -> list[str]:
+        """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
+        if self.table.empty:
+            return self.gain_lines()
+        from study.display import RECIPE_COLUMNS, recipe_cells, trial_name
+
+        shown = self.table.head(max_trials)
+        table = shown[["rank"]].copy()
+        table["trial"] = [trial_name(*pair) for pair in zip(shown["trial"], shown["recipe"], strict=True)]
+        table["min F1"] = shown["minority_f1"]
+        if self.evidence is not None:
+            ends = zip(shown["minority_f1_low"], shown["minority_f1_high"], shown["tied"], strict=True)
+            table["95 %"] = [
+                "-" if low != low else f"{low:.2f}-{high:.2f}{' =' if tied is True else '  '}"
+                for low, high, tied in ends
+            ]
+        table["adj."] = shown["minority_f1_adjusted"]
+        if self.was_cut and "f1_reweighted" in shown:
+            table["rew."] = shown["f1_reweighted"]
+        table["ep."], table["status"] = shown["epochs"], shown["status"]
+        cells = [recipe_cells(row.to_dict()) for _, row in shown.iterrows()]
+        for index, name in enumerate(RECIPE_COLUMNS):
+            table[name] = [row[index] for row in cells]
+        lines = table.to_string(index=False, float_format="%.4f", na_rep="-").splitlines()
+        if len(self.table) > max_trials:
+            lines.append(f"… {len(self.table) - max_trials} more in ranking.csv")
+        lines.append(
+            "* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch"
+        )
+        if self.evidence is not None:
+            lines.append(
+                "95 %: over validation images like these, the model as it is; =: cannot be told from the first"
+            )
+        if "rew." in table:
+            lines.append("rew.: minority F1 if the classes came as often as in training")
+        return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether images of the minority were left out of training, so that validation has other frequencies."""
+        return bool(self.study["data"]["keep"] < 1)
+
+    @property
+    def scored(self) -> "pd.DataFrame":
+        """The table's rows that have a score: trials with an epoch."""
+        return self.table if self.table.empty else self.table.dropna(subset=["minority_f1"])
+
+    def gains(self) -> "list[Gain]":
+        """How far the leader is beyond each of the course's recipes that has a score."""
+        if self.scored.empty:
+            return []
+        leader = self.scored.iloc[0]
+        return [
+            Gain(
+                row["recipe"],
+                int(row["trial"]),
+                row["minority_f1"],
+                leader["minority_f1"] - row["minority_f1"],
+                self.evidence.gain(leader["trial"], row["trial"])
+                if self.evidence
+                and leader["trial"] != row["trial"]
+                and {leader["trial"], row["trial"]} <= set(self.evidence.numbers)
+                else None,
+            )
+            for _, row in self.scored[self.scored["recipe"] != SEARCHED].sort_values("trial").iterrows()
+        ]
+
+    def tied_words(self) -> str:
+        """How many trials the validation images cannot tell from the first; empty if nothing is known of it."""
+        if self.evidence is None:
+            return ""
+        number, tied = len(self.evidence.numbers), int(self.evidence.tied.sum())
+        if tied == 1:
+            return f"trial {self.evidence.best} stands out: the images tell it from all {number - 1} others"
+        return f"{tied} of {number} trials cannot be told from the first by these validation images"
+
+    def gain_lines(self) -> list[str]:
+        scored = self.scored
+        if scored.empty:
+            return ["no trial has finished an epoch yet"]
+        best = scored.iloc[0]
+        best_at = f"minority F1 {best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f}"
+        lines = [
+            f"minority classes: {', '.join(self.study['minority'])}",
+            f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
+        ]
+        for gain in self.gains():
+            interval = f", 95 % {gain.interval.low:+.4f} to {gain.interval.high:+.4f}" if gain.interval else ""
+            beyond = f"  beyond {gain.recipe} ({gain.score:.4f}): {gain.estimate:+.4f}"
+            lines.append(f"{beyond} (search score, not confirmed){interval}")
+        lines += [words] if (words := self.tied_words()) else []
+        if self.was_cut:
+            lines.append("F1 is at the original class frequencies: validation was drawn before the cut")
+        return lines + self.memory_lines() + self.boundary_lines() + (self.evidence.damaged if self.evidence else [])
+
+    def memory_lines(self) -> list[str]:
+        """What running out of GPU memory has changed."""
+        if self.table.empty:
+            return []
+        return [
+            f"trial {row['trial']}: out of GPU memory, so each batch went through the network in "
+            f"{row['num_micro_batches']} parts; batch norm saw smaller batches than in other trials"
+            for _, row in self.table[self.table["num_micro_batches"] > 1].iterrows()
+        ]
+
+    def boundary_lines(self) -> list[str]:
+        """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""
+        from scipy.stats import binomtest
+
+        from study import space as spaces
+
+        if self.table.empty:
+            return []
+        space = spaces.from_tables(self.study["space"], {}, "study.json")
+        searched = self.table[(self.table["recipe"] == SEARCHED) & self.table["minority_f1"].notna()]
+        best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4))
+        lines = []
+        for parameter in space:
+            active = [values for values in best.to_dict("records") if parameter.active(values)]
+            if parameter.choices or len(active) < MIN_BEST_TRIALS:
+                continue
+            shares = [parameter.share(values[parameter.name]) for values in active]
+            for end, name, bound in ((0.0, "low", parameter.low), (1.0, "high", parameter.high)):
+                num_near = sum(abs(share - end) <= NEAR for share in shares)
+                # more than would be there by chance, if the field did not matter
+                by_chance = binomtest(num_near, len(active), NEAR, alternative="greater").pvalue
+                if by_chance < 0.01 and parameter.can_widen(end == 1.0):
+                    lines.append(f"{parameter.name}: {num_near} of the {len(active)} best trials crowd the {name} end "
+                                 f"of its range, {bound:g}; a wider range may hold better ones")  # fmt: skip
+        return lines
+
+
+def rank(folder: Path) -> Ranking:
+    """The ranking of the study in ``folder``: by minority F1 at the best epoch, ties to the lower number.
+
+    Raises:
+        UsageError: the folder holds no study that can be read.
+    """
+    import pandas as pd
+
+    from study import evidence, ledger
+    from trainable.metrics import recall_per_class
+
+    study = ledger.read_study(folder)
+    trials = ledger.read_trials(folder)
+    names = study["class_names"]
+    minority = [names.index(name) for name in study["minority"]]
+    found = evidence.read(folder, [trial.number for trial in trials], len(names), minority, study.get("seed", 0))
+    train_counts = study["class_counts"]["train"] if found else []
+    records = []
+    for trial in trials:
+        rows, config = trial.rows, trial.config.to_dict()
+        best = rows[rows[-1]["best_epoch"] - 1] if rows else {}
+        known = found is not None and trial.number in found
+        recalls = recall_per_class(found.confusion(trial.number)).tolist() if found and known else []
+        records.append(
+            {
+                "trial": trial.number,
+                **{name: best.get(name) for name in SCORES},
+                **(evidence.columns(found, trial.number, minority, train_counts) if found and known else {}),
+                "best_epoch": best.get("epoch"),
+                "epochs": len(rows),
+                "status": trial.status,
+                "reason": trial.reason,
+                "recipe": trial.recipe,
+                "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
+                **{f"f1_{name}": f1 for name, f1 in zip(names, best.get("f1", []), strict=False)},
+                **{f"recall_{name}": recall for name, recall in zip(names, recalls, strict=False)},
+                "max_epochs": config.pop("epochs"),
+                **config,
+            }
+        )
+    table = pd.DataFrame.from_records(records)
+    if not table.empty:
+        table = table.sort_values(["minority_f1", "trial"], ascending=[False, True], na_position="last")
+        table.insert(0, "rank", range(1, len(table) + 1))
+    return Ranking(study, table, trials, found)
+
+
+def write(ranking: Ranking, folder: Path) -> None:
+    """Writes ``ranking.csv``, best first; the old file or the new one."""
+    from study.ledger import write_atomically
+
+    write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))

@@ -1,0 +1,143 @@
+"""Made-up studies on disk, as a finished search leaves them; nothing is trained."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from study import ledger, space
+from study.searcher import COURSE_RECIPES
+from trainable import metrics
+from trainable.config import TrialConfig
+
+EVIL = "<img src=x onerror=alert(1)>"
+CLASS_NAMES = [EVIL, "$\\alpha_{%{y}}", "cat", "dog"]
+MINORITY = [0, 1]
+
+
+def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names=tuple(CLASS_NAMES), seed=0):
+    """A study with the course's two recipes, complete and stopped trials, and at the end a failed and a running one."""
+    rng = np.random.default_rng(seed)
+    searched = space.load(space.DEFAULT_SPACE)
+    num_classes = len(class_names)
+    labels = rng.integers(num_classes, size=num_images)
+    counts = np.bincount(labels, minlength=num_classes)
+    train_counts = [20 if index in MINORITY else 800 for index in range(num_classes)]
+    folder.mkdir()
+    ledger.write_study(
+        folder,
+        {
+            "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
+            "data": {"data": "images", "keep": 0.1}, "seed": seed, "epochs": num_epochs, "trials": num_trials,
+            "space": space.to_tables(searched), "algorithm": "random", "scheduler": "asha",
+            "class_counts": {"train": train_counts, "val": counts.tolist(), "test": None,
+                             "audit": [180] * 2 + [0] * (num_classes - 2)},
+            "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
+        },
+    )  # fmt: skip
+    journal = [{"op_code": 0, "worker_id": "w", "study_name": ledger.STUDY_NAME, "directions": [2]}]
+    for number in range(num_trials):
+        status, reason = ("complete", "epochs") if number < 2 or number % 3 else ("stopped", "scheduler, epoch 2")
+        if number >= num_trials - 2 and num_trials > 4:
+            status, reason = [("failed", EVIL), ("running", "")][number - num_trials]
+        values, recipe = _values(searched, rng), "searched"
+        if number < 2:
+            recipe, values = list(COURSE_RECIPES.items())[number]
+        config = TrialConfig(epochs=num_epochs, seed=number, **values)
+        trial = folder / "trials" / str(number)
+        trial.mkdir(parents=True)
+        (trial / "config.json").write_text(json.dumps(config.to_dict()))
+        length = {"complete": num_epochs, "stopped": max(1, num_epochs // 3), "failed": 0, "running": 2}[status]
+        logits, f1 = _predict(labels, config, num_classes, rng)
+        rows = _rows(length, f1, rng)
+        (trial / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if status in ("complete", "stopped"):
+            np.savez(trial / "validation.npz", labels=labels, logits=logits)
+        journal += _entries(number, recipe, status, reason, rows)
+    (folder / "study.journal").write_text("".join(json.dumps(entry) + "\n" for entry in journal))
+    return folder
+
+
+def _values(searched, rng):
+    values = {}
+    for parameter in searched:
+        if parameter.active(values):
+            values[parameter.name] = parameter.at(float(rng.random()))
+    return values
+
+
+def _predict(labels, config, num_classes, rng):
+    """float16 logits (n, num_classes) that are better with less dropout and the weighted sampler, and their F1s."""
+    logits = rng.standard_normal((len(labels), num_classes)).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += 2.2 - 1.5 * config.dropout + 0.2 * rng.standard_normal()
+    logits[:, MINORITY] -= 0.2 if config.sampler == "weighted" else 0.9
+    logits = logits.astype(np.float16)
+    predictions = logits.astype(np.float32).argmax(axis=1)
+    return logits, metrics.f1_per_class(metrics.confusion_matrix(labels, predictions, num_classes))
+
+
+def _rows(length, f1, rng):
+    """The epoch before the last is the best, of ``f1``."""
+    best_epoch, score = max(1, length - 1), float(f1[MINORITY].mean())
+    rows = []
+    for epoch in range(1, length + 1):
+        share = 1.0 if epoch == best_epoch else 0.5 + 0.4 * epoch / length
+        done = min(epoch, best_epoch)
+        rows.append(
+            {
+                "epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.6,
+                "val_loss": 1.2 / epoch + 0.1 * rng.random(), "val_accuracy": 0.5 * share,
+                "minority_f1": score * share, "macro_f1": float(f1.mean()) * share,
+                "f1": (f1 * share).tolist(), "minority_f1_adjusted": min(1.0, score * share * 1.05),
+                "best_minority_f1": score * (1.0 if done == best_epoch else 0.5 + 0.4 * done / length),
+                "best_epoch": done, "learning_rate": 1e-3, "num_train_images": 1640, "train_seconds": 2.0,
+                "val_seconds": 0.5,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _entries(number, recipe, status, reason, rows):
+    """A trial's lines in Optuna's journal."""
+    time = "2026-01-01T00:00:00.000000+00:00"
+    entries = [{"op_code": 4, "worker_id": "w", "study_id": 0, "datetime_start": time, "state": 0, "value": None,
+                "values": None, "distributions": {}, "params": {}, "user_attrs": {"recipe": recipe},
+                "system_attrs": {}, "intermediate_values": {}}]  # fmt: skip
+    entries += [{"op_code": 7, "worker_id": "w", "trial_id": number, "step": row["epoch"],
+                 "intermediate_value": row["best_minority_f1"]} for row in rows]  # fmt: skip
+    if status != "running":
+        values = [rows[-1]["best_minority_f1"]] if status == "complete" else None
+        entries.append({"op_code": 8, "worker_id": "w", "trial_id": number, "user_attr": {"reason": reason}})
+        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": ledger.STATE[status].value,
+                        "values": values, "datetime_complete": time})  # fmt: skip
+    return entries
+
+
+def confirm(folder: Path, num_trials=12, opened=True):
+    """A confirm.json beside it: trial 2 and the course's recipes on three seeds."""
+    scores = {
+        "trial-2": [0.70, 0.72, 0.71],
+        "course-shuffled": [0.50, 0.51, 0.49],
+        "course-weighted": [0.6, 0.63, 0.62],
+    }
+    interval = {"estimate": 0.1, "low": 0.05, "high": 0.15}
+    test = {"opened": "2026-02-02T00:00:00", "reopened": [{"time": "2026-02-03", "reason": EVIL}], "recipes": {
+        name: {"scores": own, "scores_adjusted": own, "mean": own[0], "low": own[0] - 0.02, "high": own[0] + 0.02,
+               "confusion": [[1]]} for name, own in scores.items()}}  # fmt: skip
+    content = {
+        "format": 1, "study": "x", "time": "2026-02-02T00:00:00", "top": 1, "epochs": 6, "seeds": [1, 2, 3],
+        "optimistic": True, "optimistic_reason": "a folder's own val/ cannot be redrawn", "num_trials": num_trials,
+        "recipes": [
+            {"name": name, "trial": number, "config": {}, "search_score": own[0] + 0.05, "scores": own,
+             "scores_adjusted": own, "mean": sum(own) / 3, "low": min(own), "high": max(own), "val_recall": own,
+             "audit_recall": None}
+            for number, (name, own) in zip([2, 0, 1], scores.items(), strict=True)
+        ],
+        "differences": [{"first": "trial-2", "second": other, **interval, "adjusted": interval}
+                        for other in ("course-shuffled", "course-weighted")],
+        "winner": "trial-2",
+        "confirmed": {"chosen": ["trial-2"] * 3, "scores": scores["trial-2"], "estimate": 0.71, "low": 0.69,
+                      "high": 0.73},
+        "test": test if opened else None,
+    }  # fmt: skip
+    (folder / "confirm.json").write_text(json.dumps(content))
