@@ -109,17 +109,17 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     Raises:
         UsageError: everything that is wrong, ``problems`` first.
     """
-    from study import ledger
+    from study import records
     from study.recipes import choose, fresh_seeds, mixed_runs
 
     problems = list(problems)
     folder = arguments.folder.absolute()
-    study = attempt(problems, ledger.read_study, folder)
+    study = attempt(problems, records.read_study, folder)
     if study is None:
         raise UsageError(problems)
-    before = attempt(problems, ledger.read_confirmation, folder)
+    before = attempt(problems, records.read_confirmation, folder)
     problems += _seal_problems(before, arguments.reopen_test)
-    trials = attempt(problems, ledger.read_trials, folder)
+    trials = attempt(problems, records.read_trials, folder)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
     resources = attempt(problems, machine_resources, arguments)
     pool = attempt(problems, _load_pool, study)
@@ -254,7 +254,7 @@ def finish(plan: Plan, display: "Display") -> None:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    from study.ledger import write_atomically
+    from study.records import write_atomically
 
     try:
         write_atomically(folder / "confirm.json", json.dumps(content, indent=1))

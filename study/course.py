@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.ledger import TrialRecord
+from study.records import TrialRecord
 
 SHUFFLED, WEIGHTED = "course, shuffled", "course, weighted"
 NUM_LAST = 10  # epochs whose validation losses tell how stable a training was

@@ -174,7 +174,7 @@ def fit(table: "pd.DataFrame", space: Space, score: str = "minority_f1", rows: R
     """The additive model of ``score`` (a column of F1s in [0, 1]) for the trials of ``table``.
 
     ``table`` is that of ``analyze.rank``: a row a trial, in any order, with ``trial``, ``status`` and the config's
-    fields. ``space`` is the study's. ``rows`` are the trials' epochs by number, as ``ledger.read_rows`` gives them.
+    fields. ``space`` is the study's. ``rows`` are the trials' epochs by number, as ``records.read_rows`` gives them.
     """
     from scipy import stats
 

@@ -11,8 +11,8 @@ from study.balancing import Balancing
 from study.course import Comparison
 from study.effects import Effects
 from study.importance import Importance
-from study.ledger import read_confirmation
 from study.ranking import Ranking
+from study.records import read_confirmation
 from study.space import Space, from_tables
 from study.verdict import Verdict
 

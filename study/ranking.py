@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from study.effects import Interval
     from study.evidence import Evidence
-    from study.ledger import TrialRecord
+    from study.records import TrialRecord
 
 MIN_BEST_TRIALS = 5
 NEAR = 0.1  # of a range's width, on its own scale
@@ -179,22 +179,22 @@ def rank(folder: Path) -> Ranking:
     """
     import pandas as pd
 
-    from study import evidence, ledger
+    from study import evidence, records
     from trainable.metrics import recall_per_class
 
-    study = ledger.read_study(folder)
-    trials = ledger.read_trials(folder)
+    study = records.read_study(folder)
+    trials = records.read_trials(folder)
     names = study["class_names"]
     minority = [names.index(name) for name in study["minority"]]
     found = evidence.read(folder, [trial.number for trial in trials], len(names), minority, study.get("seed", 0))
     train_counts = study["class_counts"]["train"] if found else []
-    records = []
+    entries = []
     for trial in trials:
         rows, config = trial.rows, trial.config.to_dict()
         best = rows[rows[-1]["best_epoch"] - 1] if rows else {}
         known = found is not None and trial.number in found
         recalls = recall_per_class(found.confusion(trial.number)).tolist() if found and known else []
-        records.append(
+        entries.append(
             {
                 "trial": trial.number,
                 **{name: best.get(name) for name in SCORES},
@@ -211,7 +211,7 @@ def rank(folder: Path) -> Ranking:
                 **config,
             }
         )
-    table = pd.DataFrame.from_records(records)
+    table = pd.DataFrame.from_records(entries)
     if not table.empty:
         table = table.sort_values(["minority_f1", "trial"], ascending=[False, True], na_position="last")
         table.insert(0, "rank", range(1, len(table) + 1))
@@ -220,6 +220,6 @@ def rank(folder: Path) -> Ranking:
 
 def write(ranking: Ranking, folder: Path) -> None:
     """Writes ``ranking.csv``, best first; the old file or the new one."""
-    from study.ledger import write_atomically
+    from study.records import write_atomically
 
     write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))

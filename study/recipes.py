@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from study.ledger import Ledger, Trial, TrialRecord, read_config
+from study.ledger import Ledger, Trial
+from study.records import TrialRecord, read_config
 from study.scheduler import SEARCHED
 from study.searcher import COURSE_RECIPES
 from trainable.arguments import attempt

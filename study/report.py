@@ -24,7 +24,7 @@ def write(findings: "Findings", folder: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    from study.ledger import write_atomically
+    from study.records import write_atomically
 
     path = folder / "report.html"
     write_atomically(path, page(findings))

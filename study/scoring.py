@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from study import confirmation
 from study.intervals import Intervals
-from study.ledger import CONFIRMATION_FORMAT
 from study.recipes import Recipe
+from study.records import CONFIRMATION_FORMAT
 from trainable import checkpoint, loop
 from trainable.config import UsageError
 from trainable.data import split

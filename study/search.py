@@ -217,7 +217,7 @@ def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
 
 
 def _study_before(folder: Path) -> dict[str, Any] | None:
-    from study import ledger
+    from study import records
 
     if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
         if folder.exists() and not folder.is_dir():
@@ -225,7 +225,7 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
         if (folder / "trials").exists():
             raise UsageError([f"{folder}: has trials but no study.json, so what was asked of them is not known"])
         return None
-    return ledger.read_study(folder)
+    return records.read_study(folder)
 
 
 def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> "Pool":

@@ -11,7 +11,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from study import designs
-from study.ledger import STATE, Ledger, Trial, trial_folder
+from study.ledger import Ledger, Trial
+from study.records import STATE, trial_folder
 from study.scheduler import SEARCHED
 from study.space import Parameter, Space
 from trainable.config import TrialConfig

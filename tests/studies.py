@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study import ledger, space
+from study import records, space
 from study.searcher import COURSE_RECIPES
 from trainable import metrics
 from trainable.config import TrialConfig
@@ -24,7 +24,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
     counts = np.bincount(labels, minlength=num_classes)
     train_counts = [20 if index in MINORITY else 800 for index in range(num_classes)]
     folder.mkdir()
-    ledger.write_study(
+    records.write_study(
         folder,
         {
             "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
@@ -35,7 +35,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
             "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
         },
     )  # fmt: skip
-    journal = [{"op_code": 0, "worker_id": "w", "study_name": ledger.STUDY_NAME, "directions": [2]}]
+    journal = [{"op_code": 0, "worker_id": "w", "study_name": records.STUDY_NAME, "directions": [2]}]
     for number in range(num_trials):
         status, reason = ("complete", "epochs") if number < 2 or number % 3 else ("stopped", "scheduler, epoch 2")
         if number >= num_trials - 2 and num_trials > 4:
@@ -108,7 +108,7 @@ def _entries(number, recipe, status, reason, rows):
     if status != "running":
         values = [rows[-1]["best_minority_f1"]] if status == "complete" else None
         entries.append({"op_code": 8, "worker_id": "w", "trial_id": number, "user_attr": {"reason": reason}})
-        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": ledger.STATE[status].value,
+        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": records.STATE[status].value,
                         "values": values, "datetime_complete": time})  # fmt: skip
     return entries
 

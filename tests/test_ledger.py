@@ -9,8 +9,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from study import ledger as ledgers
-from study import space
+from study import records, space
 from study.ledger import Ledger
 from study.scheduler import Asha, is_cut
 from study.searcher import Searcher
@@ -98,13 +97,13 @@ def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(folder):
 
 def test_unknown_format_damaged_and_missing_study_are_told_apart(tmp_path):
     with pytest.raises(UsageError, match="holds no study"):
-        ledgers.read_study(tmp_path)
+        records.read_study(tmp_path)
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(UsageError, match="damaged"):
-        ledgers.read_study(tmp_path)
+        records.read_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99}')
     with pytest.raises(UsageError, match="has format 99, and this version reads 1"):
-        ledgers.read_study(tmp_path)
+        records.read_study(tmp_path)
 
 
 def fake_trainer(ledger, num_trials, stop_after=None):
@@ -208,14 +207,14 @@ def test_a_journal_damaged_in_its_middle_is_refused_in_a_sentence(folder):
     path = folder / "study.journal"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"}{\n", *lines[1:]]))
-    for read in (Ledger, ledgers.read_trials):
+    for read in (Ledger, records.read_trials):
         with pytest.raises(UsageError, match=r"study\.journal: damaged, cannot be read"):
             read(folder)
 
 
 def test_fewer_rows_than_the_journal_knows_of_are_refused(folder):
     (folder / "trials/0/epochs.jsonl").write_text(json.dumps(row(1, 0.2)) + "\n")
-    for read in (Ledger, ledgers.read_trials):
+    for read in (Ledger, records.read_trials):
         with pytest.raises(UsageError, match=r"has 1 rows where the journal knows of 3 epochs"):
             read(folder)
 
@@ -224,5 +223,5 @@ def test_smaller_batches_after_an_out_of_memory_reach_the_trials_config(folder):
     ledger = Ledger(folder)
     ledger.record(3, {**row(3, 0.6), "num_micro_batches": 4})
     ledger.close()
-    assert ledgers.read_config(folder / "trials/3").num_micro_batches == 4
+    assert records.read_config(folder / "trials/3").num_micro_batches == 4
     assert Ledger(folder).trials[3].config.num_micro_batches == 4
