@@ -235,7 +235,7 @@ def finish(plan: Plan, display: "Display") -> None:
     Raises:
         UsageError: a run's files are damaged, or confirm.json cannot be written.
     """
-    from study import scoring
+    from study import analyze, ranking, scoring, winner
     from study.verdict import Verdict
 
     content = scoring.summary(plan, scoring.measure(plan), _now())
@@ -243,6 +243,8 @@ def finish(plan: Plan, display: "Display") -> None:
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
         _write(plan.folder, content)
     display.say("\n" + "\n".join(Verdict(content).confirmation_lines()))
+    display.say("\nwriting the winner's model, its decision offsets and exported programs")
+    winner.write(plan, content)
     names = [recipe.name for recipe in plan.recipes if recipe.is_course or recipe.name == content["winner"]]
     opened = {"opened": _now(), "reopened": []} if test_before is None else {
         "opened": test_before["opened"],
@@ -251,6 +253,7 @@ def finish(plan: Plan, display: "Display") -> None:
     content["test"] = {**opened, "recipes": scoring.measure_test(plan, names)}
     _write(plan.folder, content)  # before anybody sees a score
     display.say("\n" + "\n".join(Verdict(content).test_lines()))
+    display.say("\n" + analyze.page(plan.folder, ranking.rank(plan.folder)))
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:

@@ -138,7 +138,7 @@ def two_halves(
     are stratified by class and drawn by ``seed``; ties go to the earlier epoch. The best epoch's score on all images
     is the highest of many and so too high.
     """
-    second = _second_half(labels, num_classes, seed)
+    second = second_half(labels, num_classes, seed)
     halves = [
         [minority_f1(confusion_matrix(labels[half], epoch[half], num_classes), minority) for epoch in predictions]
         for half in (~second, second)
@@ -147,7 +147,7 @@ def two_halves(
     return TwoHalves((halves[1][chosen[0]] + halves[0][chosen[1]]) / 2, chosen)
 
 
-def _second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
+def second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
     """bool (n,): every other image of each class in random order; chance decides who gets an odd one."""
     rng = np.random.default_rng(derive("halves", seed))
     second = np.empty(len(labels), bool)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from study.course import Comparison
 from study.effects import Effects
 from study.importance import Importance
 from study.ranking import Ranking
-from study.records import read_confirmation
+from study.records import read_confirmation, read_mistakes
 from study.space import Space, from_tables
 from study.verdict import Verdict
+from trainable.metrics import class_report
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_CLASSES_PRINTED = 40
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Findings:
     importances: dict[str, Importance]
     balancing: Balancing | None
     comparison: Comparison | None  # None until both of the course's recipes have an epoch
+    mistakes: list[dict[str, Any]]  # images that the confirmed winner gets most wrong
 
     @property
     def leader(self) -> "pd.Series | None":
@@ -53,14 +57,33 @@ class Findings:
             parts.append(self.balancing.lines())
         if self.comparison is not None:
             parts.append(self.comparison.lines())
-        return [line for part in parts for line in ["", *part]]
+        parts.append(self._class_lines())
+        return [line for part in parts if part for line in ["", *part]]
+
+    @property
+    def confusion(self) -> "np.ndarray | None":
+        """The leader's confusion matrix on the validation images, int64 (num_classes, num_classes)."""
+        leader, evidence = self.leader, self.ranking.evidence
+        if leader is None or evidence is None or leader["trial"] not in evidence:
+            return None
+        return evidence.confusion(leader["trial"])
+
+    def _class_lines(self) -> list[str]:
+        confusion, names = self.confusion, self.ranking.study["class_names"]
+        if confusion is None or self.leader is None or len(names) > MAX_CLASSES_PRINTED:
+            return []
+        # a class's name may have any length
+        short = [name if len(name) <= 40 else name[:39] + "…" for name in names]
+        minority = [names.index(name) for name in self.ranking.study["minority"]]
+        title = f"trial {self.leader['trial']} class by class, best epoch, validation images (* minority):"
+        return [title, *class_report(confusion, short, minority).splitlines()]
 
 
 def find(ranking: Ranking, folder: Path) -> Findings:
     """What the study in ``folder`` says beyond its ranking.
 
     Raises:
-        UsageError: confirm.json or the space in study.json cannot be read.
+        UsageError: confirm.json, the winner's mistakes or the space in study.json cannot be read.
     """
     study, table = ranking.study, ranking.table
     confirmation = read_confirmation(folder)
@@ -77,6 +100,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         importance.importances(table, space, study["seed"], rows=rows) if usable else {},
         balancing.does_balancing_help(table, space, _confirmed(found), rows) if usable else None,
         course.compare(ranking.trials, study["class_names"], minority),
+        read_mistakes(folder),
     )
 
 

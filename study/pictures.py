@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 # Okabe & Ito's colours, which the colour-blind can tell apart
 BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 SHORT = {SHUFFLED: "shuffled", WEIGHTED: "weighted"}
+MAX_HISTORIES = 20  # with more trials, only the leader and the course's recipes have a picture of their history
 MAX_NAMED = 20  # classes; with more, a confusion matrix has no numbers and only some names
 
 
 def write(findings: "Findings", folder: Path) -> list[Path]:
-    """Draws the leader and the course's two recipes into ``folder``; the pictures' paths.
+    """Draws each trial's history, the leader, and the course's two recipes into ``folder``; the pictures' paths.
 
     Raises:
         OSError: one cannot be written.
@@ -43,17 +44,23 @@ def write(findings: "Findings", folder: Path) -> list[Path]:
 def _draw(findings: "Findings") -> "dict[str, Figure]":
     study, evidence = findings.ranking.study, findings.ranking.evidence
     drawn: dict[str, Figure] = {}
-    for number, title in shown_trials(findings).items():
-        name = re.sub("[^a-z0-9]+", "-", title.lower())
-        trial = next(trial for trial in findings.ranking.trials if trial.number == number)
-        drawn[f"history-{name}"] = history(Training(trial), title)
+    shown = shown_trials(findings)
+    trials = {trial.number: trial for trial in findings.ranking.trials if trial.rows}
+    every = trials if len(trials) <= MAX_HISTORIES else shown
+    for number, title in {**{number: f"trial {number}" for number in every}, **shown}.items():
+        drawn[f"history-{_file_name(title)}"] = history(Training(trials[number]), title)
+    for number, title in shown.items():
         if evidence is not None and number in evidence:
-            drawn[f"confusion-{name}"] = confusion(evidence.confusion(number), study["class_names"], title)
+            drawn[f"confusion-{_file_name(title)}"] = confusion(evidence.confusion(number), study["class_names"], title)
     if findings.comparison is not None:
         drawn["course-classes"] = classes(findings.comparison)
         drawn["course-comparison"] = comparison(findings.comparison)
         drawn["course-epochs-to-best"] = epochs_to_best(findings.comparison)
     return drawn
+
+
+def _file_name(title: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", title.lower())
 
 
 def shown_trials(findings: "Findings") -> dict[int, str]:

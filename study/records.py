@@ -3,6 +3,7 @@
 A file is replaced whole or added to by lines, so one that is being written is read as it was before.
 """
 
+import base64
 import json
 import os
 from dataclasses import dataclass
@@ -152,6 +153,30 @@ def read_confirmation(folder: Path) -> dict[str, Any] | None:
     if found != CONFIRMATION_FORMAT:
         raise UsageError([f"{path}: has format {found!r}, and this version reads {CONFIRMATION_FORMAT}"])
     return content
+
+
+def read_mistakes(folder: Path) -> list[dict[str, Any]]:
+    """The validation images that the study's winner gets most wrong, see ``winner.write``; none without a winner.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    path = folder / "winner" / "mistakes.json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return [
+            {
+                "label": str(found["label"]),
+                "predicted": str(found["predicted"]),
+                "probability": float(found["probability"]),
+                "png": base64.b64encode(base64.b64decode(found["png"], validate=True)).decode(),
+            }
+            for found in content
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
 
 
 def write_study(folder: Path, content: dict[str, Any]) -> None:

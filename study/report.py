@@ -56,6 +56,7 @@ def page(findings: "Findings") -> str:
         ranking_table=Markup(_ranking_table(findings)) if trials else "",
         charts=_charts(findings, trials) if trials else {},
         knobs=_knobs(findings),
+        classes=_classes(findings),
         shown=shown,
         signed=signed,
     )
@@ -248,6 +249,20 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
         found["course_loss"] = charts.course_curves(findings.comparison, "val_loss", "validation loss")
         found["course_accuracy"] = charts.course_curves(findings.comparison, "val_accuracy", "validation accuracy")
     return {name: chart if isinstance(chart, list) else _html(chart) for name, chart in found.items()}
+
+
+def _classes(findings: "Findings") -> list[dict[str, Any]]:
+    """The leader's report, a row a class."""
+    from trainable.metrics import f1_per_class, precision_per_class, recall_per_class
+
+    confusion, study = findings.confusion, findings.ranking.study
+    if confusion is None:
+        return []
+    columns = (precision_per_class(confusion), recall_per_class(confusion), f1_per_class(confusion))
+    return [
+        {"name": name, "rare": name in study["minority"], "scores": scores, "images": int(images)}
+        for name, images, *scores in zip(study["class_names"], confusion.sum(axis=1), *columns, strict=True)
+    ]
 
 
 def _knobs(findings: "Findings") -> list[dict[str, Any]]:

@@ -125,9 +125,10 @@ def _read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> ConvNet:
-
     try:
-        return checkpoint.best_model(folder / "best.pt", recipe.config, images)
+        return checkpoint.best_model(
+            folder / "best.pt", recipe.config, images.num_classes, images.image_size, images.pixels.device
+        )
     except checkpoint.CheckpointError as error:
         raise UsageError([str(error)]) from error
 

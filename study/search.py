@@ -33,13 +33,11 @@ if TYPE_CHECKING:
     from study.display import Display
     from study.driver import Pause, Resources, Source
     from study.ledger import Ledger
-    from study.ranking import Ranking
     from study.scheduler import Scheduler
     from study.space import Space
     from trainable.data import Pool, Split
 
 DEFAULT_TRIALS = {"digits": 16}
-MAX_TRIALS_REPORTED = 200  # the page of so many takes a few seconds, and the importances of more take longer
 
 
 @dataclass(frozen=True)
@@ -300,7 +298,7 @@ def _plain(value: Any) -> Any:
 
 def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
-    from study import ranking, scheduler
+    from study import analyze, ranking, scheduler
     from study.display import Display
     from study.driver import Pause
     from study.ledger import Ledger
@@ -329,7 +327,7 @@ def run(plan: Plan) -> int:
         failure = failure or f"{error.filename}: cannot be written ({error.strerror})"
     display.say("\n" + "\n".join(found.lines()))
     if not failure:
-        display.say("\n" + _page(plan, found, in_a_hurry=pause.interrupted))
+        display.say("\n" + analyze.page(plan.folder, found, in_a_hurry=pause.interrupted))
     if failure:
         print(f"study.search: {failure}", file=sys.stderr)
         return EXIT_FAILED
@@ -337,21 +335,6 @@ def run(plan: Plan) -> int:
         display.say(f"paused; to go on: {plan.command}")
         return EXIT_INTERRUPTED if pause.interrupted else 0
     return 0
-
-
-def _page(plan: Plan, ranking: "Ranking", in_a_hurry: bool) -> str:
-    """Writes report.html if that takes a few seconds only; where it is, or how to make it."""
-    from study import findings, report
-
-    folder = os.path.relpath(plan.folder)
-    how = f"python -m study.analyze {shlex.quote(folder)}"
-    if in_a_hurry or len(ranking.trials) > MAX_TRIALS_REPORTED:
-        return f"effects, pictures and report.html: {how}"
-    try:
-        path = report.write(findings.find(ranking, plan.folder), plan.folder)
-    except (OSError, UsageError) as error:  # the study itself is whole
-        return f"report.html could not be written ({error}); {how}"
-    return f"{os.path.relpath(path)}: the page of this study; effects in words and pictures: {how}"
 
 
 def drive(

@@ -1,6 +1,8 @@
 """The confirmation: counted by hand, and a real one in real processes, killed once: small digits at 16×16."""
 
+import base64
 import dataclasses
+import io
 import json
 import shutil
 import signal
@@ -13,11 +15,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
+from PIL import Image
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, recipes, records, scoring
-from study.confirmation import _second_half, paired_differences
+from study import analyze, confirm, recipes, records, scoring, winner
+from study.confirmation import paired_differences, second_half
 from study.ledger import Ledger
 from study.ranking import rank
 from study.recipes import Recipe, Runs, choose, fresh_seeds
@@ -338,7 +342,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
             run = folder / "confirm" / f"{recipe['name']}-{seed}"
             drawn = data.split(pool, seed, seed)
             labels = pool.labels[drawn.val]
-            second = _second_half(labels, 10, seed)
+            second = second_half(labels, 10, seed)
             with np.load(run / "validation.npz") as stored:
                 assert np.array_equal(stored["labels"], labels)
                 for name in ("raw", "adjusted"):
@@ -386,6 +390,38 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
     ranked = rank(folder).table
     scores = dict(zip(ranked["trial"], ranked["minority_f1"], strict=True))
     assert [recipe["search_score"] for recipe in written["recipes"]] == [scores[r["trial"]] for r in written["recipes"]]
+
+
+def test_the_winner_is_the_first_fresh_seeds_model_and_its_programs_say_the_same_elsewhere(confirmed, written):
+    folder, _, _ = confirmed
+    found = winner.read(folder)
+    content, seed = found.content, written["seeds"][0]
+    assert (content["recipe"], content["seed"]) == (written["winner"], seed)
+    run = folder / "confirm" / f"{written['winner']}-{seed}"
+    assert (folder / "winner" / "weights.pt").read_bytes() == (run / "best.pt").read_bytes()
+    pool = data.load(data.DataSpec("digits", "", "", image_size=16, seed=3))
+    drawn = data.split(pool, seed, seed)
+    mean, std = data.channel_statistics(pool, drawn.train)
+    assert content["mean"] == pytest.approx(mean)
+    assert content["std"] == pytest.approx(std)
+    images = data.unpack(pool.pixels, 16)[drawn.val]
+    logits = logits_of(run, images, mean, std) + torch.tensor(content["offsets"])
+    probabilities = winner.classify(found.classifier, images)
+    assert probabilities == pytest.approx(torch.softmax(logits, 1).numpy(), abs=1e-4)
+    batch = np.ascontiguousarray(images[:5].transpose(0, 3, 1, 2))
+    program = torch.export.load(folder / "winner" / "model.pt2").module()
+    assert program(torch.from_numpy(batch)).detach().numpy() == pytest.approx(probabilities[:5], abs=1e-4)
+    (theirs,) = ReferenceEvaluator(str(folder / "winner" / "model.onnx")).run(None, {"images": batch})
+    assert theirs == pytest.approx(probabilities[:5], abs=1e-4)
+    mistakes = json.loads((folder / "winner" / "mistakes.json").read_text())
+    labels = pool.labels[drawn.val]
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    first = wrong[of_truth[wrong].argmin()]
+    assert (mistakes[0]["label"], mistakes[0]["predicted"]) == (str(labels[first]), str(probabilities[first].argmax()))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(mistakes[0]["png"])))), images[first])
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(mistakes) == min(24, len(wrong))
 
 
 @pytest.fixture

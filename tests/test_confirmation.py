@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from benchmarks.calibration import MINORITY, NUM_CLASSES, class_counts, draw, even_errors, f1_of, labels_of, true_f1
-from study.confirmation import _second_half, confirmed, paired_differences, recipe_means, two_halves, winner
+from study.confirmation import confirmed, paired_differences, recipe_means, second_half, two_halves, winner
 
 tables = hnp.arrays(
     float, st.tuples(st.integers(2, 5), st.integers(2, 6)), elements=st.integers(0, 1000).map(lambda n: n / 1000)
@@ -121,7 +121,7 @@ def test_an_epoch_chosen_on_either_half_is_scored_on_the_other():
     predictions = np.where(rng.random((7, 64)) < 0.7, labels, rng.integers(3, size=(7, 64)))
     scores = set()
     for seed in range(20):
-        second = _second_half(labels, 3, seed)
+        second = second_half(labels, 3, seed)
         found = two_halves(labels, predictions, 3, [0, 1], seed)
         other_scores = []
         for chosen, half in zip(found.epochs, (~second, second), strict=True):
@@ -136,11 +136,11 @@ def test_an_epoch_chosen_on_either_half_is_scored_on_the_other():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 1000))
 def test_halves_are_stratified(labels, seed):
     labels = np.array(labels)
-    second = _second_half(labels, 4, seed)
+    second = second_half(labels, 4, seed)
     for name in range(4):
         size = (labels == name).sum()
         assert (second & (labels == name)).sum() in (size // 2, size - size // 2)
-    assert (second == _second_half(labels, 4, seed)).all()
+    assert (second == second_half(labels, 4, seed)).all()
 
 
 def test_equal_epochs_go_to_the_earlier_and_keep_their_score():

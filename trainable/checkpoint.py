@@ -94,13 +94,15 @@ def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
 
 
-def best_model(path: Path, config: TrialConfig, images: TrialImages) -> ConvNet:
+def best_model(
+    path: Path, config: TrialConfig, num_classes: int, image_size: int, device: torch.device
+) -> ConvNet:  # fmt: skip
     """The network of the best epoch, from a trial's ``best.pt``; runs none of the file's code.
 
     Raises:
         CheckpointError: the file is damaged, of another format, or of another network.
     """
-    model = network(config, images)
+    model = network(config, num_classes, image_size, device)
     _load_weights(model, _read(path, BEST_FORMAT), path)
     return model
 

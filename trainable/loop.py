@@ -93,7 +93,7 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     keep_freed_memory()
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
-    model = network(config, images)
+    model = network(config, images.num_classes, images.image_size, images.pixels.device)
     optimizer = torch.optim.Adam(
         model.parameters(),
         lr=config.learning_rate,
@@ -104,10 +104,10 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     return TrialState(config, model, optimizer, rows=[], best={})
 
 
-def network(config: TrialConfig, images: TrialImages) -> ConvNet:
-    """The network for these images, where they are; its weights are drawn from torch's global generator."""
-    model = ConvNet(images.num_classes, images.image_size, config.dropout)
-    return model.to(memory_format=torch.channels_last).to(images.pixels.device)
+def network(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> ConvNet:
+    """The config's network on ``device``; its weights are drawn from torch's global generator."""
+    model = ConvNet(num_classes, image_size, config.dropout)
+    return model.to(memory_format=torch.channels_last).to(device)
 
 
 def run(state: TrialState, images: TrialImages) -> Iterator[Row]:

@@ -28,6 +28,12 @@ def recall_per_class(confusion: np.ndarray) -> np.ndarray:
     return np.divide(np.diagonal(confusion), support, out=np.zeros(len(confusion)), where=support > 0)
 
 
+def precision_per_class(confusion: np.ndarray) -> np.ndarray:
+    """Precision of each class, float64 (num_classes,), in [0, 1]; 0 for a class that is never predicted."""
+    predicted = confusion.sum(axis=0)
+    return np.divide(np.diagonal(confusion), predicted, out=np.zeros(len(confusion)), where=predicted > 0)
+
+
 def minority_f1(confusion: np.ndarray, minority: Sequence[int]) -> float:
     """The unweighted mean of the minority classes' F1, in [0, 1]: the study's objective.
 
@@ -50,9 +56,7 @@ def reweighted(confusion: np.ndarray, class_counts: Sequence[int]) -> np.ndarray
 
 def class_report(confusion: np.ndarray, class_names: Sequence[str], minority: Sequence[int]) -> str:
     """Precision, recall, F1 and support of each class as a table; minority classes are starred."""
-    f1, recall = f1_per_class(confusion), recall_per_class(confusion)
-    predicted = confusion.sum(axis=0)
-    precision = np.divide(np.diagonal(confusion), predicted, out=np.zeros(len(confusion)), where=predicted > 0)
+    f1, recall, precision = f1_per_class(confusion), recall_per_class(confusion), precision_per_class(confusion)
     names = [f"{name}*" if index in minority else name for index, name in enumerate(class_names)]
     width = max(map(len, [*names, "minority mean"]))
     lines = [f"{'class':<{width}}  precision  recall     f1  images"]

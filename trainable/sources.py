@@ -156,8 +156,7 @@ def list_folder(root: Path) -> Listing:
     Raises:
         UsageError: no sub-folder, a class without images, or a folder inside a class.
     """
-    Image.init()
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    endings = image_endings()
     class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     if not class_names:
         raise UsageError([f"{root}: must hold one folder for each class, but has none"])
@@ -203,10 +202,9 @@ def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> 
     def decode(index: int) -> str | None:
         path = root / names[index]
         try:
-            with Image.open(path) as image:
-                images[index] = _resized(ImageOps.exif_transpose(image), image_size)
-        except Exception as error:  # a damaged file can make a decoder raise nearly anything
-            return f"{path}: cannot be read as an image ({error})"
+            images[index] = decoded(path, image_size)
+        except UsageError as error:
+            return error.problems[0]
         return None
 
     try:
@@ -221,6 +219,25 @@ def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> 
         os.replace(partial, array_path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def decoded(path: Path, image_size: int) -> np.ndarray:
+    """The image in a file with its EXIF orientation, as RGB, uint8 (S, S, 3).
+
+    Raises:
+        UsageError: it cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return _resized(ImageOps.exif_transpose(image), image_size)
+    except Exception as error:  # a damaged file can make a decoder raise nearly anything
+        raise UsageError([f"{path}: cannot be read as an image ({error})"]) from error
+
+
+def image_endings() -> set[str]:
+    """How the names of files end that Pillow may read, in lower case, with the dot."""
+    Image.init()
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def _resized(image: Image.Image, image_size: int) -> np.ndarray:

@@ -1,0 +1,159 @@
+"""python -m study.predict results/NAME IMAGES...: classify images with the study's winner."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, fail, positive_int
+from trainable.config import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from study.winner import Winner
+
+MAX_SHOWN = 48  # characters of a name in the table
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse(argv)
+    problems = list(parser.problems)
+    files = attempt(problems, image_files, arguments.images, lambda text: print(text, file=sys.stderr))
+
+    from study import winner
+
+    found = attempt(problems, winner.read, arguments.folder)
+    if problems or files is None or found is None:
+        fail(parser.prog, problems)
+    try:
+        return run(found, files, arguments.batch_size, arguments.json)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("study.predict", "Classifies images with the model that study.confirm has left in winner/.")
+    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="files, or folders of them at any depth")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object for each image on standard output and nothing else"
+    )
+    parser.add_argument("--batch-size", type=positive_int, default=256, help="images at a time")
+    return parser
+
+
+def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
+    """The images at ``paths``: files as given, of folders all that are images by their names, sorted.
+
+    Each is opened as far as its header. ``say`` gets a note on what a folder holds besides.
+
+    Raises:
+        UsageError: what is not there or no image, and folders without any; all of them.
+    """
+    from PIL import Image
+
+    from trainable.sources import image_endings
+
+    endings = image_endings()
+    problems: list[str] = []
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        there = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        images = [file for file in there if file.suffix.lower() in endings]
+        if len(images) < len(there):
+            say(f"{printable(path)}: {len(there) - len(images)} file(s) left out, not images by their names")
+        if not images:
+            problems.append(f"{printable(path)}: holds no image")
+        files += images
+    for file in files:
+        try:
+            with Image.open(file):
+                pass
+        except OSError as error:  # a damaged header is one, too
+            problems.append(f"{printable(file)}: {error.strerror or 'is no image, or a damaged one'}")
+        except Exception as error:  # a damaged file can make a decoder raise nearly anything
+            problems.append(f"{printable(file)}: cannot be read as an image ({error})")
+    if problems:
+        raise UsageError(problems)
+    return files
+
+
+def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> int:
+    """Prints the class of each image, in the order of ``files``; one that cannot be decoded is told and passed over."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from study.winner import classify
+    from trainable.sources import decoded
+
+    def decode(path: Path) -> "np.ndarray | str":
+        try:
+            return decoded(path, winner.image_size)
+        except UsageError as error:
+            return error.problems[0]
+
+    width = min(max(len("image"), *(len(printable(file)) for file in files)), MAX_SHOWN)
+    if not as_json:
+        print(f"{'image':<{width}}  {'class':<16}  probability  next")
+    num_failed = 0
+    # on a terminal the lines themselves are the progress
+    shown = tqdm(total=len(files), unit=" images", disable=True if sys.stdout.isatty() else None, leave=False)
+    with ThreadPoolExecutor(os.cpu_count()) as threads, shown:  # Pillow's decoders release the GIL
+        for start in range(0, len(files), batch_size):
+            batch = files[start : start + batch_size]
+            images = list(threads.map(decode, batch))
+            readable = [image for image in images if not isinstance(image, str)]
+            rows = iter(classify(winner.classifier, np.stack(readable), batch_size)) if readable else iter(())
+            for file, image in zip(batch, images, strict=True):
+                if isinstance(image, str):
+                    print(f"study.predict: {printable(image)}", file=sys.stderr)
+                    num_failed += 1
+                else:
+                    row = next(rows)
+                    print(_as_json(winner, file, row) if as_json else _as_line(winner, file, row, width))
+            shown.update(len(batch))
+    return EXIT_FAILED if num_failed else 0
+
+
+def _as_json(winner: "Winner", file: Path, probabilities: "np.ndarray") -> str:
+    best = int(probabilities.argmax())
+    return json.dumps(
+        {
+            "image": str(file),
+            "class": winner.class_names[best],
+            "probability": float(probabilities[best]),
+            "probabilities": dict(zip(winner.class_names, probabilities.tolist(), strict=True)),
+        }
+    )
+
+
+def _as_line(winner: "Winner", file: Path, probabilities: "np.ndarray", width: int) -> str:
+    best, second = probabilities.argsort(kind="stable")[::-1][:2]
+    name = printable(file)
+    name = name if len(name) <= width else "…" + name[1 - width :]
+    names = winner.class_names
+    return (
+        f"{name:<{width}}  {printable(names[best]):<16}  {probabilities[best]:11.4f}  "
+        f"{printable(names[second])} {probabilities[second]:.4f}"
+    )
+
+
+def printable(text: object) -> str:
+    """The text with what could drive a terminal written out, as in a Python string."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

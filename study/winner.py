@@ -1,0 +1,236 @@
+"""winner/: the model of the winner's first fresh seed, to use here or elsewhere. Uses torch."""
+
+import base64
+import io
+import json
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from study import offsets
+from study.records import write_atomically
+from trainable import checkpoint, data, loop
+from trainable.config import TrialConfig, UsageError
+from trainable.metrics import confusion_matrix, minority_f1
+from trainable.model import ConvNet
+
+if TYPE_CHECKING:
+    from study.confirm import Plan
+
+FORMAT = 1
+NUM_MISTAKES = 24
+RULE = "the model of the confirmed winner's first fresh seed, whatever it scored"
+
+
+class Classifier(nn.Module):
+    """A trained network with all that is around it: from pixels to probabilities."""
+
+    def __init__(self, network: ConvNet, mean: Sequence[float], std: Sequence[float], offsets: Sequence[float]) -> None:
+        """``mean`` and ``std`` of each channel in units of [0, 1] pixels; ``offsets`` are added to the logits."""
+        super().__init__()
+        self.network = network.without_batch_norm().to(memory_format=torch.channels_last)
+        self.mean, self.std, self.offsets = (
+            nn.Buffer(torch.tensor(values, dtype=torch.float32)) for values in (mean, std, offsets)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (batch, 3, S, S), RGB, to probabilities, float32 (batch, num_classes)."""
+        scaled = (images.float() - 255 * self.mean[:, None, None]) / (255 * self.std[:, None, None])
+        return torch.softmax(self.network(scaled) + self.offsets, dim=1)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What lies in winner/."""
+
+    content: dict[str, Any]  # of model.json
+    classifier: Classifier
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(self.content["class_names"])
+
+    @property
+    def image_size(self) -> int:
+        return int(self.content["image_size"])
+
+
+def read(folder: Path) -> Winner:
+    """The winner of the study in ``folder``: its network built from the config, and its weights loaded into it.
+
+    The exported programs beside them are for use elsewhere and are not opened: loading one can run its code.
+
+    Raises:
+        UsageError: there is none, or its files are damaged or of an unknown format.
+    """
+    path = folder / "winner" / "model.json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError([f"{path}: not found; python -m study.confirm {folder} makes it"]) from error
+    except (OSError, ValueError) as error:
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UsageError([f"{path}: has format {found!r}, and this version reads {FORMAT}"])
+    try:
+        config, names, image_size = (
+            TrialConfig.from_dict(content["config"]),
+            content["class_names"],
+            content["image_size"],
+        )
+        network = checkpoint.best_model(
+            path.with_name("weights.pt"), config, len(names), image_size, torch.device("cpu")
+        )
+        if len(content["offsets"]) != len(names) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class names and offsets do not belong together")
+        if not len(content["mean"]) == len(content["std"]) == 3:
+            raise ValueError("mean and std must have a number for each of three channels")
+        return Winner(content, Classifier(network, content["mean"], content["std"], content["offsets"]))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError([f"{path}: damaged, cannot be used ({error})"]) from error
+    except checkpoint.CheckpointError as error:
+        raise UsageError([str(error)]) from error
+
+
+def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
+    """Writes winner/ anew, whole or not at all; its decision offsets are fitted here, on validation images alone.
+
+    ``confirmation`` is the content of confirm.json so far.
+
+    Raises:
+        UsageError: the winning run's files are damaged, or the folder cannot be written.
+    """
+    recipe = next(recipe for recipe in plan.recipes if recipe.name == confirmation["winner"])
+    seed = plan.seeds[0]
+    run = plan.runs_folder / recipe.run_folder(seed)
+    images = loop.trial_images(plan.pool, seed, seed, torch.device("cpu"))
+    fitted, validation = fit_offsets(run, images, plan.pool.minority, seed)
+    content = {
+        "format": FORMAT,
+        "study": plan.study["name"],
+        "rule": RULE,
+        "recipe": recipe.name,
+        "seed": seed,
+        "config": recipe.run_config(seed, recipe.config.num_threads).to_dict(),
+        "class_names": list(plan.pool.class_names),
+        "minority": [plan.pool.class_names[index] for index in plan.pool.minority],
+        "image_size": images.image_size,
+        "mean": images.mean.tolist(),
+        "std": images.std.tolist(),
+        "offsets": fitted.values.tolist(),
+        "offsets_tau": fitted.tau,
+        "offsets_gain": fitted.gain,
+        "validation": validation,
+    }
+    partial, final = plan.folder / ".winner.partial", plan.folder / "winner"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.joinpath("winner").mkdir(parents=True)
+        folder = partial / "winner"
+        shutil.copy(run / "best.pt", folder / "weights.pt")
+        write_atomically(folder / "model.json", json.dumps(content, indent=1))
+        winner = read(partial)
+        write_atomically(folder / "mistakes.json", json.dumps(_mistakes(winner, plan, images)))
+        write_atomically(folder / "README.md", _how_to(winner))
+        _export(winner, folder)
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+        partial.rmdir()
+    except OSError as error:
+        raise UsageError([f"{error.filename or final}: cannot be written ({error.strerror or error})"]) from error
+
+
+def fit_offsets(
+    run: Path, images: loop.TrialImages, minority: Sequence[int], seed: int
+) -> tuple[offsets.Offsets, dict[str, float]]:
+    """A run's decision offsets, and its minority F1 on the validation images they were fitted to, without and with."""
+    with np.load(run / "validation.npz") as stored:
+        labels, logits = stored["labels"].astype(np.int64), stored["logits"].astype(np.float32)
+    fitted = offsets.fit(logits, labels, images.train_counts.tolist(), minority, seed)
+    plain, shifted = (
+        minority_f1(confusion_matrix(labels, values.argmax(axis=1), images.num_classes), minority)
+        for values in (logits, logits + fitted.values)
+    )
+    return fitted, {"minority_f1": plain, "minority_f1_with_offsets": shifted}
+
+
+def _mistakes(winner: Winner, plan: "Plan", images: loop.TrialImages) -> list[dict[str, Any]]:
+    """The validation images that the winner gets most wrong: names, probabilities, and the image as a PNG in base64."""
+    pixels = data.unpack(plan.pool.pixels[images.val.numpy()], images.image_size)
+    labels = images.labels[images.val].numpy()
+    probabilities = classify(winner.classifier, pixels)
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
+    names = winner.class_names
+    return [
+        {
+            "label": names[labels[index]],
+            "predicted": names[predicted[index]],
+            "probability": float(probabilities[index].max()),
+            "png": _png(pixels[index]),
+        }
+        for index in worst
+    ]
+
+
+@torch.inference_mode()
+def classify(classifier: Classifier, images: np.ndarray, batch_size: int = loop.EVALUATION_BATCH) -> np.ndarray:
+    """Probabilities, float32 (n, num_classes), of images uint8 (n, S, S, 3)."""
+    batches = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).split(batch_size)
+    return torch.cat([classifier(batch) for batch in batches]).numpy()
+
+
+def _png(image: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _export(winner: Winner, folder: Path) -> None:
+    """model.pt2 (torch.export) and model.onnx: pixels in, probabilities out, any batch size."""
+    size = winner.image_size
+    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(winner.classifier, (example,), dynamic_shapes=({0: batch},))
+    with warnings.catch_warnings():  # folded weights share no storage with others, and torch wonders
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        torch.export.save(program, folder / "model.pt2")
+    exported = torch.onnx.export(
+        program, dynamo=True, input_names=["images"], output_names=["probabilities"], verbose=False
+    )
+    assert exported is not None
+    exported.save(str(folder / "model.onnx"))
+
+
+def _how_to(winner: Winner) -> str:
+    content, size = winner.content, winner.image_size
+    shift = (
+        f"Decision offsets (tau {content['offsets_tau']:.2f}) are part of it: they raised minority F1 by "
+        f"{content['offsets_gain']:+.4f} on validation images that had not chosen them."
+        if content["offsets_tau"]
+        else "No decision offsets: they did not help on validation images that had not chosen them."
+    )
+    return f"""# The winner of a study
+
+Recipe {content["recipe"]}, seed {content["seed"]}: {content["rule"]}. {shift}
+
+    python -m study.predict results/NAME IMAGES... [--json]
+
+`model.json` holds config, class names, normalisation and offsets, `weights.pt` the weights (a file for
+`torch.load(..., weights_only=True)`), `mistakes.json` the validation images it gets most wrong. `model.pt2`
+(`torch.export`) and `model.onnx` are the whole classifier for use elsewhere. Its input: uint8 (batch, 3, {size},
+{size}), RGB, EXIF orientation applied, resized bilinearly with antialiasing. Its output: float32 probabilities
+(batch, {len(winner.class_names)}) in the order of `class_names`. Load a `.pt2` only if you trust whoever wrote it:
+torch's loader can run its code.
+"""

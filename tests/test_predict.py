@@ -1,0 +1,208 @@
+"""study.predict on a made-up winner: a network of random weights and class names that could do harm."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from study import predict, winner
+from tests.studies import EVIL
+from trainable.config import TrialConfig
+from trainable.model import ConvNet
+
+NAMES = [EVIL, "dog", "\x1b[31mred"]
+MEAN, STD, OFFSETS = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25], [0.5, 0.0, -0.25]
+SIZE = 16
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study with a winner and nothing else."""
+    there = tmp_path / "results" / "study" / "winner"
+    there.mkdir(parents=True)
+    torch.manual_seed(0)
+    network = ConvNet(3, SIZE, 0.3)
+    for _ in range(3):  # batch norm has statistics of its own
+        network(torch.rand(32, 3, SIZE, SIZE))
+    with torch.no_grad():
+        network.classifier[-1].weight *= 20  # else all images look alike
+    config = TrialConfig()
+    torch.save(
+        {"format": 1, "config": config.to_dict(), "row": {}, "model": network.state_dict()}, there / "weights.pt"
+    )
+    (there / "model.json").write_text(json.dumps({
+        "format": 1, "config": config.to_dict(), "class_names": NAMES, "image_size": SIZE, "mean": MEAN, "std": STD,
+        "offsets": OFFSETS,
+    }))  # fmt: skip
+    return there.parent
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of images: larger ones, one with alpha, one turned by its EXIF tag, in a folder below."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "images"
+    (root / "below").mkdir(parents=True)
+    for name, mode in [("a.png", "RGB"), ("b.webp", "RGB"), ("below/c.png", "RGBA"), ("below/d.png", "L")]:
+        pixels = rng.integers(0, 256, (20, 30, 4), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(root / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(root / "turned.jpg", exif=exif)
+    return root
+
+
+def probabilities_by_hand(folder, path):
+    """The whole way from file to probabilities in plain steps."""
+    network = ConvNet(3, SIZE, 0.3)
+    network.load_state_dict(torch.load(folder / "winner" / "weights.pt", weights_only=True)["model"])
+    network.eval()
+    image = Image.open(path)
+    if path.name == "turned.jpg":
+        image = image.transpose(Image.Transpose.ROTATE_270)
+    pixels = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float64) / 255
+    scaled = torch.tensor((pixels - MEAN) / STD, dtype=torch.float32).permute(2, 0, 1)
+    with torch.no_grad():
+        logits = network(scaled[None])[0].double().numpy() + OFFSETS
+    exponentials = np.exp(logits - logits.max())
+    return exponentials / exponentials.sum()
+
+
+def test_probabilities_are_those_of_the_plain_steps(folder, images, capsys):
+    files = sorted(path for path in images.rglob("*") if path.is_file())
+    assert predict.main([str(folder), str(images), "--json", "--batch-size", "2"]) == 0
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert err == ""
+    assert [row["image"] for row in found] == [str(path) for path in files]
+    for row, path in zip(found, files, strict=True):
+        expected = probabilities_by_hand(folder, path)
+        assert list(row["probabilities"]) == NAMES
+        assert list(row["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
+        assert row["class"] == NAMES[expected.argmax()]
+        assert row["probability"] == max(row["probabilities"].values())
+    assert len({row["class"] for row in found}) > 1
+
+
+def test_the_table_says_the_same_and_drives_no_terminal(folder, images, capsys):
+    assert predict.main([str(folder), str(images / "a.png"), str(images / "below" / "c.png"), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert predict.main([str(folder), str(images / "a.png"), str(images / "below" / "c.png")]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["image", "class", "probability", "next"]
+    for line, row in zip(lines, rows, strict=True):
+        assert f"{row['probability']:.4f}" in line
+        assert predict.printable(row["class"]) in line
+        assert "\x1b" not in line
+    assert predict.printable(NAMES[2]) == r"\x1b[31mred"
+    assert predict.printable(EVIL) == EVIL
+
+
+def test_a_truncated_image_is_told_and_the_others_are_classified(folder, images, capsys):
+    whole = (images / "a.png").read_bytes()
+    (images / "cut.png").write_bytes(whole[: len(whole) // 2])
+    assert predict.main([str(folder), str(images), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 5
+    (line,) = err.splitlines()
+    assert line.startswith(f"study.predict: {images / 'cut.png'}: cannot be read as an image")
+
+
+def test_all_that_is_no_image_is_told_at_once_and_nothing_is_classified(folder, images, tmp_path, capsys):
+    (images / "text.png").write_text("no image at all")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("a text")
+    with pytest.raises(SystemExit) as exit_:
+        predict.main([str(folder), str(images), str(tmp_path / "gone.png"), str(tmp_path / "empty"),
+                      str(tmp_path / "notes.txt"), "--batch-size", "0"])  # fmt: skip
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "study.predict: --batch-size must be a whole number of at least 1, not '0'",
+        f"study.predict: {tmp_path / 'empty'}: holds no image",
+        f"study.predict: {images / 'text.png'}: is no image, or a damaged one",
+        f"study.predict: {tmp_path / 'gone.png'}: No such file or directory",
+        f"study.predict: {tmp_path / 'notes.txt'}: is no image, or a damaged one",
+    ]
+
+
+def test_what_a_folder_holds_besides_images_is_said(folder, images, capsys):
+    (images / "notes.txt").write_text("a text")
+    (images / ".hidden.png").write_text("not looked at")
+    assert predict.main([str(folder), str(images), "--json"]) == 0
+    assert capsys.readouterr().err == f"{images}: 1 file(s) left out, not images by their names\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda there: (there / "model.json").unlink(), r"model.json: not found; python -m study.confirm .* makes it"),
+        (lambda there: (there / "model.json").write_text("{"), "model.json: damaged, cannot be read"),
+        (lambda there: (there / "model.json").write_text("[]"), "has format None, and this version reads 1"),
+        (lambda there: (there / "model.json").write_text('{"format": 1}'), "model.json: damaged, cannot be used"),
+        (lambda there: (there / "weights.pt").write_bytes(b"PK no weights"), "weights.pt: damaged, cannot be read"),
+        (lambda there: _edit(there, offsets=[0.0]), "class names and offsets do not belong together"),
+        (lambda there: _edit(there, mean=[0.0, 1.0]), "model.json: damaged, cannot be used"),
+        (lambda there: _edit(there, image_size=24), r"weights.pt: the network's classifier.1.weight is"),
+    ],
+)
+def test_a_winner_that_is_not_there_or_damaged_is_refused_in_a_sentence(folder, images, capsys, damage, said):
+    damage(folder / "winner")
+    with pytest.raises(SystemExit) as exit_:
+        predict.main([str(folder), str(images)])
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert re.search(said, line)
+
+
+def _edit(there, **values):
+    path = there / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+class Trap:
+    """Would make a folder when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_weights_that_hold_code_are_refused_and_it_does_not_run(folder, images, tmp_path, capsys):
+    torch.save({"format": 1, "model": Trap(str(tmp_path / "sprung"))}, folder / "winner" / "weights.pt")
+    with pytest.raises(SystemExit):
+        predict.main([str(folder), str(images)])
+    assert not (tmp_path / "sprung").exists()
+    assert "damaged, cannot be read" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_had_enough_is_no_failure(folder, images):
+    command = f"{sys.executable} -m study.predict {folder} {images} | head -1"
+    out = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert out.stderr == ""
+
+
+def test_folding_batch_norm_changes_no_prediction(folder):
+    found = winner.read(folder)
+    network = ConvNet(3, SIZE, 0.3)
+    network.load_state_dict(torch.load(folder / "winner" / "weights.pt", weights_only=True)["model"])
+    network.eval()
+    images = torch.randn(300, 3, SIZE, SIZE)
+    with torch.no_grad():
+        plain, folded = network(images), found.classifier.network(images)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in found.classifier.network.modules())
+    torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
+    assert (folded.argmax(1) == plain.argmax(1)).all()
+    assert len(plain.argmax(1).unique()) > 1
