@@ -16,6 +16,7 @@ BENCHMARKS = {
     "scaling": "time per proposal and per result, and memory, of studies of thousands of trials",
     "effects": "how often study.effects is right about knobs, on simulated studies of known effects",
     "study": "a finished study's wall time against its training and validation",
+    "inference": "images per second of a study's winner, plainly called and by study.predict's path",
     "calibration": "coverage of the intervals, the tied group and the bias of the confirmed score, by simulation",
 }
 

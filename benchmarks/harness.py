@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import sys
 import time
@@ -148,7 +147,7 @@ def write_record(name: str, arguments: argparse.Namespace, outcome: Outcome) -> 
         "benchmark": name,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": environment.commit(),
-        "hardware": {**environment.hardware(), "machine": f"{platform.system()} {platform.machine()}"},
+        "hardware": environment.hardware(),
         "versions": {**environment.versions(), "scipy": version("scipy"), "kornia": _kornia_version()},
         "arguments": asked,
         **outcome.setting,

@@ -4,30 +4,19 @@ The adjustment (Menon et al. 2021) undoes the prior shift without training: what
 adjusted, plain training gains too, for nothing.
 """
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from study import effects
-from study.effects import LEVEL, Array, Interval, Rows
+from study.effects import Interval, Rows
 from study.space import Space
+from study.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WEIGHTED, SHUFFLED = "weighted", "shuffle"
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """Minority F1 of the course's two recipes on fresh seeds, the same seeds in the same order; each (n,)."""
-
-    weighted: Array
-    shuffled: Array
-    weighted_adjusted: Array  # after logit adjustment
-    shuffled_adjusted: Array
+PAIR = ("course-weighted", "course-shuffled")
 
 
 @dataclass(frozen=True)
@@ -56,19 +45,30 @@ class Balancing:
         return "no difference can be seen"
 
 
-def does_balancing_help(
-    table: "pd.DataFrame", space: Space, confirmed: Confirmed | None, rows: Rows | None = None
-) -> Balancing | None:
-    """From the confirmed recipes if there are pairs of them, else from the trials of the search; None: from neither.
+def from_confirmation(verdict: Verdict) -> Balancing:
+    """The course's two recipes on the same fresh seeds, as `confirmation.paired_differences` has compared them."""
+    for found in verdict.content["differences"]:
+        sign = {PAIR: 1, PAIR[::-1]: -1}.get((found["first"], found["second"]))
+        if sign is not None:
+            break
+    else:
+        raise AssertionError("a confirmation compares the course's recipes")
+    raw, adjusted = (_signed(difference, sign) for difference in (found, found["adjusted"]))
+    num_seeds, num_recipes = len(verdict.content["seeds"]), len(verdict.recipes)
+    source = f"the course's two recipes on {num_seeds} fresh seeds, paired; deviation pooled over {num_recipes} recipes"
+    return Balancing(raw, adjusted, source)
+
+
+def _signed(difference: dict[str, Any], sign: int) -> Interval:
+    low, high = sorted((sign * difference["low"], sign * difference["high"]))
+    return Interval(sign * difference["estimate"], low, high)
+
+
+def from_search(table: "pd.DataFrame", space: Space, rows: Rows | None = None) -> Balancing | None:
+    """The sampler's effect over the trials of the search; None where they are too few, or the space has one sampler.
 
     ``table``, ``space`` and ``rows`` as for ``effects.fit``.
     """
-    if confirmed is not None and len(confirmed.weighted) >= 2:
-        return Balancing(
-            paired(confirmed.weighted, confirmed.shuffled),
-            paired(confirmed.weighted_adjusted, confirmed.shuffled_adjusted),
-            f"the course's two recipes on {len(confirmed.weighted)} fresh seeds, paired, Student's t",
-        )
     models = [effects.fit(table, space, score, rows) for score in ("minority_f1", "minority_f1_adjusted")]
     for model in models:
         if not model.fitted or "sampler" not in model or not {WEIGHTED, SHUFFLED} <= set(model["sampler"].points):
@@ -76,14 +76,3 @@ def does_balancing_help(
     raw, adjusted = (model.difference("sampler", WEIGHTED, SHUFFLED) for model in models)
     return Balancing(raw, adjusted, f"additive model of {len(models[0].trials.numbers)} search trials, not confirmed; "
                                     "the other knobs averaged")  # fmt: skip
-
-
-def paired(first: Array, second: Array) -> Interval:
-    """Mean of ``first - second``, (n,) each with n at least 2, with Student's interval."""
-    from scipy import stats
-
-    differences = np.asarray(first, float) - np.asarray(second, float)
-    estimate = float(differences.mean())
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1)) * error
-    return Interval(estimate, estimate - margin, estimate + margin)

@@ -33,7 +33,8 @@ def hardware() -> dict[str, Any]:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"machine": platform.platform(), "processor": _processor(), "cores": num_cores(), "gpus": gpus}
+    machine = f"{platform.system()} {platform.machine()}"
+    return {"machine": machine, "processor": _processor(), "cores": num_cores(), "gpus": gpus}
 
 
 def _processor() -> str:

@@ -98,14 +98,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         found,
         effects.fit(table, space, rows=rows) if usable else None,
         importance.importances(table, space, study["seed"], rows=rows) if usable else {},
-        balancing.does_balancing_help(table, space, _confirmed(found), rows) if usable else None,
+        balancing.from_confirmation(found) if found else balancing.from_search(table, space, rows) if usable else None,
         course.compare(ranking.trials, study["class_names"], minority),
         read_mistakes(folder),
     )
-
-
-def _confirmed(found: Verdict | None) -> balancing.Confirmed | None:
-    """The course's two recipes on fresh seeds."""
-    recipes = [found.recipe(name) for name in ("course-weighted", "course-shuffled")] if found else [None]
-    scores = [np.array(recipe[name]) for name in ("scores", "scores_adjusted") for recipe in recipes if recipe]
-    return balancing.Confirmed(*scores) if len(scores) == 4 else None

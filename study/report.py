@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from study.findings import Findings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
+BETTER, WORSE, UNCLEAR = "better", "worse", "no difference can be seen"
+SIGNS = {BETTER: "better than", WORSE: "worse than", UNCLEAR: "no difference can be seen to"}
 PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
 
@@ -69,12 +71,19 @@ def _answer(findings: "Findings") -> dict[str, Any]:
         return {"headline": "No trial has finished an epoch yet", "recipe": "", "sure": []}
     sure = []
     if verdict is not None:
-        winner = verdict.winner
+        name, expected = shown(verdict.winner["name"]), verdict.content["confirmed"]
+        equals = [shown(found["second"]) for found in verdict.gains() if found["low"] <= 0]
+        verb = f"did best, but cannot be told from {' or '.join(equals)}" if equals else "serves the rare classes best"
         headline = (
-            f"{shown(winner['name']).capitalize()} serves the rare classes best: minority F1 "
-            f"{_with_ends(winner['mean'], winner['low'], winner['high'])} on {len(winner['scores'])} fresh seeds"
+            f"{name[0].upper()}{name[1:]} {verb}: minority F1 "
+            f"{_with_ends(expected['estimate'], expected['low'], expected['high'])}, confirmed on "
+            f"{len(expected['scores'])} fresh seeds"
         )
-        sure += verdict.notes(len(findings.ranking.trials))
+        for found in verdict.gains():
+            sign = SIGNS[_sign(found["low"], found["high"])]
+            sure.append(f"{sign} {shown(found['second'])} on fresh seeds: {signed(found)}; after logit adjustment "
+                        f"{signed(found['adjusted'])}")  # fmt: skip
+        sure += [verdict.luck.words, *verdict.notes(len(findings.ranking.trials))]
     else:
         low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
         headline = (
@@ -96,10 +105,10 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
         return []
     low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
     cards = []
-    winner = verdict.winner if verdict else None
-    if winner:
-        note = f"{len(winner['scores'])} seeds; 95 % {_ends(winner['low'], winner['high'])}"
-        cards.append({"title": f"{shown(winner['name'])} on fresh seeds", "number": _f1(winner["mean"]), "note": note})
+    if verdict is not None:
+        expected = verdict.content["confirmed"]
+        note = f"{len(expected['scores'])} seeds; 95 % {_ends(expected['low'], expected['high'])}"
+        cards.append({"title": "confirmed score", "number": _f1(expected["estimate"]), "note": note})
     cards += [
         {
             "title": f"minority F1 of trial {leader['trial']}",
@@ -110,23 +119,16 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
     if findings.ranking.was_cut and _known(leader.get("f1_reweighted")):
         cards.append({"title": "reweighted to the training frequencies", "number": _f1(leader["f1_reweighted"]),
                       "note": "the classes as rare as in training"})  # fmt: skip
-    for gain in findings.ranking.gains():
-        fresh = verdict and verdict.difference(verdict.winner["name"], gain.recipe.replace(", ", "-"))
-        if fresh:
-            number = f"{fresh['estimate']:+.4f}"
-            note = (
-                f"fresh seeds, paired; 95 % {_ends(fresh['low'], fresh['high'])}, {_sign(fresh['low'], fresh['high'])}"
-            )
-        elif gain.trial == leader["trial"]:
+    for found in verdict.gains() if verdict else []:
+        note = f"fresh seeds, paired; 95 % {_ends(found['low'], found['high'])}, {_sign(found['low'], found['high'])}"
+        cards.append({"title": f"beyond {shown(found['second'])}", "number": f"{found['estimate']:+.4f}", "note": note})
+    for gain in [] if verdict else findings.ranking.gains():
+        number, note = f"{gain.estimate:+.4f}", "search score, not confirmed"
+        if gain.trial == leader["trial"]:
             number, note = "±0", "this recipe leads itself"
-        elif verdict is not None:
-            continue  # the gain of the search's leader, who need not be the winner
-        else:
-            interval = gain.interval
-            number = f"{gain.estimate:+.4f}"
-            note = "search score, not confirmed" + (
-                f"; 95 % {_ends(interval.low, interval.high)}, {_sign(interval.low, interval.high)}" if interval else ""
-            )
+        elif gain.interval:
+            low, high = gain.interval.low, gain.interval.high
+            note += f"; 95 % {_ends(low, high)}, {_sign(low, high)}"
         cards.append({"title": f"beyond {gain.recipe}", "number": number, "note": note})
     tested = verdict and verdict.tested(verdict.winner["name"])
     if tested:
@@ -138,12 +140,8 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
     return cards
 
 
-def _sign(low: float | None, high: float | None) -> str:
-    if not _known(low) or not _known(high):
-        return ""
-    assert low is not None
-    assert high is not None
-    return "better" if low > 0 else "worse" if high < 0 else "no difference can be seen"
+def _sign(low: float, high: float) -> str:
+    return BETTER if low > 0 else WORSE if high < 0 else UNCLEAR
 
 
 def _counts(findings: "Findings") -> str:
@@ -154,12 +152,14 @@ def _counts(findings: "Findings") -> str:
 
 def _costs(findings: "Findings") -> dict[str, Any]:
     """Seconds and epochs of all trials together, and what stopping them saved."""
-    trials = findings.ranking.trials
+    trials, study = findings.ranking.trials, findings.ranking.study
     left = {status: sum(trial.config.epochs - len(trial.rows) for trial in trials if trial.status == status)
             for status in ("stopped", "complete")}  # fmt: skip
+    train, val = (sum(row[name] for trial in trials for row in trial.rows) for name in ("train_seconds", "val_seconds"))
     return {
-        "train_seconds": sum(row["train_seconds"] for trial in trials for row in trial.rows),
-        "val_seconds": sum(row["val_seconds"] for trial in trials for row in trial.rows),
+        "train_seconds": train,
+        "val_seconds": val,
+        "gpu_seconds": (train + val) * study["gpus_per_trial"] if study.get("gpus") else None,
         "epochs": sum(len(trial.rows) for trial in trials),
         "asked": sum(trial.config.epochs for trial in trials),
         "by_scheduler": left["stopped"],

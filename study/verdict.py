@@ -54,9 +54,10 @@ class Verdict:
         """A recipe's scores on the test images; None if they are sealed, or for recipes never tested on them."""
         return self.test["recipes"].get(name) if self.test else None
 
-    def difference(self, first: str, second: str) -> dict[str, Any] | None:
-        pairs = {(found["first"], found["second"]): found for found in self.content["differences"]}
-        return pairs.get((first, second))
+    def gains(self) -> list[dict[str, Any]]:
+        """The winner less each of the course's other recipes, as in confirm.json."""
+        return [found for found in self.content["differences"]
+                if found["first"] == self.content["winner"] and found["second"].startswith("course")]  # fmt: skip
 
     @property
     def luck(self) -> Luck:

@@ -113,14 +113,14 @@ def _entries(number, recipe, status, reason, rows):
     return entries
 
 
-def confirm(folder: Path, num_trials=12, opened=True):
+def confirm(folder: Path, num_trials=12, opened=True, low=0.05):
     """A confirm.json beside it: trial 2 and the course's recipes on three seeds."""
     scores = {
         "trial-2": [0.70, 0.72, 0.71],
         "course-shuffled": [0.50, 0.51, 0.49],
         "course-weighted": [0.6, 0.63, 0.62],
     }
-    interval = {"estimate": 0.1, "low": 0.05, "high": 0.15}
+    interval = {"estimate": 0.1, "low": low, "high": 0.15}
     test = {"opened": "2026-02-02T00:00:00", "reopened": [{"time": "2026-02-03", "reason": EVIL}], "recipes": {
         name: {"scores": own, "scores_adjusted": own, "mean": own[0], "low": own[0] - 0.02, "high": own[0] + 0.02,
                "confusion": [[1]]} for name, own in scores.items()}}  # fmt: skip
@@ -133,8 +133,9 @@ def confirm(folder: Path, num_trials=12, opened=True):
              "audit_recall": None}
             for number, (name, own) in zip([2, 0, 1], scores.items(), strict=True)
         ],
-        "differences": [{"first": "trial-2", "second": other, **interval, "adjusted": interval}
-                        for other in ("course-shuffled", "course-weighted")],
+        "differences": [{"first": first, "second": second, **interval, "adjusted": interval}
+                        for first, second in [("trial-2", "course-shuffled"), ("trial-2", "course-weighted"),
+                                              ("course-weighted", "course-shuffled")]],
         "winner": "trial-2",
         "confirmed": {"chosen": ["trial-2"] * 3, "scores": scores["trial-2"], "estimate": 0.71, "low": 0.69,
                       "high": 0.73},

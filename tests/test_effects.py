@@ -13,7 +13,8 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from benchmarks import effects as simulation
 from study import balancing, effects, importance, space
-from study.balancing import Confirmed
+from study.effects import Interval
+from study.verdict import Verdict
 from trainable.config import TrialConfig
 
 SPACE = space.load(space.DEFAULT_SPACE)
@@ -219,7 +220,7 @@ def test_too_few_trials_say_so(num_trials):
     assert not found.fitted
     assert {knob.verdict for knob in found.knobs} == {"not enough trials"}
     assert "not enough trials" in "\n".join(found.lines())
-    assert balancing.does_balancing_help(study(num_trials=num_trials), SPACE, None) is None
+    assert balancing.from_search(study(num_trials=num_trials), SPACE) is None
 
 
 def test_no_table_no_effects():
@@ -316,43 +317,46 @@ def test_importance_goes_to_the_knob_that_decides():
     assert all(len(line) <= 100 for line in effects.fit(table, SPACE).lines(found))
 
 
-def test_balancing_from_pairs_is_students_paired_test():
-    rng = np.random.default_rng(0)
-    weighted, shuffled = rng.normal(0.6, 0.05, (2, 6))
-    found = balancing.does_balancing_help(study(), SPACE, Confirmed(weighted, shuffled, shuffled, weighted))
-    expected = stats.ttest_rel(weighted, shuffled)
-    interval = expected.confidence_interval(0.95)
-    raw = (found.raw.estimate, found.raw.low, found.raw.high)
-    assert raw == pytest.approx(((weighted - shuffled).mean(), interval.low, interval.high))
-    assert found.adjusted.estimate == pytest.approx(-found.raw.estimate)
+def confirmation(raw, adjusted, first="course-weighted", second="course-shuffled"):
+    """What a confirmation of two recipes on 6 seeds found: (estimate, low, high) of their difference."""
+    ends = ("estimate", "low", "high")
+    other = {"first": "trial-3", "second": first, **dict.fromkeys(ends, 9.0), "adjusted": dict.fromkeys(ends, 9.0)}
+    pair = {"first": first, "second": second, **dict(zip(ends, raw, strict=True)),
+            "adjusted": dict(zip(ends, adjusted, strict=True))}  # fmt: skip
+    return Verdict({"seeds": [0] * 6, "recipes": [{}, {}, {}], "differences": [other, pair]})
+
+
+def test_balancing_on_fresh_seeds_is_the_difference_of_the_courses_recipes_whichever_came_first():
+    found = balancing.from_confirmation(confirmation((0.3, 0.2, 0.4), (-0.1, -0.3, 0.1)))
+    assert (found.raw, found.adjusted) == (Interval(0.3, 0.2, 0.4), Interval(-0.1, -0.3, 0.1))
+    turned = confirmation((-0.3, -0.4, -0.2), (0.1, -0.1, 0.3), "course-shuffled", "course-weighted")
+    assert balancing.from_confirmation(turned) == found
     assert "6 fresh seeds" in found.source
+    assert all(len(line) <= 100 for line in found.lines())
 
 
-def test_balancing_without_pairs_is_the_samplers_effect_and_says_so():
+def test_balancing_in_the_search_is_the_samplers_effect_and_says_so():
     table = two_samplers().assign(minority_f1_adjusted=[*WEIGHTED, *WEIGHTED])
-    one_pair = Confirmed(*np.zeros((4, 1)))
-    for confirmed in (None, one_pair):
-        found = balancing.does_balancing_help(table, SAMPLER_ONLY, confirmed)
-        interval = stats.ttest_ind(WEIGHTED, SHUFFLED).confidence_interval(0.95)
-        assert (found.raw.low, found.raw.high) == pytest.approx((interval.low, interval.high))
-        assert found.adjusted.estimate == pytest.approx(0)
-        assert found.words == "raw only; logit adjustment alone may do the same"
-        assert "additive model of 8 search trials" in found.source
-        assert all(len(line) <= 100 for line in found.lines())
+    found = balancing.from_search(table, SAMPLER_ONLY)
+    interval = stats.ttest_ind(WEIGHTED, SHUFFLED).confidence_interval(0.95)
+    assert (found.raw.low, found.raw.high) == pytest.approx((interval.low, interval.high))
+    assert found.adjusted.estimate == pytest.approx(0)
+    assert found.words == "raw only; logit adjustment alone may do the same"
+    assert "additive model of 8 search trials" in found.source
+    assert all(len(line) <= 100 for line in found.lines())
 
 
 @pytest.mark.parametrize(
     ("raw", "adjusted", "words"),
     [
-        ([1, 1.1, 0.9], [1, 1.1, 0.9], "yes, also after logit adjustment"),
-        ([0.1, -0.1, 0], [0.1, 0, -0.1], "no difference can be seen"),
-        ([-1, -1.1, -0.9], [0.1, 0, -0.1], "no, it harms"),
+        ((1, 0.9, 1.1), (1, 0.9, 1.1), "yes, also after logit adjustment"),
+        ((0, -0.1, 0.1), (0, -0.1, 0.1), "no difference can be seen"),
+        ((0.3, 0.1, 0.5), (0, -0.1, 0.1), "raw only; logit adjustment alone may do the same"),
+        ((-1, -1.1, -0.9), (0, -0.1, 0.1), "no, it harms"),
     ],
 )
 def test_the_answer_in_words(raw, adjusted, words):
-    zero = np.zeros(3)
-    confirmed = Confirmed(np.array(raw), zero, np.array(adjusted), zero)
-    assert balancing.does_balancing_help(pd.DataFrame(), SPACE, confirmed).words == words
+    assert balancing.from_confirmation(confirmation(raw, adjusted)).words == words
 
 
 def test_the_courses_recipes_enter_where_the_space_holds_them():

@@ -69,10 +69,12 @@ def test_everything_printed_fits_100_columns_and_files_are_there(finished):
     lines = [line for line in out.splitlines() if str(folder) not in line]
     assert max(map(len, lines)) <= 100
     pictures = {path.stem for path in folder.glob("figures/*.png")}
-    leader = pd.read_csv(folder / "ranking.csv").iloc[0]["trial"]
+    table = pd.read_csv(folder / "ranking.csv")
     assert pictures == {"course-classes", "course-comparison", "course-epochs-to-best"} | {
-        f"{kind}-{name}" for kind in ("history", "confusion")
-        for name in (f"trial-{leader}", "course-shuffled", "course-weighted")
+        f"confusion-{name}" for name in (f"trial-{table.iloc[0]['trial']}", "course-shuffled", "course-weighted")
+    } | {
+        f"history-{recipe.replace(', ', '-') if recipe.startswith('course') else f'trial-{trial}'}"
+        for trial, recipe, epochs in zip(table["trial"], table["recipe"], table["epochs"], strict=True) if epochs
     }  # fmt: skip
 
 
@@ -138,10 +140,20 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert second == ["trial 2", "0.7500", "0.7100", "0.7000 (0.6800 to 0.7200)", "0.7100"]
     assert confirmed.leader["trial"] == 2
     page = report.page(confirmed)
-    assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.7000 to 0.7200) on 3 fresh seeds" in page
+    assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.6900 to 0.7300), confirmed on 3" in page
+    assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in page
     assert confirmed.balancing.source.startswith("the course's two recipes on 3 fresh seeds")
     assert "confirmed when the study had" not in page
     assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14))
+
+
+def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    studies.confirm(folder, low=-0.01)
+    page = report.page(findings.find(rank(folder), folder))
+    assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in page
+    assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in page
+    assert "serves the rare classes best:" not in page
 
 
 def test_a_sealed_test_set_is_said_to_be(tmp_path):
