@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from study.winner import Winner
-
-MAX_SHOWN = 48  # characters of a name in the table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,9 +102,9 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
         except UsageError as error:
             return error.problems[0]
 
-    width = min(max(len("image"), *(len(printable(file)) for file in files)), MAX_SHOWN)
+    widths = _width("image", files, 48), _width("class", winner.class_names, 24)
     if not as_json:
-        print(f"{'image':<{width}}  {'class':<16}  probability  next")
+        print(_line(("image", "class", "probability", "next"), widths))
     num_failed = 0
     # on a terminal the lines themselves are the progress
     shown = tqdm(total=len(files), unit=" images", disable=True if sys.stdout.isatty() else None, leave=False)
@@ -122,7 +120,7 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
                     num_failed += 1
                 else:
                     row = next(rows)
-                    print(_as_json(winner, file, row) if as_json else _as_line(winner, file, row, width))
+                    print(_as_json(winner, file, row) if as_json else _as_line(winner, file, row, widths))
             shown.update(len(batch))
     return EXIT_FAILED if num_failed else 0
 
@@ -139,15 +137,24 @@ def _as_json(winner: "Winner", file: Path, probabilities: "np.ndarray") -> str:
     )
 
 
-def _as_line(winner: "Winner", file: Path, probabilities: "np.ndarray", width: int) -> str:
+def _as_line(winner: "Winner", file: Path, probabilities: "np.ndarray", widths: tuple[int, int]) -> str:
     best, second = probabilities.argsort(kind="stable")[::-1][:2]
-    name = printable(file)
-    name = name if len(name) <= width else "…" + name[1 - width :]
     names = winner.class_names
-    return (
-        f"{name:<{width}}  {printable(names[best]):<16}  {probabilities[best]:11.4f}  "
-        f"{printable(names[second])} {probabilities[second]:.4f}"
+    next_best = f"{printable(names[second])} {probabilities[second]:.4f}"
+    return _line((printable(file), printable(names[best]), f"{probabilities[best]:.4f}", next_best), widths)
+
+
+def _line(cells: tuple[str, str, str, str], widths: tuple[int, int]) -> str:
+    """The cells of a row; of a file's name that is too long the end is shown, of a class's the beginning."""
+    file, name = (
+        cells[0] if len(cells[0]) <= widths[0] else "…" + cells[0][1 - widths[0] :],
+        cells[1] if len(cells[1]) <= widths[1] else cells[1][: widths[1] - 1] + "…",
     )
+    return f"{file:<{widths[0]}}  {name:<{widths[1]}}  {cells[2]:>11}  {cells[3]}"
+
+
+def _width(head: str, names: Iterable[object], most: int) -> int:
+    return min(max(len(head), *(len(printable(name)) for name in names)), most)
 
 
 def printable(text: object) -> str:

@@ -98,7 +98,7 @@ def test_the_table_says_the_same_and_drives_no_terminal(folder, images, capsys):
     assert head.split() == ["image", "class", "probability", "next"]
     for line, row in zip(lines, rows, strict=True):
         assert f"{row['probability']:.4f}" in line
-        assert predict.printable(row["class"]) in line
+        assert predict.printable(row["class"])[:20] in line
         assert "\x1b" not in line
     assert predict.printable(NAMES[2]) == r"\x1b[31mred"
     assert predict.printable(EVIL) == EVIL
