@@ -28,6 +28,8 @@ TRUE_F1 = (0.4, 0.7, 0.9, 0.97)
 CORRELATION = 0.7  # of two models' latent difficulty of an image
 NUM_EPOCHS, EPOCH_CORRELATION = 20, 0.8
 NUM_TRIALS = 50
+NUM_SEEDS = 5
+SEED_DEVIATIONS = (0.0, 0.5, 1.5)  # of the seeds' true F1, in standard errors of a model on the images
 MOST_EPOCH_SETS = 300  # the epochs' figures are far off and need fewer data sets
 BLOCK_IMAGES = 4_000_000  # images simulated at a time, over all data sets and models
 
@@ -56,6 +58,10 @@ def run(arguments: argparse.Namespace) -> Outcome:
     for spread in (0.0, 1 / np.sqrt(5), 1.0):
         work.append(partial(confirming, spread, 0.0, arguments))
     work.append(partial(confirming, 0.0, 0.3, arguments))
+    for positives in (50, 500):
+        for f1 in (0.7, 0.9):
+            for deviation in SEED_DEVIATIONS:
+                work.append(partial(seeds_and_images, positives, f1, deviation, arguments))
     rows = [piece() for piece in tqdm(work, unit=" settings", disable=None, leave=False)]
     figures = [
         Figure(f"{row['what']}: {name.replace('_', ' ')}", row["unit"], [value])
@@ -182,11 +188,15 @@ def tied_group(positives: int, f1: float, deficits: str, arguments: argparse.Nam
 
 def _paired_error(first: float, second: float, positives: int, rng: np.random.Generator) -> float:
     """Standard error of the difference of two models' F1 on the same images."""
-    counts = class_counts(positives)
-    models = [even_errors(first, positives), even_errors(second, positives)]
-    labels = labels_of(counts)
-    scores = [f1_of(predictions, labels) for predictions in draw(models, counts, CORRELATION, 400, rng)]
+    scores = _drawn_scores([first, second], positives, rng)
     return float(np.std(scores[0] - scores[1]))
+
+
+def _drawn_scores(f1: list[float], positives: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Scores of a model of each true ``f1`` on the same 400 sets of images."""
+    counts = class_counts(positives)
+    models = [even_errors(value, positives) for value in f1]
+    return [f1_of(predictions, labels_of(counts)) for predictions in draw(models, counts, CORRELATION, 400, rng)]
 
 
 def confirming(spread: float, image_share: float, arguments: argparse.Namespace) -> Row:
@@ -234,6 +244,37 @@ def confirming(spread: float, image_share: float, arguments: argparse.Namespace)
         "unit": "SE or %",
         "sets": arguments.sets,
         "measured": measured,
+    }
+
+
+def seeds_and_images(positives: int, f1: float, deviation: float, arguments: argparse.Namespace) -> Row:
+    """A recipe's mean over 5 seeds on one set of images, all drawn anew, and its difference to a recipe below it.
+
+    Each seed's model has a true F1 of its own; the truth is their mean over all seeds.
+    """
+    counts, truth = class_counts(positives), [f1, 1 - 1.2 * (1 - f1)]
+    rng = _generator("seeds_and_images", positives, f1, deviation, arguments)
+    spread = deviation * float(np.std(_drawn_scores([f1], positives, rng)[0]))
+    resamples = Resamples(labels_of(counts), NUM_CLASSES, MINORITY, arguments.resamples, arguments.seed)
+    tally = _Tally()
+    for _ in range(arguments.sets):
+        # three deviations at most, on both sides: no F1 beyond 1, and the mean stays
+        seeds = spread * np.clip(rng.standard_normal((2, NUM_SEEDS)), -3, 3)
+        models = [even_errors(value, positives) for value in (np.array(truth)[:, None] + seeds).ravel()]
+        scores = resamples.score(np.concatenate(list(draw(models, counts, CORRELATION, 1, rng))))
+        tally.add("mean over seeds and images", confirmation.means_on_images(scores, NUM_SEEDS), np.array(truth))
+        alone = confirmation.recipe_means(scores.minority_f1.reshape(2, NUM_SEEDS))
+        tally.add("t over the seeds alone", alone, np.array(truth))
+        gap = confirmation.difference_on_images(scores, NUM_SEEDS, 0, 1)
+        tally.add("difference of two recipes", gap, truth[0] - truth[1])
+    return {
+        "what": f"seeds {deviation:g} SE apart on the same images, {positives} positives, F1 {f1}",
+        "unit": "%",
+        "sets": arguments.sets,
+        "true_f1": truth,
+        "measured": {f"coverage of {name}": 100 * tally.covered(name) for name in tally.hits},
+        "missed_below_and_above_percent": {name: tally.missed(name) for name in tally.hits},
+        "mean_width": {name: tally.width(name) for name in tally.hits},
     }
 
 

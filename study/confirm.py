@@ -126,10 +126,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     if pool is None or recipes is None or resources is None:
         raise UsageError(problems)
 
-    from trainable import data
-
     # a seal that holds is not broken to look for more problems
-    test = attempt(problems, data.load_test, pool) if not problems else None
+    test = attempt(problems, _load_test, pool) if not problems else None
     seeds = fresh_seeds(study["seed"], arguments.seeds, trials)
     problems += mixed_runs(folder / "confirm", recipes, seeds)
     if problems or test is None:
@@ -162,6 +160,16 @@ def _load_pool(study: dict[str, Any]) -> "Pool":
     if problems:
         raise UsageError(problems)
     return pool
+
+
+def _load_test(pool: "Pool") -> "tuple[np.ndarray, np.ndarray]":
+    from trainable import data
+
+    pixels, labels = data.load_test(pool)
+    missing = [pool.class_names[name] for name in pool.minority if not (labels == name).any()]
+    if missing:
+        raise UsageError([f"class {name}: no test image, so its F1 on them cannot be told" for name in missing])
+    return pixels, labels
 
 
 def run(plan: Plan) -> int:
@@ -245,12 +253,11 @@ def finish(plan: Plan, display: "Display") -> None:
     display.say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     display.say("\nwriting the winner's model, its decision offsets and exported programs")
     winner.write(plan, content)
-    names = [recipe.name for recipe in plan.recipes if recipe.is_course or recipe.name == content["winner"]]
     opened = {"opened": _now(), "reopened": []} if test_before is None else {
         "opened": test_before["opened"],
         "reopened": [*test_before["reopened"], {"time": _now(), "reason": plan.reopen_reason}],
     }  # fmt: skip
-    content["test"] = {**opened, "recipes": scoring.measure_test(plan, names)}
+    content["test"] = {**opened, **scoring.measure_test(plan, content["winner"])}
     _write(plan.folder, content)  # before anybody sees a score
     display.say("\n" + "\n".join(Verdict(content).test_lines()))
     display.say("\n" + analyze.page(plan.folder, ranking.rank(plan.folder)))

@@ -1,15 +1,14 @@
 """What fresh seeds say about recipes, and what choosing among them cost: functions of scores, nothing is trained here.
 
-``scores`` is float (num_recipes, num_seeds) throughout: R recipes, each run with the same S fresh seeds.
+An array ``scores`` is float (num_recipes, num_seeds): R recipes, each run with the same S fresh seeds.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from study.intervals import Intervals
+from study.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.streams import derive
 
@@ -19,7 +18,7 @@ NUM_SIMULATED = 1000  # confirmations, to learn how much choosing spreads a scor
 def recipe_means(scores: np.ndarray, confidence: float = 0.95) -> Intervals:
     """Each recipe's mean over seeds with its Student t interval, shape (R,); S of at least 2."""
     num_seeds = scores.shape[1]
-    half = _t_quantile(num_seeds - 1, confidence) * scores.std(axis=1, ddof=1) / np.sqrt(num_seeds)
+    half = t_quantile(num_seeds - 1, confidence) * scores.std(axis=1, ddof=1) / np.sqrt(num_seeds)
     mean = scores.mean(axis=1)
     return Intervals(mean, mean - half, mean + half)
 
@@ -31,7 +30,7 @@ def paired_differences(scores: np.ndarray, confidence: float = 0.95) -> Interval
     to all recipes cancels. Each interval holds for its own pair.
     """
     layout = _two_way(scores)
-    half = _t_quantile(layout.degrees_of_freedom, confidence) * np.sqrt(2 * layout.residual_square / scores.shape[1])
+    half = t_quantile(layout.degrees_of_freedom, confidence) * np.sqrt(2 * layout.residual_square / scores.shape[1])
     mean = scores.mean(axis=1)
     estimate = mean[:, None] - mean[None, :]
     half_widths = np.full_like(estimate, half)
@@ -94,7 +93,7 @@ def confirmed(scores: np.ndarray, confidence: float = 0.95) -> Confirmed:
     variance = parts.sum()
     freedoms = np.array([scores.shape[1] - 1, layout.degrees_of_freedom])
     freedom = variance**2 / (parts**2 / freedoms).sum() if variance else 1.0
-    half = _t_quantile(freedom, confidence) * np.sqrt(variance)
+    half = t_quantile(freedom, confidence) * np.sqrt(variance)
     mean = left_out.mean()
     return Confirmed(chosen, left_out, Intervals(mean, mean - half, mean + half))
 
@@ -119,6 +118,54 @@ def _spread(scores: np.ndarray, layout: _TwoWay) -> float:
     residuals = rng.standard_normal((NUM_SIMULATED, *scores.shape))
     chosen, left_out = _leave_one_out(truth[:, None] + residuals)
     return float(((left_out - truth[chosen]).mean(axis=-1) ** 2).mean())
+
+
+def means_on_images(scores: Scores, num_seeds: int, confidence: float = 0.95) -> Intervals:
+    """Each recipe's mean over S seeds on the same images, with its interval over seeds and images, shape (R,).
+
+    ``scores`` are of R × S runs, the S of a recipe in a row; S of at least 2. Wilson's interval as for a single run.
+    Pseudo-counts bring a recipe as much as a run: errors that were not seen could be of all seeds.
+    """
+    f1, added = (values.reshape(-1, num_seeds).mean(axis=1) for values in smoothed(scores))
+    runs = scores.minority_f1.reshape(-1, num_seeds)
+    variance, freedom = _over_seeds_and_images(runs, scores.resampled.reshape(*runs.shape, -1), scores)
+    return wilson(runs.mean(axis=1), f1, variance + added, t_quantile(freedom, confidence))
+
+
+def difference_on_images(
+    scores: Scores, num_seeds: int, first: int, second: int, confidence: float = 0.95
+) -> Intervals:
+    """The mean of the recipe ``first`` less that of ``second``, paired by seed and image, shape (); see above.
+
+    Student's t. As between two runs, one image more is added for each seed on which only one of the two errs.
+    """
+    one, other = (slice(index * num_seeds, (index + 1) * num_seeds) for index in (first, second))
+    gaps = scores.minority_f1[one] - scores.minority_f1[other]
+    variance, freedom = _over_seeds_and_images(gaps, scores.resampled[one] - scores.resampled[other], scores)
+    unseen = discordance(scores)
+    variance = variance + (unseen[one] + unseen[other]).mean() / num_seeds
+    half = t_quantile(freedom, confidence) * np.sqrt(variance)
+    return Intervals(gaps.mean(), gaps.mean() - half, gaps.mean() + half)
+
+
+def _over_seeds_and_images(runs: np.ndarray, resampled: np.ndarray, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of the mean of ``runs`` (..., S) over fresh seeds and fresh images, and its degrees of freedom, (...).
+
+    ``resampled`` (..., S, N) is the same on resamples of the images. The variance between seeds holds a run's own luck
+    with the images, too, so only what the images do to all seeds alike is added to it: the mean covariance of two
+    seeds over the resamples. Seeds that agree by chance could then make the mean surer than the images alone allow,
+    and their part is the least there is. Satterthwaite's degrees of freedom.
+    """
+    num_seeds = runs.shape[-1]
+    seeds = runs.var(axis=-1, ddof=1) / num_seeds
+    images = resampled.mean(axis=-2, dtype=np.float64).var(axis=-1)  # of the mean over these seeds
+    single = resampled.var(axis=-1, dtype=np.float64).mean(axis=-1)  # of a run
+    common = np.maximum(images - (single - images) / (num_seeds - 1), 0)
+    variance = seeds + common
+    parts = seeds**2 / (num_seeds - 1) + common**2 / scores.degrees_of_freedom
+    freedom = np.divide(variance**2, parts, out=np.ones_like(variance), where=parts > 0)
+    are_alone = variance < images
+    return np.where(are_alone, images, variance), np.where(are_alone, scores.degrees_of_freedom, freedom)
 
 
 @dataclass(frozen=True)
@@ -155,7 +202,3 @@ def second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
         images = rng.permutation(np.flatnonzero(labels == name))
         second[images] = (np.arange(len(images)) + rng.integers(2)) % 2
     return second
-
-
-def _t_quantile(degrees_of_freedom: float, confidence: float) -> float:
-    return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom))

@@ -6,6 +6,7 @@ trials are scored on the same resamples, so that what two of them have in common
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -34,6 +35,11 @@ class Scores:
     class_f1: np.ndarray  # float64 (T, K)
     class_sizes: np.ndarray  # float64 (T, K): 2 TP + FP + FN, the denominator of F1
     class_counts: np.ndarray  # int64 (K,): images of each minority class
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Of a variance over the images."""
+        return int(max(self.class_counts.sum() - len(self.class_counts), 1))
 
 
 class Resamples:
@@ -103,17 +109,21 @@ def _class_weights(num_images: int, num_resamples: int, rng: np.random.Generator
 
 
 def intervals(scores: Scores, confidence: float = 0.95) -> Intervals:
-    """Each model's minority F1 over all images like these, shape (T,).
+    """Each model's minority F1 over all images like these, shape (T,)."""
+    f1, added = smoothed(scores)
+    variance = scores.resampled.var(axis=1, dtype=np.float64) + added
+    return wilson(scores.minority_f1, f1, variance, t_quantile(scores.degrees_of_freedom, confidence))
+
+
+def wilson(estimate: np.ndarray, f1: np.ndarray, variance: np.ndarray, t: float | np.ndarray) -> Intervals:
+    """Intervals of scores in [0, 1] from their variances at the smoothed scores ``f1``, all of one shape.
 
     Wilson's score interval at the effective sample size F (1 - F) / variance, as for proportions from complex surveys
     (Dean & Pagano 2015), with Student's t. On the logit scale it is symmetric around the estimate, reaching
     2 asinh(t × standard error / 2) to each side (Newcombe 2001): so it stays inside [0, 1] and holds near 1, where
     errors are few and the plain bootstrap sees too little variance.
     """
-    f1, variance = _smoothed(scores)
     size = f1 * (1 - f1) / variance
-    t = _t_quantile(scores, confidence)
-    estimate = scores.minority_f1
     shrink = 1 / (1 + t**2 / size)
     centre = shrink * (estimate + t**2 / (2 * size))
     half = shrink * t * np.sqrt(estimate * (1 - estimate) / size + (t / (2 * size)) ** 2)
@@ -121,8 +131,8 @@ def intervals(scores: Scores, confidence: float = 0.95) -> Intervals:
     return Intervals(estimate, np.clip(centre - half, 0, estimate), np.clip(centre + half, estimate, 1))
 
 
-def _smoothed(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """Minority F1 and its variance with pseudo-counts added to each minority class, float64 (T,) each.
+def smoothed(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Minority F1 with pseudo-counts added to each minority class, and the variance they bring, float64 (T,) each.
 
     c errors and c / 2 true positives more, each a Poisson count: so a class without a single error counts as one
     that could have had some, with the variance that a small number of errors has.
@@ -132,7 +142,7 @@ def _smoothed(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     f1 = (scores.class_f1 * scores.class_sizes + c) / sizes
     # dF1 = (2 (1 - F1) dTP - F1 d(FP + FN)) / size
     added = (c / 2 * (2 * (1 - f1)) ** 2 + c * f1**2) / sizes**2
-    return f1.mean(axis=1), scores.resampled.var(axis=1, dtype=np.float64) + added.sum(axis=1) / f1.shape[1] ** 2
+    return f1.mean(axis=1), added.sum(axis=1) / f1.shape[1] ** 2
 
 
 def difference(
@@ -145,13 +155,13 @@ def difference(
     """
     estimate = scores.minority_f1[first] - scores.minority_f1[second]
     deviation = scores.resampled[first] - scores.resampled[second]
-    added = _discordance(scores)
+    added = discordance(scores)
     variance = deviation.var(axis=-1, dtype=np.float64) + added[first] + added[second]
-    half = _t_quantile(scores, confidence) * np.sqrt(variance)
+    half = t_quantile(scores.degrees_of_freedom, confidence) * np.sqrt(variance)
     return Intervals(estimate, estimate - half, estimate + half)
 
 
-def _discordance(scores: Scores) -> np.ndarray:
+def discordance(scores: Scores) -> np.ndarray:
     """A trial's half of the variance that one error more, in any minority class, brings a difference, float64 (T,)."""
     return 0.5 * (scores.class_sizes**-2.0).mean(axis=1) / scores.class_sizes.shape[1] ** 2
 
@@ -167,7 +177,7 @@ def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
     deviations = scores.resampled - scores.resampled.mean(axis=1, keepdims=True)  # (T, R)
     covariance = (deviations @ deviations.T).astype(np.float64) / deviations.shape[1]
     # an image added for either of the two to err on alone
-    variances = np.diagonal(covariance) + 2 * _discordance(scores)
+    variances = np.diagonal(covariance) + 2 * discordance(scores)
     first = scores.minority_f1.argmax()
     largest = np.empty(len(deviations))
     deficits = np.empty(len(deviations))
@@ -183,6 +193,6 @@ def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
     return deficits <= stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
 
 
-def _t_quantile(scores: Scores, confidence: float) -> float:
-    degrees_of_freedom = max(scores.class_counts.sum() - len(scores.class_counts), 1)
-    return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom))
+def t_quantile(degrees_of_freedom: float | np.ndarray, confidence: float) -> Any:
+    """Where Student's t interval of ``confidence`` ends, in standard errors."""
+    return stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)

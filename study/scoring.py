@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from study import confirmation
-from study.intervals import Intervals
+from study.intervals import Intervals, Resamples
 from study.recipes import Recipe
 from study.records import CONFIRMATION_FORMAT
 from trainable import checkpoint, loop
@@ -69,41 +69,54 @@ def measure(plan: "Plan") -> Measured:
     return Measured(table[0], table[1], table[2], None if np.isnan(table[3]).any() else table[3])
 
 
-def measure_test(plan: "Plan", names: list[str]) -> dict[str, dict[str, Any]]:
-    """The test scores of the recipes ``names``, each run's best epoch; the one place where test images meet a model.
+def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
+    """The test scores of the winner and the course's recipes, each run's best epoch, and how far the winner is beyond.
 
-    The adjustment's prior is the training images'; nothing is fitted to the test images.
+    The one place where test images meet a model. The adjustment's prior is the training images'; nothing is fitted to
+    the test images.
 
     Raises:
         UsageError: a run's best.pt is damaged.
     """
-    recipes = [recipe for recipe in plan.recipes if recipe.name in names]
+    recipes = [recipe for recipe in plan.recipes if recipe.is_course or recipe.name == winner]
     pixels, labels = plan.test
-    num_classes = len(plan.pool.class_names)
-    scores = np.empty((2, len(recipes), len(plan.seeds)))
-    confusions = np.zeros((len(recipes), num_classes, num_classes), np.int64)
+    num_classes, num_seeds = len(plan.pool.class_names), len(plan.seeds)
+    predictions = np.empty((2, len(recipes), num_seeds, len(labels)), np.min_scalar_type(num_classes))
     for column, seed, images in _images_by_seed(plan):
         # normalised as the run's training images were
         test_images = replace(images, pixels=torch.from_numpy(pixels).to(images.pixels.device))
         for index, recipe in enumerate(recipes):
             model = _best_model(plan.runs_folder / recipe.run_folder(seed), recipe, images)
             logits = loop.evaluate(model, test_images, torch.arange(len(labels)))
-            raw, adjusted = (
-                confusion_matrix(labels, row, num_classes)
-                for row in loop.predict(logits, images, recipe.config).numpy()
-            )
-            scores[:, index, column] = [minority_f1(matrix, plan.pool.minority) for matrix in (raw, adjusted)]
-            confusions[index] += raw
-    means = confirmation.recipe_means(scores[0])
+            predictions[:, index, column] = loop.predict(logits, images, recipe.config).numpy()
+    # the same resamples for all runs
+    resamples = Resamples(labels, num_classes, plan.pool.minority, seed=plan.study["seed"])
+    raw, adjusted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
+    means = confirmation.means_on_images(raw, num_seeds)
+    first = next(index for index, recipe in enumerate(recipes) if recipe.name == winner)
     return {
-        recipe.name: {
-            "scores": scores[0, index].tolist(),
-            "scores_adjusted": scores[1, index].tolist(),
-            "mean": float(means.estimate[index]),
-            **_ends(means, index),
-            "confusion": confusions[index].tolist(),
-        }
-        for index, recipe in enumerate(recipes)
+        "recipes": {
+            recipe.name: {
+                "scores": raw.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+                "scores_adjusted": adjusted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+                "mean": float(means.estimate[index]),
+                **_ends(means, index),
+                "confusion": confusion_matrix(
+                    np.tile(labels, num_seeds), predictions[0, index].ravel(), num_classes
+                ).tolist(),
+            }
+            for index, recipe in enumerate(recipes)
+        },
+        "differences": [
+            {
+                "first": winner,
+                "second": recipe.name,
+                **_difference(confirmation.difference_on_images(raw, num_seeds, first, index), ()),
+                "adjusted": _difference(confirmation.difference_on_images(adjusted, num_seeds, first, index), ()),
+            }
+            for index, recipe in enumerate(recipes)
+            if index != first
+        ],
     }
 
 
@@ -197,5 +210,5 @@ def _ends(intervals: Intervals, index: Any) -> dict[str, float]:
     return {"low": max(float(intervals.low[index]), 0.0), "high": min(float(intervals.high[index]), 1.0)}
 
 
-def _difference(intervals: Intervals, pair: tuple[int, int]) -> dict[str, float]:
+def _difference(intervals: Intervals, pair: tuple[int, ...]) -> dict[str, float]:
     return {name: float(getattr(intervals, name)[pair]) for name in ("estimate", "low", "high")}

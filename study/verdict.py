@@ -60,6 +60,11 @@ class Verdict:
                 if found["first"] == self.content["winner"] and found["second"].startswith("course")]  # fmt: skip
 
     @property
+    def test_differences(self) -> list[dict[str, Any]]:
+        """The winner less each of the course's recipes on the test images; a record from before they were has none."""
+        return list(self.test.get("differences", [])) if self.test else []
+
+    @property
     def luck(self) -> Luck:
         course = [recipe for recipe in self.recipes if recipe["name"].startswith("course")]
         best, base = (max(found, key=lambda recipe: recipe["search_score"]) for found in (self.recipes, course))
@@ -110,12 +115,8 @@ class Verdict:
             "recall: mean of the minority classes, best epoch; audit: on the images that the cut removed",
             "",
         ]
-        for found in content["differences"]:
-            lines += [
-                f"{shown(found['first'])} less {shown(found['second'])}: {signed(found)}",
-                f"    after logit adjustment: {signed(found['adjusted'])}",
-            ]
         lines += [
+            *_difference_lines(content["differences"]),
             "",
             f"winner: {shown(content['winner'])}",
             f"confirmed score: {_interval(confirmed['estimate'], confirmed['low'], confirmed['high'])}, "
@@ -141,7 +142,8 @@ class Verdict:
             lines.append(
                 f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}"
             )
-        return [*lines, *self.opening_notes(), "", *textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")]
+        lines += [*_difference_lines(self.test_differences), *self.opening_notes(), ""]
+        return lines + textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")
 
     def opening_notes(self) -> list[str]:
         """When the test images were opened, and opened again, a sentence each."""
@@ -176,6 +178,16 @@ def shown(name: str) -> str:
 
 def signed(interval: dict[str, Any]) -> str:
     return f"{interval['estimate']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def _difference_lines(differences: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for found in differences:
+        lines += [
+            f"{shown(found['first'])} less {shown(found['second'])}: {signed(found)}",
+            f"    after logit adjustment: {signed(found['adjusted'])}",
+        ]
+    return lines
 
 
 def _interval(estimate: float, low: float, high: float) -> str:

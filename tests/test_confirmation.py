@@ -7,7 +7,17 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from benchmarks.calibration import MINORITY, NUM_CLASSES, class_counts, draw, even_errors, f1_of, labels_of, true_f1
-from study.confirmation import confirmed, paired_differences, recipe_means, second_half, two_halves, winner
+from study.confirmation import (
+    confirmed,
+    difference_on_images,
+    means_on_images,
+    paired_differences,
+    recipe_means,
+    second_half,
+    two_halves,
+    winner,
+)
+from study.intervals import Resamples, Scores, difference, intervals
 
 tables = hnp.arrays(
     float, st.tuples(st.integers(2, 5), st.integers(2, 6)), elements=st.integers(0, 1000).map(lambda n: n / 1000)
@@ -113,6 +123,91 @@ def test_the_confirmed_score_is_unbiased_and_covered_where_the_highest_mean_is_n
     assert abs(np.mean(off)) < 4 * np.std(off) / 20
     assert np.mean(off_highest) > 4 * np.std(off_highest) / 20
     assert 0.92 <= np.mean(covered) <= 0.985
+
+
+def runs_of(scores, image_effects, num_images=10**6):
+    """Scores of runs (R, S), one large minority class, and what N resamples of the images do to each, (R, S, N)."""
+    scores = np.asarray(scores, float)
+    resampled = (scores[..., None] + np.asarray(image_effects)).reshape(scores.size, -1).astype(np.float32)
+    f1 = scores.ravel()
+    return Scores(f1, resampled, f1[:, None], np.full((scores.size, 1), 1e9), np.array([num_images]))
+
+
+def half_width(found):
+    """Of an interval that Wilson's has made, as the standard errors of the logit that it reaches, at any size."""
+    low, estimate, high = (np.log(x / (1 - x)) for x in (found.low, found.estimate, found.high))
+    assert high - estimate == pytest.approx(estimate - low, rel=1e-4)
+    return 2 * np.sinh((high - estimate) / 2) * found.estimate * (1 - found.estimate)
+
+
+def test_where_images_do_nothing_seeds_alone_make_the_interval():
+    scores = np.array([[0.7, 0.72, 0.74], [0.5, 0.53, 0.53]])
+    found = runs_of(scores, np.zeros((2, 3, 2)))
+    expected = stats.t.ppf(0.975, 2) * scores.std(axis=1, ddof=1) / np.sqrt(3)
+    assert half_width(means_on_images(found, 3)) == pytest.approx(expected, rel=1e-4)
+    gap = difference_on_images(found, 3, 0, 1)
+    theirs = stats.ttest_rel(*scores).confidence_interval(0.95)
+    assert (gap.low, gap.high) == pytest.approx((theirs.low, theirs.high), rel=1e-5)
+
+
+def test_runs_that_are_all_the_same_have_the_interval_of_one():
+    labels, predictions = labels_of(class_counts(20)), []
+    for draws in draw([even_errors(0.8, 20), even_errors(0.7, 20)], class_counts(20), 0.7, 1, np.random.default_rng(3)):
+        predictions += [draws[0]] * 4
+    scores = Resamples(labels, NUM_CLASSES, MINORITY).score(np.array(predictions))
+    one, four = intervals(scores), means_on_images(scores, 4)
+    assert four.estimate == pytest.approx(one.estimate[[0, 4]])
+    assert four.low == pytest.approx(one.low[[0, 4]])
+    assert four.high == pytest.approx(one.high[[0, 4]])
+    pair, pairs = difference(scores, 0, 4), difference_on_images(scores, 4, 0, 1)
+    assert pairs.estimate == pytest.approx(pair.estimate)
+    # but for the images on which only one errs: each seed has one of its own
+    assert 0.9 < (pairs.high - pairs.low) / (pair.high - pair.low) <= 1
+
+
+def test_images_add_what_two_seeds_share_and_no_more_counted_by_hand():
+    # resamples move both seeds by ±0.02 alike and each by ±0.01 on its own; seeds are 0.06 apart
+    common, own = np.array([1, 1, 1, 1, -1, -1, -1, -1]) * 0.02, np.array([1, 1, -1, -1, 1, 1, -1, -1]) * 0.01
+    effects = np.stack([common + own, common + 0.01 * np.array([1, -1, 1, -1, 1, -1, 1, -1])])
+    found = means_on_images(runs_of([[0.57, 0.63]], effects[None]), 2)
+    seeds, images = 0.0018 / 2, 0.02**2
+    freedom = (seeds + images) ** 2 / (seeds**2 / 1 + images**2 / 999_999)
+    expected = stats.t.ppf(0.975, freedom) * np.sqrt(seeds + images)
+    assert half_width(found) == pytest.approx([expected], rel=1e-4)
+    # seeds that agree by chance: the images alone, of the mean over seeds
+    found = means_on_images(runs_of([[0.6, 0.6]], effects[None]), 2)
+    assert half_width(found) == pytest.approx([stats.norm.ppf(0.975) * np.sqrt(images + 0.01**2 / 2)], rel=1e-4)
+
+
+def test_what_images_do_to_both_recipes_cancels_in_their_difference():
+    common = np.array([1, -1, 1, -1]) * 0.05
+    gap = difference_on_images(runs_of([[0.7, 0.72], [0.6, 0.62]], common), 2, 0, 1)
+    assert (gap.low, gap.estimate, gap.high) == pytest.approx((0.1, 0.1, 0.1), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_scores_of_0_and_1_have_a_width_within_bounds(value):
+    labels = labels_of(class_counts(20))
+    predictions = np.tile(labels if value else (labels + 1) % NUM_CLASSES, (2, 1))
+    found = means_on_images(Resamples(labels, NUM_CLASSES, MINORITY).score(predictions), 2)
+    assert found.estimate == [value]
+    assert 0 <= found.low[0] < found.high[0] <= 1
+
+
+@pytest.mark.parametrize(("deviation", "most_alone"), [(0.0, 0.85), (0.5, 0.88)])
+def test_the_mean_over_seeds_and_images_is_covered_where_seeds_alone_do_not(deviation, most_alone):
+    """300 recipes of 5 seeds on images of their own; `python -m benchmarks calibration` is the long form."""
+    rng, counts = np.random.default_rng(2), class_counts(20)
+    resamples = Resamples(labels_of(counts), NUM_CLASSES, MINORITY, num_resamples=200)
+    covered = []
+    for _ in range(300):
+        models = [even_errors(0.7 + 0.05 * deviation * z, 20) for z in np.clip(rng.standard_normal(5), -3, 3)]
+        scores = resamples.score(np.concatenate(list(draw(models, counts, 0.7, 1, rng))))
+        both, alone = means_on_images(scores, 5), recipe_means(scores.minority_f1[None])
+        covered.append([found.low[0] <= 0.7 <= found.high[0] for found in (both, alone)])
+    both, alone = np.mean(covered, axis=0)
+    assert 0.91 <= both <= 0.99
+    assert alone < most_alone
 
 
 def test_an_epoch_chosen_on_either_half_is_scored_on_the_other():

@@ -139,9 +139,12 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert first == ["trial 2", "0.7500", "0.7100 (0.7000 to 0.7200)", "0.7100", "+0.0400", "0.7100", "-"]
     assert second == ["trial 2", "0.7500", "0.7100", "0.7000 (0.6800 to 0.7200)", "0.7100"]
     assert confirmed.leader["trial"] == 2
+    told = lines.index("trial 2 less course, weighted: +0.2000 (-0.0100 to +0.4000)")
+    assert lines[told + 1] == "    after logit adjustment: +0.1000 (+0.0500 to +0.1500)"
     page = report.page(confirmed)
     assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.6900 to 0.7300), confirmed on 3" in page
     assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in page
+    assert "On the test images, trial 2 less course, shuffled: +0.2000 (-0.0100 to +0.4000)" in page
     assert confirmed.balancing.source.startswith("the course's two recipes on 3 fresh seeds")
     assert "confirmed when the study had" not in page
     assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14))
@@ -154,6 +157,19 @@ def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_pa
     assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in page
     assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in page
     assert "serves the rare classes best:" not in page
+
+
+def test_a_confirmation_from_before_the_test_images_had_differences_is_shown_without(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    studies.confirm(folder)
+    content = json.loads((folder / "confirm.json").read_text())
+    del content["test"]["differences"]
+    (folder / "confirm.json").write_text(json.dumps(content))
+    found = findings.find(rank(folder), folder)
+    assert not any("+0.2000" in line for line in found.lines())
+    page = report.page(found)
+    assert "0.7000\n(0.6800 to 0.7200)" in page
+    assert "On the test images" not in page
 
 
 def test_a_sealed_test_set_is_said_to_be(tmp_path):
