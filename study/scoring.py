@@ -14,6 +14,7 @@ from study import confirmation
 from study.intervals import Intervals, Resamples
 from study.recipes import Recipe
 from study.records import CONFIRMATION_FORMAT
+from study.winner import fit_offsets
 from trainable import checkpoint, loop
 from trainable.config import UsageError
 from trainable.data import split
@@ -81,17 +82,20 @@ def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
     recipes = [recipe for recipe in plan.recipes if recipe.is_course or recipe.name == winner]
     pixels, labels = plan.test
     num_classes, num_seeds = len(plan.pool.class_names), len(plan.seeds)
-    predictions = np.empty((2, len(recipes), num_seeds, len(labels)), np.min_scalar_type(num_classes))
+    predictions = np.empty((3, len(recipes), num_seeds, len(labels)), np.min_scalar_type(num_classes))
     for column, seed, images in _images_by_seed(plan):
         # normalised as the run's training images were
         test_images = replace(images, pixels=torch.from_numpy(pixels).to(images.pixels.device))
         for index, recipe in enumerate(recipes):
             model = _best_model(plan.runs_folder / recipe.run_folder(seed), recipe, images)
             logits = loop.evaluate(model, test_images, torch.arange(len(labels)))
-            predictions[:, index, column] = loop.predict(logits, images, recipe.config).numpy()
+            predictions[:2, index, column] = loop.predict(logits, images, recipe.config).numpy()
+            run = plan.runs_folder / recipe.run_folder(seed)
+            fitted, _ = fit_offsets(run, images, plan.pool.minority, seed)  # to this run's validation images
+            predictions[2, index, column] = (logits.cpu().numpy() + fitted.values).argmax(axis=1)
     # the same resamples for all runs
     resamples = Resamples(labels, num_classes, plan.pool.minority, seed=plan.study["seed"])
-    raw, adjusted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
+    raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
     means = confirmation.means_on_images(raw, num_seeds)
     first = next(index for index, recipe in enumerate(recipes) if recipe.name == winner)
     return {
@@ -99,6 +103,7 @@ def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
             recipe.name: {
                 "scores": raw.minority_f1.reshape(-1, num_seeds)[index].tolist(),
                 "scores_adjusted": adjusted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+                "scores_offsets": shifted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
                 "mean": float(means.estimate[index]),
                 **_ends(means, index),
                 "confusion": confusion_matrix(

@@ -92,6 +92,7 @@ class Verdict:
                     "test_low": tested.get("low"),
                     "test_high": tested.get("high"),
                     "test_adjusted": _mean(tested.get("scores_adjusted")),
+                    "test_offsets": _mean(tested.get("scores_offsets")),
                 }
             )
         return rows
@@ -132,7 +133,7 @@ class Verdict:
             return ["the test images are sealed"]
         num_seeds = len(self.content["seeds"])
         lines = [f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
-                 f"{'recipe':<17}  search  confirmed  test                         adj."]  # fmt: skip
+                 f"{'recipe':<17}  search  confirmed  test                         adj.    offsets"]  # fmt: skip
         for row in self.rows():
             if row["test"] is None:
                 continue
@@ -140,8 +141,10 @@ class Verdict:
             confirmed = self.content["confirmed"]["estimate"] if is_winner else row["confirmed"]
             test = _interval(row["test"], row["test_low"], row["test_high"])
             lines.append(
-                f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}"
+                f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}  "
+                f"{row['test_offsets']:7.4f}"
             )
+        lines.append("offsets: with each run's decision offsets, which its validation images alone have fixed")
         lines += [*_difference_lines(self.test_differences), *self.opening_notes(), ""]
         return lines + textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")
 

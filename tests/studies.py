@@ -122,7 +122,8 @@ def confirm(folder: Path, num_trials=12, opened=True, low=0.05):
     }
     interval = {"estimate": 0.1, "low": low, "high": 0.15}
     test = {"opened": "2026-02-02T00:00:00", "reopened": [{"time": "2026-02-03", "reason": EVIL}], "recipes": {
-        name: {"scores": own, "scores_adjusted": own, "mean": own[0], "low": own[0] - 0.02, "high": own[0] + 0.02,
+        name: {"scores": own, "scores_adjusted": own, "scores_offsets": own,
+               "mean": own[0], "low": own[0] - 0.02, "high": own[0] + 0.02,
                "confusion": [[1]]} for name, own in scores.items()},
         "differences": [{"first": "trial-2", "second": other, "estimate": 0.2, "low": -0.01, "high": 0.4,
                          "adjusted": interval} for other in ("course-shuffled", "course-weighted")]}  # fmt: skip

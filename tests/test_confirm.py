@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, recipes, records, scoring, winner
+from study import analyze, confirm, offsets, recipes, records, scoring, winner
 from study.confirmation import paired_differences, second_half
 from study.ledger import Ledger
 from study.ranking import rank
@@ -174,7 +174,14 @@ def content():
     order = [0, 2, 1]  # so that the recipes' rows are not in the order of the trials
     measured = scoring.Measured(SCORES[order], SCORES[order][::-1], SCORES[order] + 0.1, None)
     found = scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")
-    test = {"scores": [0.6, 0.65, 0.7], "scores_adjusted": [0.6, 0.6, 0.6], "mean": 0.65, "low": 0.5, "high": 0.8}
+    test = {
+        "scores": [0.6, 0.65, 0.7],
+        "scores_adjusted": [0.6, 0.6, 0.6],
+        "scores_offsets": [0.6, 0.6, 0.6],
+        "mean": 0.65,
+        "low": 0.5,
+        "high": 0.8,
+    }
     gap = {"estimate": 0.1, "low": -0.1, "high": 0.3}
     gaps = [{"first": "trial-4", "second": "course-weighted", **gap, "adjusted": {**gap, "estimate": 0.2}}]
     opening = {"opened": "2026-11-24T13:00:00+0000", "reopened": [], "recipes": {"trial-4": test}, "differences": gaps}
@@ -331,6 +338,9 @@ def minority(score, labels, predictions):
     return score(labels, predictions, labels=[0, 1, 2], average="macro", zero_division=0)
 
 
+NAMES = ("raw", "adjusted", "test", "test adjusted", "test offsets")
+
+
 def test_confirm_json_against_a_second_computation_from_the_files(confirmed, written):
     folder, _, _ = confirmed
     pool = data.load(data.DataSpec("digits", "", "", image_size=16, seed=3))
@@ -340,7 +350,10 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
             np.flatnonzero(whole.labels == label))[: round(0.2 * (whole.labels == label).sum())]
         for label in range(10)
     ]))  # fmt: skip
-    table = {name: np.empty((len(written["recipes"]), 2)) for name in ("raw", "adjusted", "test", "test adjusted")}
+    table = {
+        name: np.empty((len(written["recipes"]), 2))
+        for name in ("raw", "adjusted", "test", "test adjusted", "test offsets")
+    }
     for row, recipe in enumerate(written["recipes"]):
         confusion = np.zeros((10, 10), int)
         for column, seed in enumerate(written["seeds"]):
@@ -372,6 +385,12 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
             counts = torch.bincount(torch.from_numpy(pool.labels[drawn.train])).double()
             power = recipe["config"]["sampler_power"] if recipe["config"]["sampler"] == "weighted" else 0.0
             adjusted = logits - counts.pow(1 - power).log()
+            with np.load(run / "validation.npz") as stored:
+                shift = offsets.fit(
+                    stored["logits"].astype(np.float32), stored["labels"], counts.tolist(), [0, 1, 2], seed
+                )
+            shifted = (logits + shift.values).argmax(1)
+            table["test offsets"][row, column] = minority(f1_score, whole.labels[test], shifted)
             table["test adjusted"][row, column] = minority(f1_score, whole.labels[test], adjusted.argmax(1))
         assert recipe["scores"] == pytest.approx(table["raw"][row])
         assert recipe["scores_adjusted"] == pytest.approx(table["adjusted"][row])
@@ -379,6 +398,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
         sealed = written["test"]["recipes"].get(recipe["name"])
         if sealed is not None:
             assert sealed["scores"] == pytest.approx(table["test"][row])
+            assert sealed["scores_offsets"] == pytest.approx(table["test offsets"][row])
             assert sealed["scores_adjusted"] == pytest.approx(table["test adjusted"][row])
             assert sealed["confusion"] == confusion.tolist()
             assert sealed["mean"] == pytest.approx(table["test"][row].mean())

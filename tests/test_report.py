@@ -137,7 +137,7 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert max(map(len, lines)) <= 100
     first, second = (re.split(r"\s{2,}", line) for line in lines if line.startswith("trial 2  "))
     assert first == ["trial 2", "0.7500", "0.7100 (0.7000 to 0.7200)", "0.7100", "+0.0400", "0.7100", "-"]
-    assert second == ["trial 2", "0.7500", "0.7100", "0.7000 (0.6800 to 0.7200)", "0.7100"]
+    assert second == ["trial 2", "0.7500", "0.7100", "0.7000 (0.6800 to 0.7200)", "0.7100", "0.7100"]
     assert confirmed.leader["trial"] == 2
     told = lines.index("trial 2 less course, weighted: +0.2000 (-0.0100 to +0.4000)")
     assert lines[told + 1] == "    after logit adjustment: +0.1000 (+0.0500 to +0.1500)"
