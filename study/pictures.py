@@ -1,4 +1,4 @@
-"""figures/*.png: the course's own pictures, from the ledger."""
+"""figures/*.png: the confirmation, and the course's own pictures, from the ledger."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from study.course import NUM_LAST, SHUFFLED, WEIGHTED, Comparison, Training
+from study.verdict import Verdict
 from trainable.metrics import recall_per_class
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def _draw(findings: "Findings") -> "dict[str, Figure]":
     for number, title in shown.items():
         if evidence is not None and number in evidence:
             drawn[f"confusion-{_file_name(title)}"] = confusion(evidence.confusion(number), study["class_names"], title)
+    if findings.verdict is not None:
+        drawn["confirmation"] = confirmation(findings.verdict)
     if findings.comparison is not None:
         drawn["course-classes"] = classes(findings.comparison)
         drawn["course-comparison"] = comparison(findings.comparison)
@@ -116,6 +119,33 @@ def confusion(matrix: np.ndarray, class_names: list[str], title: str) -> "Figure
     axis.grid(False)
     axis.set(xlabel="predicted", ylabel="true",
              title=f"{title}: mean recall {recall_per_class(matrix).mean():.4f} (validation)")  # fmt: skip
+    return figure
+
+
+def confirmation(verdict: Verdict) -> "Figure":
+    """Each recipe's search score, its mean on fresh seeds and on the test images, with 95 % intervals."""
+    from matplotlib.figure import Figure
+
+    rows = verdict.rows()
+    figure = Figure(figsize=(8, 1.6 + 0.75 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    axis.plot([row["search"] for row in rows], places + 0.22, "o", mfc="none", color=ORANGE, label="search score")
+    for shift, color, label, (mean, low, high) in [
+        (0.0, BLUE, f"{len(verdict.content['seeds'])} fresh seeds", ("confirmed", "low", "high")),
+        (-0.22, GREEN, "test images", ("test", "test_low", "test_high")),
+    ]:
+        shown = [(place, row) for place, row in zip(places, rows, strict=True) if row[mean] is not None]
+        if not shown:  # sealed
+            continue
+        means = np.array([row[mean] for _, row in shown])
+        errors = [means - [row[low] for _, row in shown], np.array([row[high] for _, row in shown]) - means]
+        axis.errorbar(means, [place + shift for place, _ in shown], xerr=errors, fmt="o", capsize=3, color=color,
+                      label=label)  # fmt: skip
+    axis.set_yticks(places, [row["recipe"] for row in rows])
+    axis.set(xlabel="minority F1, 95 % intervals", title="What the search promised, and what is left of it")
+    axis.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import analyze, findings, report
+from study import analyze, findings, pictures, report
 from study.ranking import rank
 from tests import studies
 
@@ -170,6 +170,15 @@ def test_a_confirmation_from_before_the_test_images_had_differences_is_shown_wit
     page = report.page(found)
     assert "0.7000\n(0.6800 to 0.7200)" in page
     assert "On the test images" not in page
+
+
+def test_the_confirmations_picture_has_each_recipes_three_scores(confirmed):
+    (axis,) = pictures.confirmation(confirmed.verdict).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["trial 2", "course, weighted", "course, shuffled"]
+    search, *others = axis.lines[0].get_xdata(), *(bar.lines[0].get_xdata() for bar in axis.containers)
+    assert search == pytest.approx([0.75, 0.65, 0.55])
+    assert others[0] == pytest.approx([0.71, 0.6166667, 0.5])
+    assert others[1] == pytest.approx([0.70, 0.60, 0.50])
 
 
 def test_a_sealed_test_set_is_said_to_be(tmp_path):
