@@ -142,9 +142,10 @@ def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
         write_atomically(folder / "mistakes.json", json.dumps(_mistakes(winner, plan, images)))
         write_atomically(folder / "README.md", _how_to(winner))
         _export(winner, folder)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            final.rename(partial / "before")
         folder.rename(final)
-        partial.rmdir()
+        shutil.rmtree(partial)
     except OSError as error:
         raise UsageError([f"{error.filename or final}: cannot be written ({error.strerror or error})"]) from error
 
