@@ -257,16 +257,20 @@ def seeds_and_images(positives: int, f1: float, deviation: float, arguments: arg
     spread = deviation * float(np.std(_drawn_scores([f1], positives, rng)[0]))
     resamples = Resamples(labels_of(counts), NUM_CLASSES, MINORITY, arguments.resamples, arguments.seed)
     tally = _Tally()
-    for _ in range(arguments.sets):
+    for size in _blocks(arguments.sets, 2 * NUM_SEEDS * counts.sum()):
         # three deviations at most, on both sides: no F1 beyond 1, and the mean stays
-        seeds = spread * np.clip(rng.standard_normal((2, NUM_SEEDS)), -3, 3)
-        models = [even_errors(value, positives) for value in (np.array(truth)[:, None] + seeds).ravel()]
-        scores = resamples.score(np.concatenate(list(draw(models, counts, CORRELATION, 1, rng))))
-        tally.add("mean over seeds and images", confirmation.means_on_images(scores, NUM_SEEDS), np.array(truth))
-        alone = confirmation.recipe_means(scores.minority_f1.reshape(2, NUM_SEEDS))
-        tally.add("t over the seeds alone", alone, np.array(truth))
-        gap = confirmation.difference_on_images(scores, NUM_SEEDS, 0, 1)
-        tally.add("difference of two recipes", gap, truth[0] - truth[1])
+        seeds = spread * np.clip(rng.standard_normal((size, 2, NUM_SEEDS)), -3, 3)
+        predictions = []
+        for values in (np.array(truth)[:, None] + seeds).reshape(size, -1):
+            models = [even_errors(value, positives) for value in values]
+            predictions += list(draw(models, counts, CORRELATION, 1, rng))
+        scores = resamples.score(np.concatenate(predictions))
+        alone = confirmation.recipe_means(scores.minority_f1.reshape(-1, NUM_SEEDS))
+        tally.add("mean over seeds and images", confirmation.means_on_images(scores, NUM_SEEDS), np.tile(truth, size))
+        tally.add("t over the seeds alone", alone, np.tile(truth, size))
+        for first in range(0, 2 * size, 2):
+            gap = confirmation.difference_on_images(scores, NUM_SEEDS, first, first + 1)
+            tally.add("difference of two recipes", gap, truth[0] - truth[1])
     return {
         "what": f"seeds {deviation:g} SE apart on the same images, {positives} positives, F1 {f1}",
         "unit": "%",
