@@ -7,6 +7,7 @@ import pytest
 
 from study import search
 from study.ledger import Ledger
+from tests import studies
 from trainable.config import TrialConfig, UsageError
 
 SETTINGS = ["--data", "digits", "--image-size", "16"]
@@ -76,10 +77,8 @@ def test_a_study_keeps_its_test_counts_when_the_test_images_are_away_or_others(i
     asked = ["--data", str(image_folder), "--val-fraction", "0.7", "--cache-dir", str(tmp_path / "cache")]
 
     def begun():
-        """study.json as the command writes it before the first trial; the counts that it prints are today's."""
-        plan = plan_of(tmp_path, *asked)
-        plan.folder.mkdir(exist_ok=True)
-        Ledger(plan.folder, plan.record()).close()
+        """study.json as the command writes it before the first trial, and the test images that it counts today."""
+        plan = studies.begin(*SETTINGS, "--results", tmp_path, *asked)
         return json.loads((plan.folder / "study.json").read_text()), plan.pool.test_counts
 
     first, _ = begun()
