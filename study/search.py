@@ -66,13 +66,15 @@ class Plan:
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
         counts = {name: data.class_counts(self.pool, positions) for name, positions in
                   [("train", self.drawn.train), ("val", self.drawn.val), ("audit", self.drawn.audit)]}  # fmt: skip
+        # those the study began with: by them a confirmation tells whether test/ is still what it was
+        test_counts = self.before["class_counts"]["test"] if self.before else None
         return {
             "name": self.folder.name,
             "data": self.pool.spec.to_dict(),
             "fingerprint": self.pool.fingerprint,
             "class_names": list(self.pool.class_names),
             "minority": list(self.pool.spec.minority or ()),
-            "class_counts": counts | {"test": self.pool.test_counts},
+            "class_counts": counts | {"test": test_counts or self.pool.test_counts},
             "config": self.base.to_dict(),
             "seed": self.base.seed,
             "epochs": self.base.epochs,

@@ -1,3 +1,9 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
 import hypothesis
 import numpy as np
 import pytest
@@ -6,6 +12,8 @@ from PIL import Image
 
 from trainable import data
 from trainable.data import DataSpec
+
+DIGITS_STUDY = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--seed", "3"]
 
 # how long an example takes says something about the machine only
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -33,3 +41,28 @@ def image_folder(tmp_path):
         for index in range(count):
             Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / f"{index:02d}.png")
     return tmp_path / "images"
+
+
+class FinishedStudy(NamedTuple):
+    """A real study: its folder, what it printed, and what still ran of it 15 seconds later."""
+
+    folder: Path
+    out: str
+    left_running: list[int]
+
+
+@pytest.fixture(scope="session")
+def digits_study(tmp_path_factory):
+    """Six trials of two epochs, small digits at 16×16, from the command itself; tests that change files take a copy."""
+    from tests.kills import session_pids
+
+    results = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "-m", "study.search", *DIGITS_STUDY, "--trials", "6", "--results", str(results)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # fmt: skip
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    left, deadline = [], time.monotonic() + 15
+    while Path("/proc").exists() and (left := session_pids(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return FinishedStudy(results / "digits", out, left)

@@ -23,7 +23,7 @@ from trainable.tune import TRACE
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
 WORKER_NAMES = ("ray::ResourceTrainable", "ray::RayTrial")  # how Ray titles the process of a trial
-START_UP_SECONDS = 9.0  # of a study, before its first epoch
+START_UP_SECONDS = 9.0  # of a study, before its first epoch, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Study:
         out, _ = process.communicate(timeout=600)
         assert process.returncode == 0, out
 
+    def starts(self) -> list[str]:
+        """A line "trial epoch" for each epoch that was started, in that order."""
+        return self.trace.read_text().split("\n")[:-1] if self.trace.exists() else []
+
     def rows(self) -> dict[int, list[dict]]:
         """The rows on disk that are whole, of each trial."""
         found = {}
@@ -88,29 +92,43 @@ def without_seconds(rows: dict[int, list[dict]]) -> dict[int, list[dict]]:
     return {n: [{k: v for k, v in r.items() if not k.endswith("_seconds")} for r in found] for n, found in rows.items()}
 
 
-def kill_driver(study: Study, after_seconds: float) -> bool:
-    """Starts the study and kills its driver; False if it had ended by then."""
+def wait_for_an_epoch(study: Study, process: subprocess.Popen, rng: random.Random) -> None:
+    """Waits for a random moment, counted in epochs: however slow the machine is, some are left to do then.
+
+    A trial is in its second epoch or a later one, so that it would be noticed if it began anew.
+    """
+    known = len(study.starts())
+    num_awaited = known + rng.randint(1, max(1, (2 * study.num_trials - known) // 2))
+    deadline = time.monotonic() + 600
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "the study does not get on"
+        starts = study.starts()
+        if len(starts) >= num_awaited and not starts[-1].endswith(" 1"):
+            break
+        time.sleep(0.05)
+    time.sleep(rng.uniform(0, 0.3))
+
+
+def kill_driver(study: Study, rng: random.Random) -> bool:
+    """Starts the study and kills its driver, one time in four before the first epoch; False if it had ended by then."""
     process = study.start()
-    try:
-        process.wait(timeout=after_seconds)
+    if rng.random() < 0.25:
+        time.sleep(rng.uniform(1.0, START_UP_SECONDS))
+    else:
+        wait_for_an_epoch(study, process, rng)
+    if process.poll() is not None:
         return False
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        wait_until_gone(process.pid)
-        return True
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until_gone(process.pid)
+    return True
 
 
-def kill_worker(study: Study, after_seconds: float, rng: random.Random) -> bool:
+def kill_worker(study: Study, rng: random.Random) -> bool:
     """Starts the study, kills one of its workers, and lets it run to its end; False if there was none to kill."""
     process = study.start()
-    time.sleep(after_seconds)
+    wait_for_an_epoch(study, process, rng)
     workers = _workers(process.pid)
-    for _ in range(100):
-        if workers or process.poll() is not None:
-            break
-        time.sleep(0.1)
-        workers = _workers(process.pid)
     if workers:
         os.kill(rng.choice(workers), signal.SIGKILL)
     out, _ = process.communicate(timeout=600)
@@ -119,7 +137,7 @@ def kill_worker(study: Study, after_seconds: float, rng: random.Random) -> bool:
 
 
 def check(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple], num_kills: int) -> None:
-    """What must hold of a study that was killed ``num_kills`` times and has now run to its end."""
+    """What must hold of a study that was killed in ``num_kills`` runs with epochs and has now run to its end."""
     rows, view = study.rows(), study.optuna_view()
     assert len(view) == study.num_trials, "trials were lost or are there twice"
     assert sorted(rows) == list(range(study.num_trials))
@@ -130,7 +148,7 @@ def check(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple], 
         assert rows[number][: len(known)] == known, f"rows of trial {number} were lost or trained again"
     for number, (_, _, _, values, _) in enumerate(view):
         assert values == {row["epoch"]: row["best_minority_f1"] for row in rows[number]}
-    starts = study.trace.read_text().split("\n")[:-1]
+    starts = study.starts()
     again = len(starts) - len(set(starts))
     num_slots = 1 if study.one_slot else len(os.sched_getaffinity(0))
     assert again <= num_kills * num_slots, f"{again} epochs were started again after {num_kills} kills"
@@ -154,33 +172,38 @@ def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, see
     with tempfile.TemporaryDirectory() as scratch:
         plain = Study(Path(scratch) / "plain", num_trials, one_slot=True)
         plain.results.mkdir()
-        start = time.monotonic()
         plain.finish()
-        longest = time.monotonic() - start
-        killed, studies = 0, 0
+        killed = studies = done = 0
         while killed < num_drivers:
             studies += 1
             study = Study(Path(scratch) / f"driver{studies}", num_trials, one_slot=studies % 2 == 1)
             study.results.mkdir()
             kills, before, ended = 0, {}, {}
+            in_epochs = 0  # the kills that can have cost one
             while kills < min(per_study, num_drivers - killed):
-                if not kill_driver(study, rng.uniform(1.0, START_UP_SECONDS + 0.6 * (longest - START_UP_SECONDS))):
+                num_starts = len(study.starts())
+                if not kill_driver(study, rng):
                     break
                 kills += 1
+                in_epochs += len(study.starts()) > num_starts
                 _check_monotonic(study, before, ended)
                 before, ended = study.rows(), study.ended()
-            study.finish()
-            check(study, before, ended, kills)
+            worker_killed = done < num_workers and kill_worker(study, rng)
+            if not worker_killed:
+                study.finish()
+            check(study, before, ended, in_epochs + worker_killed)
             if study.one_slot:
                 _check_equal(study, plain)
             killed += kills
-            print(f"study {studies}: driver killed {kills} times, one slot {study.one_slot}: whole", flush=True)
-        done = number = 0
+            done += worker_killed
+            what = f"driver killed {kills} times, worker {worker_killed:d} times"
+            print(f"study {studies}: {what}, one slot {study.one_slot}: whole", flush=True)
+        number = 0
         while done < num_workers:
             number += 1
             study = Study(Path(scratch) / f"worker{number}", num_trials, one_slot=number % 2 == 0)
             study.results.mkdir()
-            done += kill_worker(study, rng.uniform(START_UP_SECONDS, 0.9 * longest), rng)
+            done += kill_worker(study, rng)
             check(study, {}, {}, 1)
             if study.one_slot:
                 _check_equal(study, plain)

@@ -1,11 +1,12 @@
-"""Made-up studies on disk, as a finished search leaves them; nothing is trained."""
+"""Studies on disk without a trial being trained: made-up ones, as a finished search leaves them, and begun ones."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 
-from study import records, space
+from study import records, search, space
+from study.ledger import Ledger
 from study.searcher import COURSE_RECIPES
 from trainable import metrics
 from trainable.config import TrialConfig
@@ -145,3 +146,12 @@ def confirm(folder: Path, num_trials=12, opened=True, low=0.05):
         "test": test if opened else None,
     }  # fmt: skip
     (folder / "confirm.json").write_text(json.dumps(content))
+
+
+def begin(*arguments):
+    """The study that the command's arguments ask for, as an interruption before its first trial leaves it: its plan."""
+    parser = search._parser()
+    plan = search.preflight(parser.parse([str(argument) for argument in arguments]), parser.problems)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    Ledger(plan.folder, plan.record()).close()
+    return plan

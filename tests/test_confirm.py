@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, offsets, recipes, records, scoring, winner
+from study import analyze, confirm, offsets, pictures, recipes, records, scoring, winner
 from study.confirmation import paired_differences, second_half
 from study.ledger import Ledger
 from study.ranking import rank
@@ -29,6 +29,7 @@ from study.records import TrialRecord
 from study.verdict import Verdict
 from tests.kills import wait_until_gone
 from trainable import data, sources
+from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
 from trainable.config import TrialConfig, UsageError
 from trainable.model import ConvNet
@@ -247,9 +248,6 @@ def test_a_search_that_promised_nothing_has_no_luck(content):
     assert Verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
 
 
-SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--trials", "3", "--seed", "3"]
-
-
 def start(module, *arguments):
     return subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
@@ -265,13 +263,9 @@ def rows_of(folder):
 
 
 @pytest.fixture(scope="module")
-def confirmed(tmp_path_factory):
-    """A small study and its confirmation, killed once and resumed: its folder, what was printed, the rows before."""
-    results = tmp_path_factory.mktemp("results")
-    process = start("study.search", *SETTINGS, "--results", results)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    folder = results / "digits"
+def confirmed(digits_study, tmp_path_factory):
+    """A small study's confirmation, killed once and resumed: its folder, what was printed, the rows before."""
+    folder = shutil.copytree(digits_study.folder, tmp_path_factory.mktemp("results") / "digits")
     command = ["study.confirm", folder, "--top", "3", "--seeds", "2"]
     process = start(*command)
     while not any(rows_of(folder).values()):
@@ -315,13 +309,11 @@ def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, wri
     assert max(len(line) for line in out.splitlines() if folder.name not in line) <= 100
 
 
-def test_a_run_replays_bit_for_bit(confirmed):
+def test_a_run_replays_bit_for_bit(confirmed, capsys):
     folder, _, before = confirmed
     name = next(name for name, rows in before.items() if rows)
-    command = [sys.executable, "-m", "trainable", "--replay", str(folder / "confirm" / name)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "2 epochs, no difference" in done.stderr
+    assert trainable(["--replay", str(folder / "confirm" / name)]) == 0
+    assert "2 epochs, no difference" in capsys.readouterr().err
 
 
 def logits_of(run, images, mean, std):
@@ -405,7 +397,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
             assert 0 <= sealed["low"] <= sealed["mean"] <= sealed["high"] <= 1
             assert sealed["low"] < sealed["high"]
     names = [recipe["name"] for recipe in written["recipes"]]
-    assert len(names) == 3
+    assert {"course-shuffled", "course-weighted"} < set(names)
     assert set(written["test"]["recipes"]) == {written["winner"], "course-shuffled", "course-weighted"}
     assert written["winner"] == names[int(table["raw"].mean(axis=1).argmax())]
     gaps, gaps_adjusted = paired_differences(table["raw"]), paired_differences(table["adjusted"])
@@ -463,8 +455,8 @@ def test_the_winner_is_the_first_fresh_seeds_model_and_its_programs_say_the_same
 
 @pytest.fixture
 def copy(confirmed, tmp_path):
-    """A copy of the confirmed study, to do things to."""
-    return shutil.copytree(confirmed[0], tmp_path / "digits")
+    """A copy of the confirmed study, to do things to; of trials that have ended nobody reads last.pt."""
+    return shutil.copytree(confirmed[0], tmp_path / "digits", ignore=shutil.ignore_patterns("last.pt"))
 
 
 def refusal(capsys, *arguments):
@@ -534,12 +526,13 @@ def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monke
     assert json.loads((copy / "confirm.json").read_text())["test"]["recipes"] == written["test"]["recipes"]
 
 
-def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, capsys):
+def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, monkeypatch, capsys):
+    monkeypatch.setattr(pictures, "write", lambda found, folder: [])  # they take seconds, and are not looked at
     analyze.main([str(copy)])
     assert "the later ones unconfirmed" not in capsys.readouterr().out
-    (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 2}))
+    (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 5}))
     analyze.main([str(copy)])
-    line = f"confirmed on {written['time'][:10]} with 2 trials; the study has 3 now, the later ones unconfirmed"
+    line = f"confirmed on {written['time'][:10]} with 5 trials; the study has 6 now, the later ones unconfirmed"
     assert line in capsys.readouterr().out.splitlines()
 
 
@@ -557,9 +550,9 @@ def test_damaged_files_are_named_and_exit_with_1(copy, capsys):
 def test_all_mistakes_are_told_together_and_nothing_is_written(copy, capsys):
     (copy / "confirm.json").unlink()
     before = files_of(copy)
-    err = refusal(capsys, copy, "--top", "4", "--seeds", "1", "--gpus", "64", "--nonsense")
+    err = refusal(capsys, copy, "--top", "7", "--seeds", "1", "--gpus", "64", "--nonsense")
     for told in (
-        "--top 4 is more than the 3",
+        "--top 7 is more than the 6",
         "--seeds must be a whole number of at least 2",
         "--gpus 64",
         "--nonsense",

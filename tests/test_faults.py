@@ -12,6 +12,7 @@ from study import driver, space
 from study.ledger import Ledger
 from study.scheduler import Never
 from study.searcher import Searcher
+from tests import studies
 from tests.kills import Study
 from trainable.config import TrialConfig
 
@@ -32,12 +33,12 @@ def outcomes(folder):
 def test_a_loss_that_is_no_number_and_an_exception_fail_their_trials_and_the_study_goes_on(tmp_path):
     # one learning rate of two ends in NaN; and trial 3 is made to ask for more threads than torch can count
     (tmp_path / "space.toml").write_text("[learning_rate]\nchoices = [1e-3, 1e30]\n")
-    first = search(tmp_path, "--space", str(tmp_path / "space.toml"), "--trials", "2")
-    assert first.returncode == 0, first.stderr
-    config = json.loads((tmp_path / "digits/trials/1/config.json").read_text())
-    (tmp_path / "digits/trials/3").mkdir()
-    (tmp_path / "digits/trials/3/config.json").write_text(json.dumps(config | {"num_threads": 10**12}))
-    done = search(tmp_path, "--space", str(tmp_path / "space.toml"), "--trials", "7")
+    asked = ["--space", str(tmp_path / "space.toml"), "--trials", "7"]
+    plan = studies.begin(*SETTINGS, "--results", tmp_path, *asked)
+    left_behind = plan.folder / "trials/3/config.json"
+    left_behind.parent.mkdir(parents=True)
+    left_behind.write_text(json.dumps(plan.base.to_dict() | {"num_threads": 10**12}))
+    done = search(tmp_path, *asked)
     assert done.returncode == 0, done.stderr
     found = outcomes(tmp_path / "digits")
     assert len(found) == 7

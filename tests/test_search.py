@@ -1,9 +1,13 @@
 """What is found before a study starts, in this process."""
 
+import json
+import shutil
+
 import pytest
 
 from study import search
 from study.ledger import Ledger
+from tests import studies
 from trainable.config import TrialConfig, UsageError
 
 SETTINGS = ["--data", "digits", "--image-size", "16"]
@@ -65,3 +69,26 @@ def test_an_unknown_algorithm_and_scheduler_are_told_with_those_there_are(tmp_pa
     (tmp_path / "digits").write_text("")
     with pytest.raises(UsageError, match="is in the way"):
         plan_of(tmp_path)
+
+
+def test_a_study_keeps_its_test_counts_when_the_test_images_are_away_or_others(image_folder, tmp_path):
+    test = image_folder / "test"
+    shutil.copytree(image_folder / "train", test)
+    asked = ["--data", str(image_folder), "--val-fraction", "0.7", "--cache-dir", str(tmp_path / "cache")]
+
+    def begun():
+        """study.json as the command writes it before the first trial, and the test images that it counts today."""
+        plan = studies.begin(*SETTINGS, "--results", tmp_path, *asked)
+        return json.loads((plan.folder / "study.json").read_text()), plan.pool.test_counts
+
+    first, _ = begun()
+    assert first["class_counts"]["test"] == [20, 20, 8]
+    test.rename(image_folder / "away")
+    second, today = begun()
+    assert today is None
+    (image_folder / "away").rename(test)
+    (test / "fox/00.png").unlink()
+    third, today = begun()
+    assert today == (20, 20, 7)
+    for name in ("data", "fingerprint", "class_counts"):
+        assert first[name] == second[name] == third[name]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from study import analyze, pictures, search
 from study.ledger import Ledger
-from tests.kills import session_pids
+from tests import studies
+from tests.conftest import DIGITS_STUDY
+from trainable.__main__ import main as trainable
 
-SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
 
-
-def search(results, *more, **options):
-    command = [sys.executable, "-m", "study.search", *SETTINGS, "--results", str(results), *more]
+def launch(results, *more, **options):
+    command = [sys.executable, "-m", "study.search", *DIGITS_STUDY, "--results", str(results), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -28,21 +30,22 @@ def finished(process, timeout=180):
     return process.returncode, out, err
 
 
+def refused(capsys, results, *more):
+    """What the command says before anything starts, in this process."""
+    with pytest.raises(SystemExit) as stop:
+        search.main([*DIGITS_STUDY, "--results", str(results), *more])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
 def rows_of(folder):
     return {int(path.parent.name): path.read_text() for path in folder.glob("trials/*/epochs.jsonl")}
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A finished study of six trials: its folder and what it printed."""
-    results = tmp_path_factory.mktemp("results")
-    status, out, err = finished(search(results, "--trials", "6"))
-    assert status == 0, err
-    return results / "digits", out
-
-
-def test_a_study_prints_counts_and_ranking_and_writes_its_files(study):
-    folder, out = study
+def test_a_study_prints_counts_and_ranking_and_writes_its_files(digits_study):
+    folder, out, _ = digits_study
     assert "cut off" in out
     assert re.search(r"beyond course, shuffled \(0\.\d{4}\): [+-]0\.\d{4} \(search score, not confirmed\)", out)
     table = pd.read_csv(folder / "ranking.csv")
@@ -59,8 +62,13 @@ def test_a_study_prints_counts_and_ranking_and_writes_its_files(study):
     assert not (folder / ".tune").exists()
 
 
-def test_ranking_agrees_with_the_rows(study):
-    folder, _ = study
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc for processes left over")
+def test_nothing_is_left_running(digits_study):
+    assert digits_study.left_running == []
+
+
+def test_ranking_agrees_with_the_rows(digits_study):
+    folder = digits_study.folder
     for _, ranked in pd.read_csv(folder / "ranking.csv").iterrows():
         lines = (folder / f"trials/{ranked['trial']}/epochs.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
@@ -70,79 +78,91 @@ def test_ranking_agrees_with_the_rows(study):
         assert ranked["epochs"] == len(rows)
 
 
-def replay(trial_folder):
-    command = [sys.executable, "-m", "trainable", "--replay", str(trial_folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, done.stderr
-
-
-def test_a_trial_from_a_reused_actor_replays_bit_for_bit_and_an_edited_digit_is_found(study):
-    folder, _ = study
+def test_a_trial_from_a_reused_actor_replays_bit_for_bit_and_an_edited_digit_is_found(digits_study, tmp_path, capsys):
     # two slots and six trials: the last one ran in an actor that had served another
-    status, err = replay(folder / "trials/5")
-    assert status == 0, err
-    assert "no difference" in err
+    command = [sys.executable, "-m", "trainable", "--replay", str(digits_study.folder / "trials/5")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no difference" in done.stderr
+    folder = shutil.copytree(digits_study.folder, tmp_path / "digits", ignore=shutil.ignore_patterns("*.pt"))
     path = folder / "trials/5/epochs.jsonl"
-    before = path.read_text()
-    rows = [json.loads(line) for line in before.splitlines()]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[-1]["val_loss"] += 1e-9
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    try:
-        status, err = replay(folder / "trials/5")
-    finally:
-        path.write_text(before)
-    assert status == 1
-    assert f"epoch {len(rows)}: val_loss was" in err
+    assert trainable(["--replay", str(folder / "trials/5")]) == 1
+    assert f"epoch {len(rows)}: val_loss was" in capsys.readouterr().err
 
 
-def test_more_trials_extend_a_finished_study_and_other_settings_are_refused(study):
-    folder, _ = study
+def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_costs_nothing(digits_study, tmp_path):
+    folder = shutil.copytree(digits_study.folder, tmp_path / "digits")
     before = rows_of(folder)
-    status, _, err = finished(search(folder.parent, "--trials", "7"))
-    assert status == 0, err
-    after = rows_of(folder)
-    assert set(after) == set(range(7))
-    assert all(after[number] == before[number] for number in before)
-    status, _, err = finished(search(folder.parent, "--keep", "0.5", "--val-fraction", "0.3"))
-    assert status == 2
-    assert "another --keep: 0.03, now 0.5" in err
-    assert "another --val-fraction: 0.2, now 0.3" in err
-    assert "Traceback" not in err
-
-
-def test_a_second_driver_is_refused_and_changes_nothing(study):
-    folder, _ = study
-    asked = (folder / "study.json").read_bytes()
-    ledger = Ledger(folder)
-    try:
-        status, _, err = finished(search(folder.parent, "--trials", "9"))
-    finally:
-        ledger.close()
-    assert status == 2
-    assert "another process is running this study" in err
-    assert (folder / "study.json").read_bytes() == asked
-
-
-def test_an_interrupted_study_finishes_its_epochs_says_how_to_go_on_and_exits_130(tmp_path):
-    process = search(tmp_path, "--trials", "6", start_new_session=True)
-    while not list(tmp_path.glob("digits/trials/*/epochs.jsonl")):
-        time.sleep(0.1)
-        assert process.poll() is None
+    process = launch(tmp_path, "--trials", "10", start_new_session=True)
+    while len(rows_of(folder)) == 6:
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     status, out, err = finished(process)
     assert status == 130, err
     assert "to go on: python -m study.search --data digits" in out
-    counts = {number: text.count("\n") for number, text in rows_of(tmp_path / "digits").items()}
-    status, _, err = finished(search(tmp_path, "--trials", "6"))
+    paused = rows_of(folder)
+    status, _, err = finished(launch(tmp_path, "--trials", "10"))
     assert status == 0, err
-    after = rows_of(tmp_path / "digits")
-    assert len(after) == 6
-    assert all(after[number].count("\n") >= count for number, count in counts.items())
+    after = rows_of(folder)
+    assert set(after) == set(range(10))
+    assert all(after[number] == text for number, text in before.items())
+    assert all(after[number].startswith(text) for number, text in paused.items())
+
+
+def test_other_settings_are_refused(digits_study, capsys):
+    asked = (digits_study.folder / "study.json").read_bytes()
+    err = refused(capsys, digits_study.folder.parent, "--keep", "0.5", "--val-fraction", "0.3")
+    assert "another --keep: 0.03, now 0.5" in err
+    assert "another --val-fraction: 0.2, now 0.3" in err
+    assert (digits_study.folder / "study.json").read_bytes() == asked
+
+
+def test_a_second_driver_is_refused_and_changes_nothing(digits_study, capsys):
+    folder = digits_study.folder
+    asked = (folder / "study.json").read_bytes()
+    ledger = Ledger(folder)
+    try:
+        err = refused(capsys, folder.parent, "--trials", "9")
+    finally:
+        ledger.close()
+    assert "another process is running this study" in err
+    assert (folder / "study.json").read_bytes() == asked
+
+
+def test_with_the_test_images_moved_away_a_study_goes_on_and_its_trials_and_ranking_are_the_same(
+    image_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(pictures, "write", lambda found, folder: [])  # they take seconds, and are of the ranking
+    test, away = image_folder / "test", image_folder / "away"
+    shutil.copytree(image_folder / "train", test)
+    more = ["--data", str(image_folder), "--val-fraction", "0.7", "--cache-dir", str(tmp_path / "cache"),
+            "--name", "photos", "--trials", "2", "--epochs", "1"]  # fmt: skip
+    # begun while test/ was there, and interrupted before its first trial
+    folder = studies.begin(*DIGITS_STUDY, "--results", tmp_path, *more).folder
+
+    test.rename(away)
+    status, _, err = finished(launch(tmp_path, *more))
+    assert status == 0, err
+    trials = [folder / f"trials/{number}" for number in range(2)]
+    assert all((trial / "epochs.jsonl").read_text().count("\n") == 1 for trial in trials)
+    assert trainable(["--replay", str(trials[0])]) == 0
+    assert analyze.main([str(folder)]) == 0
+    without = (folder / "ranking.csv").read_bytes()
+
+    away.rename(test)
+    assert trainable(["--replay", str(trials[1])]) == 0
+    assert capsys.readouterr().err.count("no difference") == 2
+    assert analyze.main([str(folder)]) == 0
+    assert (folder / "ranking.csv").read_bytes() == without
 
 
 def test_more_gpus_than_there_are_is_refused_at_once_and_nothing_is_written(tmp_path):
     start = time.monotonic()
-    status, _, err = finished(search(tmp_path / "results", "--gpus", "64"))
+    status, _, err = finished(launch(tmp_path / "results", "--gpus", "64"))
     assert time.monotonic() - start < 20
     assert status == 2
     assert re.search(r"--gpus 64 asks for more GPUs than there are: \d+ found", err)
@@ -150,13 +170,11 @@ def test_more_gpus_than_there_are_is_refused_at_once_and_nothing_is_written(tmp_
     assert not (tmp_path / "results").exists()
 
 
-def test_all_mistakes_are_told_together(tmp_path):
+def test_all_mistakes_are_told_together(tmp_path, capsys):
     more = ["--trials", "0", "--gpus", "64", "--minority", "zebra", "--space", str(tmp_path / "none"), "--nonsense"]
-    status, _, err = finished(search(tmp_path / "results", *more))
-    assert status == 2
+    err = refused(capsys, tmp_path / "results", *more)
     for told in ("--trials must be a whole number", "--gpus 64", "zebra", "--space", "--nonsense: no such argument"):
         assert told in err
-    assert "Traceback" not in err
     assert not (tmp_path / "results").exists()
 
 
@@ -167,14 +185,3 @@ def test_help_answers_in_under_a_second():
         subprocess.run([sys.executable, "-m", "study.search", "--help"], check=True, capture_output=True)
         seconds.append(time.monotonic() - start)
     assert min(seconds) < 1
-
-
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc for processes left over")
-def test_nothing_is_left_running(tmp_path):
-    process = search(tmp_path, "--trials", "2", "--epochs", "1", start_new_session=True)
-    status, _, err = finished(process)
-    assert status == 0, err
-    deadline = time.monotonic() + 15
-    while left := session_pids(process.pid):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)

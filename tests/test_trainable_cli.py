@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,21 +15,25 @@ ROOT = Path(__file__).parent.parent
 DIGITS = ["--data", "digits", "--image-size", "16"]
 
 
-def trainable(*arguments, folder=ROOT):
-    command = [sys.executable, "-m", "trainable", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capfd):
+    """A function that runs the command in an empty folder and returns the problems told, a line each.
 
+    Nothing else may have happened.
+    """
+    monkeypatch.chdir(tmp_path)
 
-def refused(*arguments, folder):
-    """The problems told, a line each; nothing else may have happened."""
-    done = trainable(*arguments, folder=folder)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.splitlines()
-    assert all(line.startswith("trainable: ") for line in lines), done.stderr
-    return [line.removeprefix("trainable: ") for line in lines]
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        assert stop.value.code == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert all(line.startswith("trainable: ") for line in lines), err
+        return [line.removeprefix("trainable: ") for line in lines]
+
+    return run
 
 
 def told(problems, *expected):
@@ -72,16 +75,17 @@ def test_a_trial_without_ray_shows_counts_an_epoch_a_line_and_the_report_of_the_
     assert float(report["minority"][-1]) == pytest.approx(max(scores), abs=1e-4)
 
 
-def test_json_prints_an_object_for_each_epoch_of_the_same_run_and_nothing_else(shown, tmp_path):
-    done = trainable(*SETTINGS, "--json", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = list(map(json.loads, done.stdout.splitlines()))
+def test_json_prints_an_object_for_each_epoch_of_the_same_run_and_nothing_else(shown, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SETTINGS, "--json"]) == 0
+    out, err = capfd.readouterr()
+    rows = list(map(json.loads, out.splitlines()))
     assert [row["epoch"] for row in rows] == [1, 2]
     for row in rows:
         assert len(row["f1"]) == 10
         for field, name in [("train loss", "train_loss"), ("val loss", "val_loss"), ("minority F1", "minority_f1")]:
             assert f"{field} {row[name]:.4f}" in shown
-    assert "cut off" in done.stderr  # the class counts
+    assert "cut off" in err  # the class counts
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,7 +93,7 @@ def test_help_names_every_field_and_answers_in_under_a_second():
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        done = trainable("--help")
+        done = subprocess.run([sys.executable, "-m", "trainable", "--help"], capture_output=True, text=True, cwd=ROOT)
         seconds.append(time.monotonic() - start)
         assert done.returncode == 0
     assert min(seconds) < 1
@@ -97,10 +101,10 @@ def test_help_names_every_field_and_answers_in_under_a_second():
         assert name in done.stdout
 
 
-def test_mistakes_of_flags_and_fields_are_told_at_once(tmp_path):
+def test_mistakes_of_flags_and_fields_are_told_at_once(refused, tmp_path):
     problems = refused(
         *DIGITS, "--epochs", "0", "--keep", "2", "--val-fraction", "all", "--set", "dropout=1.5", "--set",
-        "batch_size=1", "--nonsense", folder=tmp_path,
+        "batch_size=1", "--nonsense",
     )  # fmt: skip
     assert told(
         problems,
@@ -114,10 +118,10 @@ def test_mistakes_of_flags_and_fields_are_told_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_of_flags_and_of_images_are_told_at_once(tmp_path):
-    problems = refused("--data", "photos", "--epochs", "x", "--image-size", "8", folder=tmp_path)
+def test_mistakes_of_flags_and_of_images_are_told_at_once(refused, tmp_path):
+    problems = refused("--data", "photos", "--epochs", "x", "--image-size", "8")
     assert told(problems, "--epochs must be", "--image-size must be", f"{tmp_path / 'photos'} is no folder")
-    problems = refused(*DIGITS, "--minority", "zebra", "--keep", "0", folder=tmp_path)
+    problems = refused(*DIGITS, "--minority", "zebra", "--keep", "0")
     assert told(problems, "--minority: no class zebra; the classes are 0, 1, 2", "--keep must be")
     assert list(tmp_path.iterdir()) == []
 
@@ -132,17 +136,17 @@ def test_mistakes_of_flags_and_of_images_are_told_at_once(tmp_path):
         (["--set", "dropout=2", "--minority", ","], ["dropout must be", "--minority must name"]),
     ],
 )
-def test_a_bad_field_hides_no_other_mistake(tmp_path, arguments, expected):
-    assert told(refused(*DIGITS, *arguments, folder=tmp_path), *expected)
+def test_a_bad_field_hides_no_other_mistake(refused, arguments, expected):
+    assert told(refused(*DIGITS, *arguments), *expected)
 
 
-def test_too_few_images_are_refused_by_class(tmp_path):
-    problems = refused(*DIGITS, "--keep", "0.005", "--val-fraction", "0.02", folder=tmp_path)
+def test_too_few_images_are_refused_by_class(refused):
+    problems = refused(*DIGITS, "--keep", "0.005", "--val-fraction", "0.02")
     few = [f"class {digit}: 1 training image(s) left" for digit in range(3)]
     assert told(problems, *few, *[f"class {digit}: 3 validation image(s)" for digit in range(10)])
 
 
-def test_the_damaged_files_of_a_folder_are_named_and_without_them_it_is_trained_on(tmp_path, monkeypatch, capsys):
+def test_the_damaged_files_of_a_folder_are_named_and_without_them_it_is_trained_on(refused, tmp_path, capfd):
     rng = np.random.default_rng(0)
     for name, number in [("cat", 30), ("dog", 80)]:
         (tmp_path / "photos/train" / name).mkdir(parents=True)
@@ -152,11 +156,10 @@ def test_the_damaged_files_of_a_folder_are_named_and_without_them_it_is_trained_
     damaged = tmp_path / "photos/train/cat/damaged.jpg"
     damaged.write_text("text")
     asked = ["--data", "photos", "--minority", "cat", "--image-size", "16", "--cache-dir", "cache", "--epochs", "1"]
-    assert told(refused(*asked, folder=tmp_path), f"{damaged}: cannot be read as an image")
+    assert told(refused(*asked), f"{damaged}: cannot be read as an image")
     damaged.unlink()
-    monkeypatch.chdir(tmp_path)
     assert main([*asked, "--set", "num_threads=1", "--json"]) == 0
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert json.loads(out)["num_train_images"] == (30 - 6 - 5) + (80 - 16 - 13)
     assert "fewer than 25 validation images (cat 5)" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
