@@ -381,7 +381,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
                 shift = offsets.fit(
                     stored["logits"].astype(np.float32), stored["labels"], counts.tolist(), [0, 1, 2], seed
                 )
-            shifted = (logits + shift.values).argmax(1)
+            shifted = (logits.numpy() + shift.values).argmax(1)
             table["test offsets"][row, column] = minority(f1_score, whole.labels[test], shifted)
             table["test adjusted"][row, column] = minority(f1_score, whole.labels[test], adjusted.argmax(1))
         assert recipe["scores"] == pytest.approx(table["raw"][row])

@@ -174,7 +174,9 @@ def test_a_trial_that_diverges_says_so_and_exits_1(capsys):
 
 def test_an_interrupted_trial_exits_130_without_a_traceback():
     command = [sys.executable, "-m", "trainable", *DIGITS, *ENDLESS, "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    # a shell starts what it runs in the background with SIGINT ignored, and that is inherited
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     assert json.loads(process.stdout.readline())["epoch"] == 1
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
