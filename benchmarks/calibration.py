@@ -38,7 +38,7 @@ def add_flags(parser: Parser) -> None:
     group = parser.add_argument_group("benchmark")
     group.add_argument("--seed", type=seed, default=0, help="draws the data sets")
     group.add_argument("--sets", type=positive_int, default=2000, help="data sets of a setting")
-    group.add_argument("--studies", type=positive_int, default=300, help="studies of a setting of the tied group")
+    group.add_argument("--studies", type=positive_int, default=2000, help="studies of a setting of the tied group")
     group.add_argument("--resamples", type=positive_int, default=1000, help="bootstrap resamples")
 
 
