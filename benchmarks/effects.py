@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
 from study import effects, scheduler, space
+from study.comparable import active_values
 from study.space import Parameter, Space
 from trainable.arguments import Parser, positive_int, seed
 from trainable.config import TrialConfig
@@ -109,7 +110,7 @@ def _settings(searched: Space, arguments: argparse.Namespace) -> list[Setting]:
 
 def score(values: Mapping[str, Any], searched: Space, truth: Truth) -> float:
     """The true mean of a recipe."""
-    active = effects.active_values(values, searched)
+    active = active_values(values, searched)
     total = CENTRE
     for parameter in searched:
         if parameter.name in truth and parameter.name in active:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from study import effects
-from study.effects import Interval, Rows
+from study.comparable import Rows
+from study.effects import Interval
 from study.space import Space
 from study.verdict import Verdict
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
+from study.comparable import active_values
 from study.course import SHUFFLED, WEIGHTED, Comparison
-from study.effects import Effects, Knob, active_values
+from study.effects import Effects, Knob
 from study.importance import Importance
 from study.space import Parameter
 from trainable.metrics import f1_per_class, recall_per_class

@@ -55,12 +55,8 @@ class Plan:
             "command": self.command,
             "recipes": [recipe.name for recipe in self.recipes],
             "seeds": self.seeds,
-            "gpus": self.resources.gpus,
-            "gpus_per_trial": self.resources.gpus_per_trial,
-            "cpus_per_trial": self.resources.cpus_per_trial,
-            "versions": environment.versions(),
-            "commit": environment.commit(),
-            "hardware": environment.hardware(),
+            **self.resources.to_dict(),
+            **environment.record(),
         }
 
 

@@ -54,6 +54,14 @@ class Resources:
     gpus: int
     address: str | None = None  # of a running cluster; None: this machine alone
 
+    def to_dict(self) -> dict[str, Any]:
+        """As in study.json."""
+        return {
+            "gpus": self.gpus,
+            "gpus_per_trial": self.gpus_per_trial,
+            "cpus_per_trial": self.cpus_per_trial,
+        }
+
 
 class Source(Protocol):
     """Hands out the trials of a ledger."""

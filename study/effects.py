@@ -1,13 +1,8 @@
 """Which knob matters: the effect of each searched field on minority F1, with intervals and a verdict in words.
 
-Everything here is a function of the ranking's table and the space. Needs neither Ray nor torch.
+A function of the ranking's table and the space; which trials enter, `comparable` says. Needs neither Ray nor torch.
 
-**Which trials.** If the scheduler stopped none, the complete ones, by their best epoch. If it stopped some, those that
-it left are a selection by score, in which every effect looks smaller than it is. Then all trials, stopped or complete,
-are compared by what they had reached when the first was stopped; for that their rows are needed. The course's recipes
-are in where their values lie inside the space: a fixed trial is as good a design point as a drawn one.
-
-**The model.** Additive: an intercept, and for each knob a few columns of its own, fitted by least squares. Each column
+The model is additive: an intercept, and for each knob a few columns of its own, fitted by least squares. Each column
 has mean 0 over its knob's points in the space, so the intercept is the mean over the space, and a prediction along one
 knob is one with the others averaged. Interactions and kinks are noise to it.
 """
@@ -19,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from study.space import Parameter, Space
+from study.columns import Array, Block, columns_of
+from study.comparable import Rows, Trials, comparable
+from study.space import Space
 from trainable.config import FIELDS
 
 if TYPE_CHECKING:
@@ -29,14 +25,10 @@ if TYPE_CHECKING:
 
     from study.importance import Importance
 
-Array = NDArray[np.float64]
-Rows = Mapping[int, Sequence[Mapping[str, Any]]]  # each trial's epochs, by its number
 Verdict = Literal["matters", "no effect", "not enough trials"]
 
 LEVEL = 0.95  # of intervals; 1 - LEVEL is the chance that any knob without effect in a study is said to matter
 VISIBLE = 0.10  # a study that cannot exclude an effect of this size has not enough trials to speak of none
-DEGREE = 2  # of a number's polynomial: a slope and a bend; a third degree doubles the upper ends
-NUM_POINTS = 41  # along a range
 MIN_RESIDUAL_DF = 5  # fewer, and the noise itself is hardly known
 SMALLEST_VARIANCE = 1e-24  # of F1s that agree to their last bits
 
@@ -173,14 +165,14 @@ class Effects:
 def fit(table: "pd.DataFrame", space: Space, score: str = "minority_f1", rows: Rows | None = None) -> Effects:
     """The additive model of ``score`` (a column of F1s in [0, 1]) for the trials of ``table``.
 
-    ``table`` is that of ``analyze.rank``: a row a trial, in any order, with ``trial``, ``status`` and the config's
+    ``table`` is that of ``ranking.rank``: a row a trial, in any order, with ``trial``, ``status`` and the config's
     fields. ``space`` is the study's. ``rows`` are the trials' epochs by number, as ``records.read_rows`` gives them.
     """
     from scipy import stats
 
     trials = comparable(table, space, score, rows)
     y = trials.scores
-    blocks = [_block(parameter, trials.values) for parameter in space]
+    blocks = [columns_of(parameter, trials.values) for parameter in space]
     design = np.column_stack([np.ones(len(y)), *(block.columns for block in blocks)])  # (N, K)
     num_columns = design.shape[1]
     residual_df = len(y) - num_columns
@@ -213,124 +205,10 @@ def fit(table: "pd.DataFrame", space: Space, score: str = "minority_f1", rows: R
 
 
 @dataclass(frozen=True)
-class Trials:
-    """The trials that can be compared, by number."""
-
-    values: list[dict[str, Any]]  # of each trial, the searched fields that mattered to it
-    scores: Array  # (N,)
-    numbers: list[int]
-    left_out: Mapping[str, int]  # how many are not among them, by why
-    after_epochs: int | None  # scores are of the best of so many epochs; None: of the whole training
-    selected: bool  # the trials are those that a scheduler left
-
-
-def comparable(table: "pd.DataFrame", space: Space, score: str, rows: Rows | None) -> Trials:
-    """The trials of ``table`` that enter; arguments as for ``fit``."""
-    statuses = [] if table.empty else table["status"].tolist()
-    epoch = None
-    if rows is not None and "stopped" in statuses:
-        epoch = min(len(rows[number]) for number in table.loc[table["status"] == "stopped", "trial"])
-    trials: list[dict[str, Any]] = []
-    scores: list[float] = []
-    numbers: list[int] = []
-    left_out: dict[str, int] = {}
-    names = ["trial", "status", score, *(parameter.name for parameter in space)]
-    # in the order of their numbers: sums in another order have other last bits
-    for record in table.sort_values("trial")[names].to_dict("records") if statuses else []:
-        values, status = active_values(record, space), str(record["status"])
-        value = record[score] if epoch is None or rows is None else _after(rows[record["trial"]], epoch, score)
-        if status != "complete" and (status != "stopped" or epoch is None):
-            why = status
-        elif value is None or not math.isfinite(value):
-            why = "without a score"
-        elif not all(p.contains(values[p.name]) for p in space if p.name in values):
-            why = "outside the space"
-        else:
-            trials.append(values)
-            scores.append(float(value))
-            numbers.append(int(record["trial"]))
-            continue
-        left_out[why] = left_out.get(why, 0) + 1
-    selected = epoch is None and "stopped" in statuses
-    return Trials(trials, np.array(scores), numbers, left_out, epoch, selected)
-
-
-def _after(rows: Sequence[Mapping[str, Any]], epoch: int, score: str) -> float | None:
-    """The score of the best of the first ``epoch`` epochs; a trial that ended earlier stands with its best."""
-    if not rows:
-        return None
-    best_epoch = rows[min(epoch, len(rows)) - 1]["best_epoch"]
-    return float(rows[best_epoch - 1][score])
-
-
-def active_values(record: Mapping[Any, Any], space: Space) -> dict[str, Any]:
-    """The searched fields that mattered to a trial: whether later ones do depends on earlier ones that do."""
-    values: dict[str, Any] = {}
-    for parameter in space:
-        if parameter.active(values):
-            values[parameter.name] = record[parameter.name]
-    return values
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A knob's share of the design: its columns at the points along it, and for the trials."""
-
-    parameter: Parameter
-    points: tuple[Any, ...]  # (P,)
-    basis: Array  # (P, C), of mean 0
-    columns: Array  # (N, C), 0 where the knob is not active
-
-
-def _block(parameter: Parameter, trials: Sequence[Mapping[str, Any]]) -> _Block:
-    active = [values[parameter.name] for values in trials if parameter.name in values]
-    distinct = set(active)
-    if parameter.choices:
-        points: tuple[Any, ...] = tuple(choice for choice in parameter.choices if choice in distinct)
-    else:
-        points = _points(parameter)
-    degree = min(DEGREE, len(distinct) - 1)
-    basis = _raw_columns(parameter, points, points, degree)
-    centre = basis.mean(axis=0) if len(points) else np.zeros(basis.shape[1])
-    columns = np.zeros((len(trials), basis.shape[1]))
-    columns[[parameter.name in values for values in trials]] = (
-        _raw_columns(parameter, active, points, degree) - centre
-    )  # fmt: skip
-    return _Block(parameter, points, basis - centre, columns)
-
-
-def _raw_columns(parameter: Parameter, values: Sequence[Any], points: Sequence[Any], degree: int) -> Array:
-    """(N, C): an indicator for each choice but the last, or Legendre polynomials on the knob's own scale."""
-    if parameter.choices:
-        return np.array([[value == point for point in points[:-1]] for value in values], float).reshape(
-            len(values), max(len(points) - 1, 0)
-        )
-    low, high = (float(_scaled(parameter, bound)) for bound in (parameter.low, parameter.high))
-    unit = 2 * (_scaled(parameter, values) - low) / (high - low) - 1
-    return np.asarray(np.polynomial.legendre.legvander(unit, max(degree, 0))[:, 1:], np.float64)
-
-
-def _scaled(parameter: Parameter, values: Any) -> Array:
-    scaled = np.asarray(values, float)
-    return np.log(scaled) if parameter.log else scaled
-
-
-def _points(parameter: Parameter) -> tuple[Any, ...]:
-    """From low to high, evenly on the knob's own scale; whole numbers where only those are possible."""
-    assert parameter.low is not None
-    assert parameter.high is not None
-    space = np.geomspace if parameter.log else np.linspace
-    points = space(parameter.low, parameter.high, NUM_POINTS)
-    if parameter.is_int:
-        return tuple(int(point) for point in np.unique(points.round()))
-    return tuple(points.tolist())
-
-
-@dataclass(frozen=True)
 class _Fitted:
     """The least-squares fit of the whole design: the intercept, then the blocks' columns in turn."""
 
-    blocks: Sequence[_Block]
+    blocks: Sequence[Block]
     coefficients: Array  # (K,)
     covariance: Array  # (K, K)
     residual_df: int
@@ -415,7 +293,7 @@ def _times(number: int, p: float) -> float:
     return min(number * p, 1.0) if math.isfinite(p) else p
 
 
-def _unknown(block: _Block) -> Knob:
+def _unknown(block: Block) -> Knob:
     """A knob about which the trials say nothing."""
     nothing = np.full(len(block.points), math.nan)
     num_columns = block.basis.shape[1]

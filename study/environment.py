@@ -15,6 +15,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
+def record() -> dict[str, Any]:
+    """All three, for a study's record."""
+    return {"versions": versions(), "commit": commit(), "hardware": hardware()}
+
+
 def commit() -> str | None:
     """The commit this code is at, with "+" where files were changed since; None outside a checkout."""
     here = Path(__file__).parent

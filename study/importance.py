@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.effects import Rows, comparable
+from study.comparable import Rows, comparable
 from study.space import Space
 from trainable.streams import derive
 

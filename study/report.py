@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.comparable import active_values
 from study.display import duration
-from study.effects import active_values
 from study.verdict import shown, signed
 
 if TYPE_CHECKING:

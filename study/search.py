@@ -82,13 +82,9 @@ class Plan:
             "space": space.to_tables(self.space),
             "algorithm": self.algorithm,
             "scheduler": self.scheduler,
-            "gpus": self.resources.gpus,
-            "gpus_per_trial": self.resources.gpus_per_trial,
-            "cpus_per_trial": self.resources.cpus_per_trial,
+            **self.resources.to_dict(),
             "invocations": [*(self.before["invocations"] if self.before else []), invocation],
-            "versions": environment.versions(),
-            "commit": environment.commit(),
-            "hardware": environment.hardware(),
+            **environment.record(),
         }
 
 

@@ -43,9 +43,6 @@ class Verdict:
     def recipes(self) -> list[dict[str, Any]]:
         return list(self.content["recipes"])
 
-    def recipe(self, name: str) -> dict[str, Any] | None:
-        return next((recipe for recipe in self.recipes if recipe["name"] == name), None)
-
     @property
     def test(self) -> dict[str, Any] | None:
         return self.content["test"]
@@ -61,8 +58,8 @@ class Verdict:
 
     @property
     def test_differences(self) -> list[dict[str, Any]]:
-        """The winner less each of the course's recipes on the test images; a record from before they were has none."""
-        return list(self.test.get("differences", [])) if self.test else []
+        """The winner less each of the course's recipes on the test images; none while they are sealed."""
+        return list(self.test["differences"]) if self.test else []
 
     @property
     def luck(self) -> Luck:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from study import offsets
-from study.records import write_atomically
+from study.records import read_config, write_atomically
 from trainable import checkpoint, data, loop
 from trainable.config import TrialConfig, UsageError
 from trainable.metrics import confusion_matrix, minority_f1
@@ -120,7 +120,7 @@ def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
         "rule": RULE,
         "recipe": recipe.name,
         "seed": seed,
-        "config": recipe.run_config(seed, recipe.config.num_threads).to_dict(),
+        "config": read_config(run).to_dict(),
         "class_names": list(plan.pool.class_names),
         "minority": [plan.pool.class_names[index] for index in plan.pool.minority],
         "image_size": images.image_size,

@@ -13,6 +13,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from benchmarks import effects as simulation
 from study import balancing, effects, importance, space
+from study.comparable import comparable
 from study.effects import Interval
 from study.verdict import Verdict
 from trainable.config import TrialConfig
@@ -193,14 +194,14 @@ def test_where_trials_were_stopped_all_are_compared_when_the_first_was():
                 for f1, best in zip(curves[n], best_epochs[n], strict=True)] for n in curves}  # fmt: skip
     table = pd.DataFrame({"trial": [3, 2, 0, 1], "status": ["complete"] * 3 + ["stopped"], "sampler": "shuffle",
                           "minority_f1": [0.9, 0.6, 0.5, 0.3]})  # fmt: skip
-    found = effects.comparable(table, SAMPLER_ONLY, "minority_f1", rows)
+    found = comparable(table, SAMPLER_ONLY, "minority_f1", rows)
     assert (found.numbers, found.scores.tolist(), found.after_epochs) == ([0, 1, 2, 3], [0.5, 0.3, 0.6, 0.2], 2)
     table["minority_f1_adjusted"] = 0.0
-    adjusted = effects.comparable(table, SAMPLER_ONLY, "minority_f1_adjusted", rows)
+    adjusted = comparable(table, SAMPLER_ONLY, "minority_f1_adjusted", rows)
     assert adjusted.scores.tolist() == [0.25, 0.15, 0.3, 0.1]
-    unstopped = effects.comparable(table[table["status"] == "complete"], SAMPLER_ONLY, "minority_f1", rows)
+    unstopped = comparable(table[table["status"] == "complete"], SAMPLER_ONLY, "minority_f1", rows)
     assert (unstopped.scores.tolist(), unstopped.after_epochs) == ([0.5, 0.6, 0.9], None)
-    without_rows = effects.comparable(table, SAMPLER_ONLY, "minority_f1", None)
+    without_rows = comparable(table, SAMPLER_ONLY, "minority_f1", None)
     assert (without_rows.numbers, without_rows.left_out, without_rows.selected) == ([0, 2, 3], {"stopped": 1}, True)
 
 

@@ -159,19 +159,6 @@ def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_pa
     assert "serves the rare classes best:" not in page
 
 
-def test_a_confirmation_from_before_the_test_images_had_differences_is_shown_without(tmp_path):
-    folder = studies.write(tmp_path / "study")
-    studies.confirm(folder)
-    content = json.loads((folder / "confirm.json").read_text())
-    del content["test"]["differences"]
-    (folder / "confirm.json").write_text(json.dumps(content))
-    found = findings.find(rank(folder), folder)
-    assert not any("+0.2000" in line for line in found.lines())
-    page = report.page(found)
-    assert "0.7000\n(0.6800 to 0.7200)" in page
-    assert "On the test images" not in page
-
-
 def test_the_confirmations_picture_has_each_recipes_three_scores(confirmed):
     (axis,) = pictures.confirmation(confirmed.verdict).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["trial 2", "course, weighted", "course, shuffled"]
