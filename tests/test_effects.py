@@ -13,6 +13,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from benchmarks import effects as simulation
 from study import balancing, effects, importance, space
+from study.columns import NUM_POINTS
 from study.comparable import comparable
 from study.effects import Interval
 from study.verdict import Verdict
@@ -50,7 +51,7 @@ def own_design(table):
     weighted = (table["sampler"] == "weighted").to_numpy(float)
 
     def powers(values, low, high):
-        along = np.linspace(low, high, effects.NUM_POINTS)
+        along = np.linspace(low, high, NUM_POINTS)
         return [values - along.mean(), values**2 - (along**2).mean()]
 
     numbers = {name: table[name].to_numpy(float) for name in SPACE_NAMES if name != "sampler"}
@@ -117,7 +118,7 @@ def test_predictions_and_cross_validation_are_scikit_learns():
         grid = [
             {"sampler": sampler, "accumulation_steps": steps, "learning_rate": point,
              **{other: found[other].points[index] for other in ("sampler_power", "dropout", "weight_decay")}}
-            for sampler in ("shuffle", "weighted") for steps in (1, 2, 4, 8) for index in range(effects.NUM_POINTS)
+            for sampler in ("shuffle", "weighted") for steps in (1, 2, 4, 8) for index in range(NUM_POINTS)
         ]  # fmt: skip
         assert model.predict(own_design(pd.DataFrame(grid))[0]).mean() == pytest.approx(mean)
 
