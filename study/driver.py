@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -291,11 +292,21 @@ def run(
 
 def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
     """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
+    address = resources.address
+    assert address is not None
     try:
-        ray.init(address=resources.address, **QUIET)
+        if address != "auto":  # Ray itself would knock for a quarter of an hour
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        return f"--address {address}: nothing answers there ({error.strerror or error})", resources
+    try:
+        ray.init(address=address, **QUIET)
     except Exception as error:  # Ray raises many kinds where no cluster answers
         reason = str(error).strip().splitlines()[0]
-        return f"--address {resources.address}: no cluster answers there ({reason})", resources
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            reason += "; a cluster that asks for a token needs RAY_AUTH_MODE=token here, too"
+        return f"--address {address}: no cluster answers there ({reason})", resources
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
@@ -150,7 +151,12 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
         help="0.25 puts four trials on each GPU",
     )
     group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
-    group.add_argument("--address", default=None, help="of a Ray cluster that is up (default: this machine alone)")
+    group.add_argument(
+        "--address",
+        default=None,
+        type=checked(str, "auto or HOST:PORT", lambda v: v == "auto" or re.fullmatch(r"[^:/]+:\d{1,5}", v) is not None),
+        help="of a Ray cluster that is up (default: this machine alone)",
+    )
 
 
 def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:

@@ -4,6 +4,7 @@ that nothing was lost, repeated or changed. tests/test_kills.py runs a short for
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -169,6 +170,7 @@ def main() -> None:
 def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, seed: int) -> str:
     """Kills and checks; a line that says what was done."""
     rng = random.Random(seed)
+    adopt_orphans()
     with tempfile.TemporaryDirectory() as scratch:
         plain = Study(Path(scratch) / "plain", num_trials, one_slot=True)
         plain.results.mkdir()
@@ -221,6 +223,12 @@ def _check_monotonic(study: Study, before: dict[int, list[dict]], ended: dict[in
 def _check_equal(study: Study, plain: Study) -> None:
     assert study.optuna_view() == plain.optuna_view(), "Optuna sees another study than without kills"
     assert without_seconds(study.rows()) == without_seconds(plain.rows()), "other rows than without kills"
+
+
+def adopt_orphans() -> None:
+    """What a killed driver leaves behind becomes this process's child, not that of process 1, as on many desktops."""
+    PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def session_pids(session: int) -> list[int]:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import time
 
 import pytest
 
@@ -92,3 +94,15 @@ def test_a_study_keeps_its_test_counts_when_the_test_images_are_away_or_others(i
     assert today == (20, 20, 7)
     for name in ("data", "fingerprint", "class_counts"):
         assert first[name] == second[name] == third[name]
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    start = time.monotonic()
+    err = refused(capsys, "--results", str(tmp_path), "--address", f"127.0.0.1:{port}")
+    assert f"--address 127.0.0.1:{port}: nothing answers there (Connection refused)" in err
+    assert time.monotonic() - start < 30
+    err = refused(capsys, "--results", str(tmp_path), "--address", "ray://nowhere")
+    assert "--address must be auto or HOST:PORT, not 'ray://nowhere'" in err
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ class RayTrial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], pool: Pool) -> None:  # type: ignore[override]  # tune.with_parameters
+        _end_with_parent()
         self._pool = pool
         self._images: dict[tuple[int, int], loop.TrialImages] = {}
         self.reset_config(config)
@@ -95,3 +98,18 @@ class RayTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         raise AssertionError("the trial goes on from its own last.pt")
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent, Ray's raylet, has ended.
+
+    Ray does so itself only where orphans go to process 1; a desktop's session manager, too, may adopt them.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
