@@ -17,9 +17,15 @@ import time
 from pathlib import Path
 
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from study import scheduler
+from study.ledger import Ledger
+from study.searcher import Searcher
+from tests import studies
+from trainable import loop
 from trainable.tune import TRACE
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
@@ -43,11 +49,14 @@ class Study:
     def trace(self) -> Path:
         return self.results / "trace"
 
-    def start(self) -> subprocess.Popen:
+    @property
+    def arguments(self) -> list[str]:
         threads = ["--cpus-per-trial", str(len(os.sched_getaffinity(0)))] if self.one_slot else []
-        command = [sys.executable, "-m", "study.search", *SETTINGS, "--trials", str(self.num_trials)]
+        return [*SETTINGS, "--trials", str(self.num_trials), *threads, "--results", str(self.results)]
+
+    def start(self) -> subprocess.Popen:
         return subprocess.Popen(
-            [*command, *threads, "--results", str(self.results)],
+            [sys.executable, "-m", "study.search", *self.arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             env={**os.environ, TRACE: str(self.trace)},
         )  # fmt: skip
@@ -57,6 +66,27 @@ class Study:
         process = self.start()
         out, _ = process.communicate(timeout=600)
         assert process.returncode == 0, out
+
+    def finish_here(self) -> None:
+        """Runs the study in this process, one trial after the other: no Ray, no checkpoint, nothing to be killed."""
+        plan, num_threads = studies.begin(*self.arguments), torch.get_num_threads()
+        ledger = Ledger(plan.folder)
+        source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
+        rule = scheduler.make(plan.scheduler, plan.base.epochs)
+        while (trial := source.next()) is not None:
+            config = trial.config
+            images = loop.trial_images(plan.pool, config.split_seed, config.cut_seed, torch.device("cpu"))
+            state = loop.new_state(config, images)
+            for row in loop.run(state, images):
+                ledger.record(trial.number, row)
+                if reason := loop.stop_reason(config, state.rows):
+                    ledger.complete(trial.number, reason)
+                elif scheduler.is_cut(rule, trial, ledger.standings):
+                    ledger.stop(trial.number, f"scheduler, epoch {row['epoch']}")
+                if trial.status != "running":
+                    break
+        ledger.close()
+        torch.set_num_threads(num_threads)
 
     def starts(self) -> list[str]:
         """A line "trial epoch" for each epoch that was started, in that order."""
@@ -174,11 +204,11 @@ def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, see
     with tempfile.TemporaryDirectory() as scratch:
         plain = Study(Path(scratch) / "plain", num_trials, one_slot=True)
         plain.results.mkdir()
-        plain.finish()
-        killed = studies = done = 0
+        plain.finish_here()
+        killed = num_studies = done = 0
         while killed < num_drivers:
-            studies += 1
-            study = Study(Path(scratch) / f"driver{studies}", num_trials, one_slot=studies % 2 == 1)
+            num_studies += 1
+            study = Study(Path(scratch) / f"driver{num_studies}", num_trials, one_slot=num_studies % 2 == 1)
             study.results.mkdir()
             kills, before, ended = 0, {}, {}
             in_epochs = 0  # the kills that can have cost one
@@ -199,7 +229,7 @@ def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, see
             killed += kills
             done += worker_killed
             what = f"driver killed {kills} times, worker {worker_killed:d} times"
-            print(f"study {studies}: {what}, one slot {study.one_slot}: whole", flush=True)
+            print(f"study {num_studies}: {what}, one slot {study.one_slot}: whole", flush=True)
         number = 0
         while done < num_workers:
             number += 1
@@ -210,7 +240,9 @@ def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, see
             if study.one_slot:
                 _check_equal(study, plain)
             print(f"study {number}: worker killed, one slot {study.one_slot}: whole", flush=True)
-    return f"{killed} kills of a driver in {studies} studies, {done} of a worker: nothing lost, nothing trained twice"
+    return (
+        f"{killed} kills of a driver in {num_studies} studies, {done} of a worker: nothing lost, nothing trained twice"
+    )
 
 
 def _check_monotonic(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple]) -> None:
