@@ -37,12 +37,15 @@ class Balancing:
 
     @property
     def words(self) -> str:
-        if self.adjusted.low > 0:
-            return "yes, also after logit adjustment"
+        better, worse = self.adjusted.low > 0, self.adjusted.high < 0
         if self.raw.low > 0:
-            return "raw only; logit adjustment alone may do the same"
+            if better:
+                return "yes, also after logit adjustment"
+            return "raw only; logit adjustment alone " + ("does better" if worse else "may do the same")
         if self.raw.high < 0:
-            return "no, it harms"
+            return "no, it harms" + (", but after logit adjustment it helps" if better else "")
+        if better or worse:
+            return f"no difference can be seen, but after logit adjustment it {'helps' if better else 'harms'}"
         return "no difference can be seen"
 
 

@@ -35,7 +35,7 @@ class Plan:
     recipes: "list[Recipe]"  # the best first, then those of the course that are not among them
     seeds: list[int]
     top: int
-    num_trials: int  # in the study
+    num_trials: int  # of the study, that have ended
     resources: "Resources"
     reopen_reason: str | None
     command: str
@@ -128,7 +128,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     problems += mixed_runs(folder / "confirm", recipes, seeds)
     if problems or test is None:
         raise UsageError(problems)
-    return Plan(folder, study, pool, test, recipes, seeds, arguments.top, len(trials), resources,
+    return Plan(folder, study, pool, test, recipes, seeds, arguments.top, records.num_ended(trials), resources,
                 arguments.reopen_test, command, before)  # fmt: skip
 
 
@@ -176,7 +176,10 @@ def run(plan: Plan) -> int:
     """
     from study.ledger import locked
 
-    lock = locked(plan.folder)  # no search may extend the study meanwhile
+    try:
+        lock = locked(plan.folder)  # no search may extend the study meanwhile
+    except OSError as error:
+        raise UsageError([f"{error.filename or plan.folder}: cannot be written ({error.strerror})"]) from error
     try:
         return _run(plan)
     finally:
@@ -213,7 +216,8 @@ def _run(plan: Plan) -> int:
         try:
             finish(plan, display)
         except UsageError as error:
-            failures = error.problems
+            anew = f"what cannot be put right is trained anew once {plan.runs_folder} is moved away"
+            failures = [*error.problems, anew]
     for text in failures:
         print(f"study.confirm: {text}", file=sys.stderr)
     if failures:

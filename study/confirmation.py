@@ -164,7 +164,7 @@ def _over_seeds_and_images(runs: np.ndarray, resampled: np.ndarray, scores: Scor
     variance = seeds + common
     parts = seeds**2 / (num_seeds - 1) + common**2 / scores.degrees_of_freedom
     freedom = np.divide(variance**2, parts, out=np.ones_like(variance), where=parts > 0)
-    are_alone = variance < images
+    are_alone = variance <= images  # or nothing was seen to vary: the images are what is known of
     return np.where(are_alone, images, variance), np.where(are_alone, scores.degrees_of_freedom, freedom)
 
 

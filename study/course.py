@@ -78,8 +78,7 @@ class Comparison:
             f"balancing reached {'a' if lower else 'no'} lower validation loss: "
             f"{w.best_loss:.4f} against {s.best_loss:.4f}",
             f"training with balancing was {'more' if steadier else 'not more'} stable: the last "
-            f"{min(NUM_LAST, len(w.val_losses), len(s.val_losses))} losses vary by {w.stability:.4f} against "
-            f"{s.stability:.4f}",
+            f"≤{NUM_LAST} losses vary by {w.stability:.4f} against {s.stability:.4f}",
             f"balancing {'sped' if faster else 'did not speed'} convergence up: "
             f"best loss at epoch {w.epochs_to_best} against {s.epochs_to_best}",
             f"balancing raised the F1 of {len(better)} of {len(self.classes)} minority classes",

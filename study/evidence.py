@@ -1,6 +1,5 @@
 """What a study's trials said of the validation images: validation.npz of each, and how sure their scores are."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from study.effects import Interval
 from study.intervals import Intervals, Resamples, Scores, difference, intervals, tied_with_best
+from study.records import DAMAGED
 from trainable.metrics import confusion_matrix
 
 
@@ -64,7 +64,7 @@ def read(folder: Path, numbers: Sequence[int], num_classes: int, minority: Seque
                 own_labels, logits = content["labels"].astype(np.int64), content["logits"]
         except FileNotFoundError:  # it runs, or has failed
             continue
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             damaged.append(f"{path}: damaged, so this trial has no interval ({error})")
             continue
         if labels is None:

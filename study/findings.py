@@ -12,7 +12,7 @@ from study.course import Comparison
 from study.effects import Effects
 from study.importance import Importance
 from study.ranking import Ranking
-from study.records import read_confirmation, read_mistakes
+from study.records import num_ended, read_confirmation, read_mistakes
 from study.space import Space, from_tables
 from study.verdict import Verdict
 from trainable.metrics import class_report
@@ -50,7 +50,7 @@ class Findings:
         """All but the ranking, as lines of at most 100 columns."""
         parts: list[list[str]] = []
         if self.verdict is not None:
-            parts.append(self.verdict.lines(len(self.ranking.trials)))
+            parts.append(self.verdict.lines(num_ended(self.ranking.trials)))
         if self.effects is not None:
             parts.append(self.effects.lines(self.importances))
         if self.balancing is not None:

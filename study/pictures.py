@@ -179,7 +179,7 @@ def comparison(found: Comparison) -> "Figure":
     _labelled(axes[0, 0], "Validation loss", "loss")
     _labelled(axes[0, 1], "Validation accuracy", "accuracy")
     _bars(axes[1, 0], [found.shuffled.stability, found.weighted.stability], "{:.4f}")
-    axes[1, 0].set(title=f"Stability: deviation of the last {NUM_LAST} losses", ylabel="standard deviation")
+    axes[1, 0].set(title=f"Stability: deviation of the last losses, {NUM_LAST} at most", ylabel="standard deviation")
     _bars(axes[1, 1], [found.shuffled.best_loss, found.weighted.best_loss], "{:.4f}")
     axes[1, 1].set(title="Best validation loss", ylabel="loss")
     for axis in axes[0]:

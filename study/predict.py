@@ -41,7 +41,13 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser("study.predict", "Classifies images with the model that study.confirm has left in winner/.")
     parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="files, or folders of them at any depth")
+    parser.add_argument(
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGES",
+        help="files, or folders of them at any depth (without links to folders)",
+    )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object for each image on standard output and nothing else"
     )

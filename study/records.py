@@ -6,6 +6,9 @@ A file is replaced whole or added to by lines, so one that is being written is r
 import base64
 import json
 import os
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from optuna.trial import TrialState
 from trainable.config import TrialConfig, UsageError
 
 FORMAT = 1
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what numpy's load may raise
 CONFIRMATION_FORMAT = 1  # of confirm.json
 STUDY_NAME = "study"  # in the journal
 STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
@@ -37,6 +41,11 @@ class TrialRecord:
     recipe: str
     config: TrialConfig
     rows: list[Row]
+
+
+def num_ended(trials: Sequence[TrialRecord]) -> int:
+    """How many of the trials have come to their end; an interrupted one may yet get further."""
+    return sum(trial.status != "running" for trial in trials)
 
 
 def read_trials(folder: Path) -> list[TrialRecord]:

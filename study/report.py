@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.comparable import active_values
 from study.display import duration
+from study.records import num_ended
 from study.verdict import shown, signed
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def page(findings: "Findings") -> str:
         cards=_cards(findings),
         verdict=findings.verdict,
         num_trials=len(findings.ranking.trials),
+        num_cut=sum(findings.ranking.study.get("class_counts", {}).get("audit", [])),
         warnings=findings.ranking.memory_lines() + findings.ranking.boundary_lines(),
         costs=_costs(findings),
         statuses=_counts(findings),
@@ -72,7 +74,7 @@ def _answer(findings: "Findings") -> dict[str, Any]:
     sure = []
     if verdict is not None:
         name, expected = shown(verdict.winner["name"]), verdict.content["confirmed"]
-        equals = [shown(found["second"]) for found in verdict.gains() if found["low"] <= 0]
+        equals = [shown(other) for other in verdict.equals]
         verb = f"did best, but cannot be told from {' or '.join(equals)}" if equals else "serves the rare classes best"
         headline = (
             f"{name[0].upper()}{name[1:]} {verb}: minority F1 "
@@ -83,7 +85,7 @@ def _answer(findings: "Findings") -> dict[str, Any]:
             sign = SIGNS[_sign(found["low"], found["high"])]
             sure.append(f"{sign} {shown(found['second'])} on fresh seeds: {signed(found)}; after logit adjustment "
                         f"{signed(found['adjusted'])}")  # fmt: skip
-        sure += [verdict.luck.words, *verdict.notes(len(findings.ranking.trials))]
+        sure += [verdict.luck.words, *verdict.notes(num_ended(findings.ranking.trials))]
     else:
         low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
         headline = (

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from study import confirmation
 from study.intervals import Intervals, Resamples
 from study.recipes import Recipe
-from study.records import CONFIRMATION_FORMAT
+from study.records import CONFIRMATION_FORMAT, DAMAGED
 from study.winner import fit_offsets
 from trainable import checkpoint, loop
 from trainable.config import UsageError
@@ -138,7 +137,7 @@ def _read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     try:
         with np.load(path) as stored:
             return stored["labels"], stored["predictions"], stored["predictions_adjusted"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except DAMAGED as error:
         raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
 
 
@@ -216,4 +215,5 @@ def _ends(intervals: Intervals, index: Any) -> dict[str, float]:
 
 
 def _difference(intervals: Intervals, pair: tuple[int, ...]) -> dict[str, float]:
-    return {name: float(getattr(intervals, name)[pair]) for name in ("estimate", "low", "high")}
+    """Of two scores; within [-1, 1], where it must lie."""
+    return {name: float(np.clip(getattr(intervals, name)[pair], -1, 1)) for name in ("estimate", "low", "high")}

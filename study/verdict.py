@@ -13,6 +13,7 @@ class Luck:
     base: str  # the better of the course's recipes, by search score
     promised: float  # the gain by search scores
     kept: float  # the gain on fresh seeds
+    margin: float  # half the width of the 95 % interval of a difference on these seeds
 
     @property
     def share(self) -> float | None:
@@ -23,10 +24,12 @@ class Luck:
     def words(self) -> str:
         if self.share is None:
             return f"luck: the search promised no gain over {shown(self.base)}"
-        return (
+        words = (
             f"luck: of the gain over {shown(self.base)} that the search promised, {self.promised:+.4f} by "
-            f"{shown(self.recipe)}, {self.kept:+.4f} is left: {100 * self.share:.0f} % of it was luck"
+            f"{shown(self.recipe)}, {self.kept:+.4f} (±{self.margin:.4f}) is left: "
+            f"{100 * self.share:.0f} % of it was luck"
         )
+        return words + (", as far as these seeds can tell so small a gain" if self.margin >= self.promised else "")
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,15 @@ class Verdict:
 
     def gains(self) -> list[dict[str, Any]]:
         """The winner less each of the course's other recipes, as in confirm.json."""
-        return [found for found in self.content["differences"]
-                if found["first"] == self.content["winner"] and found["second"].startswith("course")]  # fmt: skip
+        return [found for found in self._leads() if found["second"].startswith("course")]
+
+    @property
+    def equals(self) -> list[str]:
+        """The recipes that the winner cannot be told from on these seeds."""
+        return [found["second"] for found in self._leads() if found["low"] <= 0]
+
+    def _leads(self) -> list[dict[str, Any]]:
+        return [found for found in self.content["differences"] if found["first"] == self.content["winner"]]
 
     @property
     def test_differences(self) -> list[dict[str, Any]]:
@@ -67,7 +77,13 @@ class Verdict:
         best, base = (max(found, key=lambda recipe: recipe["search_score"]) for found in (self.recipes, course))
         # the winner's own mean is the highest of several and flatters it
         mean = self.content["confirmed"]["estimate"] if best is self.winner else best["mean"]
-        return Luck(best["name"], base["name"], best["search_score"] - base["search_score"], mean - base["mean"])
+        # the deviation is pooled over the recipes, so that all differences are known equally well
+        margin = max(
+            max(found["high"] - found["estimate"], found["estimate"] - found["low"])
+            for found in self.content["differences"]
+        )
+        promised = best["search_score"] - base["search_score"]
+        return Luck(best["name"], base["name"], promised, mean - base["mean"], margin)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a recipe, the best confirmed first: its score in the search, confirmed, and on the test images."""
@@ -99,7 +115,7 @@ class Verdict:
         content, confirmed = self.content, self.content["confirmed"]
         lines = [
             f"minority F1 on {len(content['seeds'])} fresh seeds, mean and 95 % interval:",
-            f"{'recipe':<17}  search  confirmed                    adj.     luck  val recall  audit recall",
+            f"{'recipe':<17}  search  fresh seeds                  adj.     luck  val recall  audit recall",
         ]
         for row in self.rows():
             audit = "-" if row["audit_recall"] is None else f"{row['audit_recall']:.4f}"
@@ -107,10 +123,13 @@ class Verdict:
                 f"{row['recipe']:<17}  {row['search']:.4f}  {_interval(row['confirmed'], row['low'], row['high'])}  "
                 f"{row['adjusted']:.4f}  {row['luck']:+.4f}  {row['val_recall']:10.4f}  {audit:>12}"
             )
+        drawn = "start, order and cut" if content["optimistic"] else "start, order, validation and cut"
+        audited = any(recipe["audit_recall"] is not None for recipe in self.recipes)
         lines += [
-            "each seed draws start, order, validation and cut anew; epochs chosen on one half of validation,",
-            "scored on the other; adj.: after logit adjustment; luck: search score less confirmed score;",
-            "recall: mean of the minority classes, best epoch; audit: on the images that the cut removed",
+            f"each seed draws {drawn} anew; epochs chosen on one half of validation,",
+            "scored on the other; adj.: after logit adjustment; luck: search score less that on fresh seeds;",
+            "recall: mean of the minority classes, best epoch"
+            + ("; audit: on the images that the cut removed" if audited else ""),
             "",
         ]
         lines += [
@@ -141,7 +160,10 @@ class Verdict:
                 f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}  "
                 f"{row['test_offsets']:7.4f}"
             )
-        lines.append("offsets: with each run's decision offsets, which its validation images alone have fixed")
+        lines += [
+            "confirmed: on fresh seeds, the winner as the other seeds choose; test: each run's best epoch;",
+            "offsets: with each run's decision offsets, which its validation images alone have fixed",
+        ]
         lines += [*_difference_lines(self.test_differences), *self.opening_notes(), ""]
         return lines + textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")
 
@@ -154,7 +176,7 @@ class Verdict:
         ]
 
     def notes(self, num_trials: int) -> list[str]:
-        """What to keep in mind, a sentence each; ``num_trials`` the study has now."""
+        """What to keep in mind, a sentence each; ``num_trials`` of the study have ended by now."""
         optimistic = [f"optimistic: {self.content['optimistic_reason']}"] if self.content["optimistic"] else []
         return [*self.extension_notes(num_trials), *optimistic, *self.opening_notes()]
 
@@ -167,7 +189,7 @@ class Verdict:
                 "the later ones unconfirmed"]  # fmt: skip
 
     def lines(self, num_trials: int) -> list[str]:
-        """All of it, for a study that has ``num_trials`` now, as lines of at most 100 columns."""
+        """All of it, for a study of which ``num_trials`` have ended by now, as lines of at most 100 columns."""
         return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials)]
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from study import offsets
-from study.records import read_config, write_atomically
+from study.records import DAMAGED, read_config, write_atomically
 from trainable import checkpoint, data, loop
 from trainable.config import TrialConfig, UsageError
 from trainable.metrics import confusion_matrix, minority_f1
@@ -92,8 +92,11 @@ def read(folder: Path) -> Winner:
         )
         if len(content["offsets"]) != len(names) or not all(isinstance(name, str) for name in names):
             raise ValueError("class names and offsets do not belong together")
-        if not len(content["mean"]) == len(content["std"]) == 3:
-            raise ValueError("mean and std must have a number for each of three channels")
+        mean, std, shift = (np.asarray(content[key], float) for key in ("mean", "std", "offsets"))
+        if not mean.shape == std.shape == (3,) or not np.isfinite(mean).all() or not (std > 0).all():
+            raise ValueError("mean and std must have a number for each of three channels, std above 0")
+        if shift.shape != (len(names),) or not np.isfinite(shift).all():
+            raise ValueError("offsets must have a number for each class")
         return Winner(content, Classifier(network, content["mean"], content["std"], content["offsets"]))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UsageError([f"{path}: damaged, cannot be used ({error})"]) from error
@@ -154,8 +157,12 @@ def fit_offsets(
     run: Path, images: loop.TrialImages, minority: Sequence[int], seed: int
 ) -> tuple[offsets.Offsets, dict[str, float]]:
     """A run's decision offsets, and its minority F1 on the validation images they were fitted to, without and with."""
-    with np.load(run / "validation.npz") as stored:
-        labels, logits = stored["labels"].astype(np.int64), stored["logits"].astype(np.float32)
+    path = run / "validation.npz"
+    try:
+        with np.load(path) as stored:
+            labels, logits = stored["labels"].astype(np.int64), stored["logits"].astype(np.float32)
+    except DAMAGED as error:
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
     fitted = offsets.fit(logits, labels, images.train_counts.tolist(), minority, seed)
     plain, shifted = (
         minority_f1(confusion_matrix(labels, values.argmax(axis=1), images.num_classes), minority)

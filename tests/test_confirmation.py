@@ -165,6 +165,16 @@ def test_runs_that_are_all_the_same_have_the_interval_of_one():
     assert 0.9 < (pairs.high - pairs.low) / (pair.high - pair.low) <= 1
 
 
+def test_runs_that_never_find_a_class_are_known_as_well_as_one_of_them():
+    labels = labels_of(class_counts(36))
+    never = np.full((4, len(labels)), NUM_CLASSES - 1)  # always a class of the majority
+    scores = Resamples(labels, NUM_CLASSES, MINORITY).score(never)
+    one, two = intervals(scores), means_on_images(scores, 2)
+    assert two.high == pytest.approx(one.high[[0, 2]])
+    pair, pairs = difference(scores, 0, 2), difference_on_images(scores, 2, 0, 1)
+    assert pairs.high - pairs.low <= (pair.high - pair.low) * (1 + 1e-9)
+
+
 def test_images_add_what_two_seeds_share_and_no_more_counted_by_hand():
     # resamples move both seeds by ±0.02 alike and each by ±0.01 on its own; seeds are 0.06 apart
     common, own = np.array([1, 1, 1, 1, -1, -1, -1, -1]) * 0.02, np.array([1, 1, -1, -1, 1, 1, -1, -1]) * 0.01

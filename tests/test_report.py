@@ -133,7 +133,7 @@ def test_trials_without_a_single_epoch_have_a_page(tmp_path):
 
 
 def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
-    lines = confirmed.verdict.lines(12)
+    lines = confirmed.verdict.lines(11)
     assert max(map(len, lines)) <= 100
     first, second = (re.split(r"\s{2,}", line) for line in lines if line.startswith("trial 2  "))
     assert first == ["trial 2", "0.7500", "0.7100 (0.7000 to 0.7200)", "0.7100", "+0.0400", "0.7100", "-"]
@@ -146,7 +146,7 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in page
     assert "On the test images, trial 2 less course, shuffled: +0.2000 (-0.0100 to +0.4000)" in page
     assert confirmed.balancing.source.startswith("the course's two recipes on 3 fresh seeds")
-    assert "confirmed when the study had" not in page
+    assert "the later ones unconfirmed" not in page
     assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14))
 
 
@@ -157,6 +157,16 @@ def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_pa
     assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in page
     assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in page
     assert "serves the rare classes best:" not in page
+
+
+def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called_best(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    studies.confirm(folder)
+    content = json.loads((folder / "confirm.json").read_text())
+    content["differences"].append(content["differences"][0] | {"second": "trial-5", "low": -0.001})
+    (folder / "confirm.json").write_text(json.dumps(content))
+    page = report.page(findings.find(rank(folder), folder))
+    assert "Trial 2 did best, but cannot be told from trial 5: minority F1" in page
 
 
 def test_the_confirmations_picture_has_each_recipes_three_scores(confirmed):
