@@ -41,7 +41,9 @@ class Balancing:
         if self.raw.low > 0:
             if better:
                 return "yes, also after logit adjustment"
-            return "raw only; logit adjustment alone " + ("does better" if worse else "may do the same")
+            return "raw only; " + (
+                "after logit adjustment it harms" if worse else "logit adjustment alone may do the same"
+            )
         if self.raw.high < 0:
             return "no, it harms" + (", but after logit adjustment it helps" if better else "")
         if better or worse:

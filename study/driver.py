@@ -298,8 +298,8 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
         if address != "auto":  # Ray itself would knock for a quarter of an hour
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        return f"--address {address}: nothing answers there ({error.strerror or error})", resources
+    except (OSError, OverflowError) as error:  # a port above 65535 overflows
+        return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
     try:
         ray.init(address=address, **QUIET)
     except Exception as error:  # Ray raises many kinds where no cluster answers

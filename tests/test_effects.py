@@ -355,7 +355,7 @@ def test_balancing_in_the_search_is_the_samplers_effect_and_says_so():
         ((0, -0.1, 0.1), (0, -0.1, 0.1), "no difference can be seen"),
         ((0.3, 0.1, 0.5), (0, -0.1, 0.1), "raw only; logit adjustment alone may do the same"),
         ((-1, -1.1, -0.9), (0, -0.1, 0.1), "no, it harms"),
-        ((1, 0.9, 1.1), (-1, -1.1, -0.9), "raw only; logit adjustment alone does better"),
+        ((1, 0.9, 1.1), (-1, -1.1, -0.9), "raw only; after logit adjustment it harms"),
         ((-1, -1.1, -0.9), (1, 0.9, 1.1), "no, it harms, but after logit adjustment it helps"),
         ((0, -0.1, 0.1), (1, 0.9, 1.1), "no difference can be seen, but after logit adjustment it helps"),
         ((0, -0.1, 0.1), (-1, -1.1, -0.9), "no difference can be seen, but after logit adjustment it harms"),

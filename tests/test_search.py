@@ -105,4 +105,6 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path, capsys):
     assert time.monotonic() - start < 30
     err = refused(capsys, "--results", str(tmp_path), "--address", "ray://nowhere")
     assert "--address must be auto or HOST:PORT, not 'ray://nowhere'" in err
+    err = refused(capsys, "--results", str(tmp_path), "--address", "127.0.0.1:99999")
+    assert "--address 127.0.0.1:99999: nothing answers there (" in err
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -27,7 +28,8 @@ class RayTrial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], pool: Pool) -> None:  # type: ignore[override]  # tune.with_parameters
-        _end_with_parent()
+        if ray.is_initialized():  # in a worker of Ray's, and not in a test's own process
+            _end_with_parent()
         self._pool = pool
         self._images: dict[tuple[int, int], loop.TrialImages] = {}
         self.reset_config(config)
