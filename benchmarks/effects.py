@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
 from study import effects, scheduler, space
-from study.comparable import active_values
-from study.space import Parameter, Space
+from study.space import Parameter, Space, active_values
 from trainable.arguments import Parser, positive_int, seed
 from trainable.config import TrialConfig
 from trainable.streams import derive
@@ -110,7 +109,7 @@ def _settings(searched: Space, arguments: argparse.Namespace) -> list[Setting]:
 
 def score(values: Mapping[str, Any], searched: Space, truth: Truth) -> float:
     """The true mean of a recipe."""
-    active = active_values(values, searched)
+    active = active_values(searched, values.__getitem__)
     total = CENTRE
     for parameter in searched:
         if parameter.name in truth and parameter.name in active:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from study.comparable import active_values
 from study.course import SHUFFLED, WEIGHTED, Comparison
 from study.effects import Effects, Knob
 from study.importance import Importance
-from study.space import Parameter
+from study.space import Parameter, active_values
 from trainable.metrics import f1_per_class, recall_per_class
 
 if TYPE_CHECKING:
@@ -166,7 +165,7 @@ def parallel_coordinates(findings: "Findings") -> go.Figure:
 
 def _dimension(parameter: Parameter, records: list[dict[Any, Any]], findings: "Findings") -> dict[str, Any]:
     """An axis; where the field was not in force a line passes below it, through "off"."""
-    actives = [active_values(record, findings.space) for record in records]
+    actives = [active_values(findings.space, record.__getitem__) for record in records]
     ticks: list[float]
     if parameter.choices:
         choices = [*parameter.choices]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.space import Space
+from study.space import Space, active_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def comparable(table: "pd.DataFrame", space: Space, score: str, rows: Rows | Non
     names = ["trial", "status", score, *(parameter.name for parameter in space)]
     # in the order of their numbers: sums in another order have other last bits
     for record in table.sort_values("trial")[names].to_dict("records") if statuses else []:
-        values, status = active_values(record, space), str(record["status"])
+        values, status = active_values(space, record.__getitem__), str(record["status"])
         value = record[score] if epoch is None or rows is None else _after(rows[record["trial"]], epoch, score)
         if status != "complete" and (status != "stopped" or epoch is None):
             why = status
@@ -71,12 +71,3 @@ def _after(rows: Sequence[Mapping[str, Any]], epoch: int, score: str) -> float |
         return None
     best_epoch = rows[min(epoch, len(rows)) - 1]["best_epoch"]
     return float(rows[best_epoch - 1][score])
-
-
-def active_values(record: Mapping[Any, Any], space: Space) -> dict[str, Any]:
-    """The searched fields that mattered to a trial: whether later ones do depends on earlier ones that do."""
-    values: dict[str, Any] = {}
-    for parameter in space:
-        if parameter.active(values):
-            values[parameter.name] = record[parameter.name]
-    return values

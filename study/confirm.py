@@ -187,6 +187,7 @@ def run(plan: Plan) -> int:
 
 
 def _run(plan: Plan) -> int:
+    from study import space
     from study.display import Display
     from study.driver import Pause
     from study.ledger import Ledger
@@ -199,7 +200,8 @@ def _run(plan: Plan) -> int:
     except OSError as error:
         raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
     runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
-    display = Display(ledger, len(ledger.trials) + runs.num_new, plan.study["epochs"], plan.resources.num_slots,
+    display = Display(ledger, space.from_tables(plan.study["space"], {}, "study.json"),
+                      len(ledger.trials) + runs.num_new, plan.study["epochs"], plan.resources.num_slots,
                       are_named=True)  # fmt: skip
     drawn = data.split(plan.pool, plan.seeds[0], plan.seeds[0])
     display.say("\n".join(data.count_lines(plan.pool, drawn)))

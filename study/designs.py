@@ -1,12 +1,13 @@
 """Points of the space chosen in advance, whatever the outcomes: a scrambled Sobol sequence, and a grid."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
 
-from study.space import Parameter, Space
+from study.space import Parameter, Space, active_values
 
 NUM_GRID_LEVELS = 3  # of a range: both ends and the middle
 
@@ -48,9 +49,6 @@ def _levels(parameter: Parameter) -> list[Any]:
     return list(dict.fromkeys(parameter.at(share) for share in np.linspace(0, 1, NUM_GRID_LEVELS)))
 
 
-def _active(space: Space, values: Any) -> dict[str, Any]:
-    point: dict[str, Any] = {}
-    for parameter, value in zip(space, values, strict=True):
-        if parameter.active(point):
-            point[parameter.name] = value
-    return point
+def _active(space: Space, values: Iterable[Any]) -> dict[str, Any]:
+    point = {parameter.name: value for parameter, value in zip(space, values, strict=True)}
+    return active_values(space, point.__getitem__)

@@ -1,7 +1,7 @@
 """The study as it runs: a live table in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from study.ledger import Ledger, Trial
+from study.space import Space, active_values
+from trainable.config import FIELDS
 
 MAX_FINISHED_SHOWN = 8
+SCORES_WIDTH = 52  # of the columns before the recipe's
 
 
 class Display:
@@ -21,8 +24,10 @@ class Display:
     ``are_named``: the trials go by their folders' names, and which of them is best says nothing.
     """
 
-    def __init__(self, ledger: Ledger, num_trials: int, epochs: int, num_slots: int, are_named: bool = False) -> None:
-        self.are_named = are_named
+    def __init__(
+        self, ledger: Ledger, space: Space, num_trials: int, epochs: int, num_slots: int, are_named: bool = False
+    ) -> None:
+        self.space, self.are_named = space, are_named
         self.ledger, self.num_trials, self.epochs, self.num_slots = ledger, num_trials, epochs, num_slots
         self.console = Console(highlight=False)
         self._live: Live | None = None
@@ -65,9 +70,13 @@ class Display:
         running = [trial for trial in trials if trial.status == "running"]
         ended = sorted((t for t in trials if t.status != "running"), key=lambda t: -(t.best[-1] if t.best else -1))
         table = Table(box=None, pad_edge=False, expand=False)
-        for name in ("trial", "status", "epoch", "min F1", "best", "val loss", *RECIPE_COLUMNS):
+        shown = running + ended[:MAX_FINISHED_SHOWN]
+        recipes = recipe_table(
+            [trial.config.to_dict() for trial in shown], self.space, self.console.width - SCORES_WIDTH
+        )
+        for name in ("trial", "status", "epoch", "min F1", "best", "val loss", *recipes):
             table.add_column(name, justify="left" if name in ("status", "sampler") else "right", no_wrap=True)
-        for trial in running + ended[:MAX_FINISHED_SHOWN]:
+        for index, trial in enumerate(shown):
             row = trial.row or {}
             table.add_row(
                 trial.folder if self.are_named else trial_name(trial.number, trial.recipe),
@@ -76,7 +85,7 @@ class Display:
                 f"{row['minority_f1']:.4f}" if row else "",
                 f"{trial.best[-1]:.4f}" if trial.best else "",
                 f"{row['val_loss']:.4f}" if row else "",
-                *recipe_cells(trial.config.to_dict()),
+                *(column[index] for column in recipes.values()),
             )
         return Group(Text(self._progress(), style="bold"), table)
 
@@ -110,14 +119,33 @@ class Display:
         return num_left * (time.monotonic() - self._start) / num_new
 
 
-RECIPE_COLUMNS = ("sampler", "drop", "decay", "rate", "accum")
+def recipe_table(configs: Sequence[Mapping[Any, Any]], space: Space, width: int) -> dict[str, list[str]]:
+    """The searched fields of the configs in short: columns by their heads, as many of the first as fit into ``width``.
+
+    A field that has an effect under some values of another one only stands in that one's cell: "weighted^0.50".
+    """
+    names = [parameter.name for parameter in space]
+    columns: dict[str, list[str]] = {}
+    for name in names:
+        if not set(names) & FIELDS[name].when.keys():
+            column = [_cell(name, active_values(space, config.__getitem__)) for config in configs]
+            width -= 2 + max(map(len, [FIELDS[name].head, *column]))
+            if width < 0:
+                break
+            columns[FIELDS[name].head] = column
+    return columns
 
 
-def recipe_cells(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The searched fields of a trial's config in short, one text for each of ``RECIPE_COLUMNS``."""
-    sampler = "shuffle" if config["sampler"] == "shuffle" else f"weighted^{config['sampler_power']:.2f}"
-    return (sampler, f"{config['dropout']:.2f}", f"{config['weight_decay']:.0e}", f"{config['learning_rate']:.1e}",
-            str(config["accumulation_steps"]))  # fmt: skip
+def _cell(name: str, active: Mapping[str, Any]) -> str:
+    if name not in active:
+        return ""
+    joined = [other for other in active if name in FIELDS[other].when]
+    return "".join(
+        [
+            FIELDS[name].shown(active[name]),
+            *(FIELDS[other].head + FIELDS[other].shown(active[other]) for other in joined),
+        ]
+    )
 
 
 def trial_name(number: int, recipe: str) -> str:

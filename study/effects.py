@@ -250,13 +250,15 @@ class _Fitted:
         rows[:, 0] = 1
         rows[:, self._columns(index)] = block.basis
         # a conditional knob is looked at where it is active; of the other knobs, columns of mean 0 stand for averages
-        conditions = list(block.parameter.when)
+        conditions = list(block.parameter.when.items())
         while conditions:
-            name, value = conditions.pop()
+            name, values = conditions.pop()
             other = next(i for i, candidate in enumerate(self.blocks) if candidate.parameter.name == name)
-            parameter = self.blocks[other].parameter
-            rows[:, self._columns(other)] = self.blocks[other].basis[self.blocks[other].points.index(value)]
-            conditions += parameter.when
+            found = self.blocks[other]
+            held = [index for index, point in enumerate(found.points) if point in values]
+            if held:
+                rows[:, self._columns(other)] = found.basis[held].mean(axis=0)
+            conditions += found.parameter.when.items()
         errors = np.sqrt(np.einsum("pk,kl,pl->p", rows, self.covariance, rows))
         return rows @ self.coefficients, float(stats.t.ppf((1 + LEVEL) / 2, self.residual_df)) * errors
 
@@ -314,4 +316,4 @@ def _outliers(numbers: Sequence[int], residuals: Array, leverage: Array, residua
 
 
 def _shown(name: str, value: Any) -> str:
-    return f"{value:.2g}" if FIELDS[name].type is float else str(value)
+    return f"{value:.2g}" if FIELDS[name].kind is float else str(value)

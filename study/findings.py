@@ -13,7 +13,7 @@ from study.effects import Effects
 from study.importance import Importance
 from study.ranking import Ranking
 from study.records import num_ended, read_confirmation, read_mistakes
-from study.space import Space, from_tables
+from study.space import Space
 from study.verdict import Verdict
 from trainable.metrics import class_report
 
@@ -89,7 +89,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
     confirmation = read_confirmation(folder)
     found = Verdict(confirmation) if confirmation else None
     rows = {trial.number: trial.rows for trial in ranking.trials}
-    space = from_tables(study["space"], {}, "study.json") if study["space"] else ()
+    space = ranking.space
     usable = bool(space) and not ranking.scored.empty
     minority = [study["class_names"].index(name) for name in study["minority"]]
     return Findings(

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from study.effects import Interval
     from study.evidence import Evidence
     from study.records import TrialRecord
+    from study.space import Space
 
 MIN_BEST_TRIALS = 5
+LINE_WIDTH = 100
 NEAR = 0.1  # of a range's width, on its own scale
 
 SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")
@@ -43,7 +45,7 @@ class Ranking:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
         if self.table.empty:
             return self.gain_lines()
-        from study.display import RECIPE_COLUMNS, recipe_cells, trial_name
+        from study.display import recipe_table, trial_name
 
         shown = self.table.head(max_trials)
         table = shown[["rank"]].copy()
@@ -59,9 +61,9 @@ class Ranking:
         if self.was_cut and "f1_reweighted" in shown:
             table["rew."] = shown["f1_reweighted"]
         table["ep."], table["status"] = shown["epochs"], shown["status"]
-        cells = [recipe_cells(row.to_dict()) for _, row in shown.iterrows()]
-        for index, name in enumerate(RECIPE_COLUMNS):
-            table[name] = [row[index] for row in cells]
+        width = LINE_WIDTH - len(table.to_string(index=False, float_format="%.4f", na_rep="-").split("\n", 1)[0])
+        for name, column in recipe_table(shown.to_dict("records"), self.space, width).items():
+            table[name] = column
         lines = table.to_string(index=False, float_format="%.4f", na_rep="-").splitlines()
         if len(self.table) > max_trials:
             lines.append(f"… {len(self.table) - max_trials} more in ranking.csv")
@@ -75,6 +77,18 @@ class Ranking:
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
+
+    @property
+    def space(self) -> "Space":
+        """What was searched.
+
+        Raises:
+            UsageError: it cannot be read in study.json.
+        """
+        from study.space import from_tables
+
+        tables = self.study.get("space")
+        return from_tables(tables, {}, "study.json") if tables else ()
 
     @property
     def was_cut(self) -> bool:
@@ -148,15 +162,12 @@ class Ranking:
         """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""
         from scipy.stats import binomtest
 
-        from study import space as spaces
-
         if self.table.empty:
             return []
-        space = spaces.from_tables(self.study["space"], {}, "study.json")
         searched = self.table[(self.table["recipe"] == SEARCHED) & self.table["minority_f1"].notna()]
         best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4))
         lines = []
-        for parameter in space:
+        for parameter in self.space:
             active = [values for values in best.to_dict("records") if parameter.active(values)]
             if parameter.choices or len(active) < MIN_BEST_TRIALS:
                 continue

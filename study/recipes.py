@@ -10,7 +10,11 @@ from study.scheduler import SEARCHED
 from study.searcher import COURSE_RECIPES
 from trainable.arguments import attempt
 from trainable.config import TrialConfig, UsageError
+from trainable.options import Role
 from trainable.streams import derive
+
+# the roles of the fields that make a run what it is; the machine may change
+KEPT: tuple[Role, ...] = ("recipe", "protocol", "seed")
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,8 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
 
 
 def _same_recipe(first: TrialRecord, second: TrialRecord) -> bool:
-    first_config, second_config = (
-        replace(_without_machine(trial.config), seed=0, split_seed=0, cut_seed=0) for trial in (first, second)
-    )
-    return first_config == second_config
-
-
-def _without_machine(config: TrialConfig) -> TrialConfig:
-    """What the machine, and not the recipe, brought into a config is put back."""
-    return replace(config, num_threads=1, num_micro_batches=1)
+    one, other = (trial.config.of_roles("recipe", "protocol") for trial in (first, second))
+    return one == other
 
 
 def fresh_seeds(study_seed: int, num_seeds: int, trials: list[TrialRecord]) -> list[int]:
@@ -104,7 +101,7 @@ def mixed_runs(folder: Path, recipes: list[Recipe], seeds: list[int]) -> list[st
     for recipe, seed in ((recipe, seed) for seed in seeds for recipe in recipes):
         path = folder / recipe.run_folder(seed)
         found = attempt(problems, read_config, path) if (path / "config.json").exists() else None
-        if found and _without_machine(found) != _without_machine(recipe.run_config(seed, 1)):
+        if found and found.of_roles(*KEPT) != recipe.run_config(seed, 1).of_roles(*KEPT):
             problems.append(f"{path}: is a run of another recipe; move it away")
     return problems
 

@@ -121,7 +121,7 @@ def read_config(folder: Path) -> TrialConfig:
     """
     path = folder / "config.json"
     try:
-        return TrialConfig.from_dict(json.loads(path.read_text()))
+        return TrialConfig.from_record(json.loads(path.read_text()))
     except OSError as error:
         raise UsageError([f"{path}: cannot be read ({error.strerror})"]) from error
     except (ValueError, AttributeError, UsageError) as error:

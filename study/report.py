@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.comparable import active_values
 from study.display import duration
 from study.records import num_ended
+from study.space import active_values
 from study.verdict import shown, signed
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _answer(findings: "Findings") -> dict[str, Any]:
         sure.append("a search score: the best of many on the same validation images is partly luck; not confirmed on "
                     "fresh seeds")  # fmt: skip
     sure += [words] if (words := findings.ranking.tied_words()) else []
-    values = active_values(leader.to_dict(), findings.space)
+    values = active_values(findings.space, leader.__getitem__)
     recipe = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
     return {"headline": headline, "recipe": recipe, "sure": sure}
 
@@ -193,7 +193,7 @@ def _ranking_table(findings: "Findings") -> str:
 def ranking_columns(findings: "Findings") -> "pd.DataFrame":
     """What of ranking.csv the page shows, a row a trial, as text; DataTables sorts a column of numbers as numbers."""
     table = findings.ranking.table
-    actives = [active_values(record, findings.space) for record in table.to_dict("records")]
+    actives = [active_values(findings.space, record.__getitem__) for record in table.to_dict("records")]
     found = table[["rank", "trial", "recipe"]].copy()
     for name, head in [("minority_f1", "minority F1"), ("minority_f1_low", "low"), ("minority_f1_high", "high")]:
         if name in table:

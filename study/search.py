@@ -317,7 +317,7 @@ def run(plan: Plan) -> int:
     except OSError as error:
         fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
     searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
-    display = Display(ledger, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
+    display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*data.count_lines(plan.pool, plan.drawn), *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
     pause = Pause(plan.time_budget_seconds)

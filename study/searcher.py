@@ -14,7 +14,7 @@ from study import designs
 from study.ledger import Ledger, Trial
 from study.records import STATE, trial_folder
 from study.scheduler import SEARCHED
-from study.space import Parameter, Space
+from study.space import Parameter, Space, active_values
 from trainable.config import TrialConfig
 from trainable.streams import derive
 
@@ -74,15 +74,15 @@ class Searcher:
         trial.number = number
         relative_space = sampler.infer_relative_search_space(study, trial)
         relative = sampler.sample_relative(study, trial, relative_space)
-        values: dict[str, Any] = {}
-        for parameter in self.space:
-            if parameter.active(values):
-                name = parameter.name
-                if name in relative:
-                    values[name] = relative[name]
-                else:
-                    values[name] = sampler.sample_independent(study, trial, name, distribution(parameter))
-        return values
+
+        parameters = {parameter.name: parameter for parameter in self.space}
+
+        def value_of(name: str) -> Any:
+            if name in relative:
+                return relative[name]
+            return sampler.sample_independent(study, trial, name, distribution(parameters[name]))
+
+        return active_values(self.space, value_of)
 
     def _sampler(self, seed: int) -> BaseSampler:
         if self.algorithm == "random":

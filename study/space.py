@@ -2,17 +2,15 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainable.config import FIELDS, TrialConfig, UsageError
+from trainable.config import FIELDS, UsageError
 
 DEFAULT_SPACE = Path(__file__).with_name("default_space.toml")
 ALGORITHMS = ("tpe", "random", "sobol", "grid")  # the ways to search it, see searcher.py
-# what a study fixes for all of its trials
-NOT_SEARCHABLE = ("epochs", "seed", "split_seed", "cut_seed", "num_threads")
 
 
 @dataclass(frozen=True)
@@ -24,15 +22,15 @@ class Parameter:
     high: float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
-    when: tuple[tuple[str, Any], ...] = ()
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def is_int(self) -> bool:
-        return FIELDS[self.name].type is int
+        return FIELDS[self.name].kind is int
 
     def active(self, values: Mapping[str, Any]) -> bool:
         """Whether the field matters beside ``values``, the fields chosen before it."""
-        return all(values.get(name) == value for name, value in self.when)
+        return all(values.get(name) in allowed for name, allowed in self.when.items())
 
     def at(self, share: float) -> Any:
         """The value that divides the range, or the choices, in the ratio of ``share`` in [0, 1], on its own scale."""
@@ -75,10 +73,19 @@ class Parameter:
         if self.choices:
             return value in self.choices
         low, high = self._bounds()
-        return bool(low <= value <= high)
+        return isinstance(value, int | float) and bool(low <= value <= high)
 
 
 Space = tuple[Parameter, ...]
+
+
+def active_values(space: Space, value_of: Callable[[str], Any]) -> dict[str, Any]:
+    """The fields that matter, each with what ``value_of`` says of its name; later ones may depend on earlier ones."""
+    values: dict[str, Any] = {}
+    for parameter in space:
+        if parameter.active(values):
+            values[parameter.name] = value_of(parameter.name)
+    return values
 
 
 def load(path: Path) -> Space:
@@ -103,7 +110,7 @@ def from_tables(tables: Mapping[str, Any], lines: Mapping[str, int], source: str
     for name, table in tables.items():
         where = f"--space {source}, line {lines.get(name, 1)}: [{name}]"
         try:
-            space.append(_parameter(name, table, [parameter.name for parameter in space]))
+            space.append(_parameter(name, table, space))
         except ValueError as error:
             problems += [f"{where} {problem}" for problem in str(error).splitlines()]
     if not space and not problems:
@@ -121,33 +128,55 @@ def to_tables(space: Space) -> dict[str, dict[str, Any]]:
             table: dict[str, Any] = {"choices": list(parameter.choices)}
         else:
             table = {"low": parameter.low, "high": parameter.high, "log": parameter.log}
-        tables[parameter.name] = table | ({"when": dict(parameter.when)} if parameter.when else {})
+        when = {name: values[0] if len(values) == 1 else list(values) for name, values in parameter.when.items()}
+        tables[parameter.name] = table | ({"when": when} if when else {})
     return tables
 
 
-def _parameter(name: str, table: Any, earlier: list[str]) -> Parameter:
+def _parameter(name: str, table: Any, earlier: Sequence[Parameter]) -> Parameter:
     if name not in FIELDS:
         raise ValueError(f"is no field of a trial's config; the fields are {', '.join(FIELDS)}")
-    if name in NOT_SEARCHABLE:
+    if FIELDS[name].role != "recipe":
         raise ValueError("is the study's to set and cannot be searched")
     if not isinstance(table, dict):
         raise ValueError(f"must be a table with low and high, or choices, not {table!r}")
     problems = [f"has an unknown key {key}; known are low, high, log, choices, when"
                 for key in table if key not in ("low", "high", "log", "choices", "when")]  # fmt: skip
-    when = table.get("when", {})
-    if not isinstance(when, dict) or any(other not in earlier for other in when):
-        problems.append(f"when must name fields searched before it ({', '.join(earlier) or 'none'}), not {when!r}")
+    try:
+        when = _condition(name, table.get("when", {}), {parameter.name: parameter for parameter in earlier})
+    except ValueError as error:
+        problems.append(str(error))
         when = {}
-    if "choices" in table:
-        problems += _choice_problems(name, table)
-        parameter = Parameter(name, choices=tuple(table["choices"]) if not problems else (), when=tuple(when.items()))
-    else:
-        problems += _range_problems(name, table)
-        parameter = Parameter(name, table.get("low"), table.get("high"), table.get("log", False),
-                              when=tuple(when.items()))  # fmt: skip
+    problems += _choice_problems(name, table) if "choices" in table else _range_problems(name, table)
     if problems:
         raise ValueError("\n".join(problems))
-    return parameter
+    if "choices" in table:
+        return Parameter(name, choices=tuple(table["choices"]), when=when)
+    return Parameter(name, table["low"], table["high"], table.get("log", False), when=when)
+
+
+def _condition(name: str, when: Any, earlier: Mapping[str, Parameter]) -> dict[str, tuple[Any, ...]]:
+    """The field's own condition and that of its table; what the space does not search has its default.
+
+    Raises:
+        ValueError: the table's makes no sense, or the field's own never holds in this space.
+    """
+    if not isinstance(when, dict) or any(other not in earlier for other in when):
+        raise ValueError(f"when must name fields searched before it ({', '.join(earlier) or 'none'}), not {when!r}")
+    found = {other: tuple(values) if isinstance(values, list) else (values,) for other, values in when.items()}
+    for other, values in found.items():
+        if unknown := [value for value in values if not earlier[other].contains(value)]:
+            raise ValueError(f"when must name values that {other} can take, not {unknown[0]!r}")
+    for other, allowed in FIELDS[name].when.items():
+        if other in earlier:
+            possible = tuple(value for value in found.get(other, allowed) if value in allowed)
+            if any(earlier[other].contains(value) for value in possible):
+                found[other] = possible
+                continue
+        elif FIELDS[other].default in allowed:
+            continue
+        raise ValueError(f"has no effect unless {FIELDS[name].condition()}, which this space does not try before it")
+    return found
 
 
 def _choice_problems(name: str, table: dict[str, Any]) -> list[str]:
@@ -160,7 +189,7 @@ def _choice_problems(name: str, table: dict[str, Any]) -> list[str]:
 
 
 def _range_problems(name: str, table: dict[str, Any]) -> list[str]:
-    if FIELDS[name].type not in (int, float):
+    if FIELDS[name].kind not in (int, float):
         return ["needs choices: it is no number"]
     low, high, log = table.get("low"), table.get("high"), table.get("log", False)
     numbers = [v for v in (low, high) if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
@@ -178,9 +207,9 @@ def _range_problems(name: str, table: dict[str, Any]) -> list[str]:
 
 def _value_problems(name: str, value: Any) -> list[str]:
     try:
-        TrialConfig.from_dict({name: value})
-    except UsageError as error:
-        return error.problems
+        FIELDS[name].checked(value)
+    except ValueError as error:
+        return [str(error)]
     return []
 
 

@@ -83,7 +83,7 @@ def read(folder: Path) -> Winner:
         raise UsageError([f"{path}: has format {found!r}, and this version reads {FORMAT}"])
     try:
         config, names, image_size = (
-            TrialConfig.from_dict(content["config"]),
+            TrialConfig.from_record(content["config"]),
             content["class_names"],
             content["image_size"],
         )

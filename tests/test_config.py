@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainable.arguments import default_config
 from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
 
 small_seeds = st.integers(0, 2**53)
@@ -27,7 +28,7 @@ configs = st.builds(
     split_seed=small_seeds,
     cut_seed=small_seeds,
     num_threads=st.integers(1, 256),
-)
+).map(lambda config: TrialConfig.from_record(config.to_dict()))  # what has no effect has its default
 
 
 def problems_of(function, values):
@@ -106,13 +107,46 @@ def test_numbers_come_out_in_the_type_of_their_field():
 )
 def test_a_value_that_breaks_its_rule_is_refused_with_name_rule_and_value(name, value):
     (problem,) = problems_of(TrialConfig.from_dict, {name: value})
-    assert problem == f"{name} must be {FIELDS[name].metadata['rule']}, not {value!r}"
+    assert problem == f"{name} must be {FIELDS[name].words}, not {value!r}"
 
 
 @given(configs, st.sampled_from(sorted(FIELDS)))
 def test_every_default_and_every_rule_agree(config, name):
     assert TrialConfig.from_dict({name: getattr(TrialConfig(), name)}) == TrialConfig()
-    assert getattr(TrialConfig.from_dict({name: getattr(config, name)}), name) == getattr(config, name)
+    needed = {other: getattr(config, other) for other in [*FIELDS[name].when, name]}
+    assert getattr(TrialConfig.from_dict(needed), name) == getattr(config, name)
+
+
+def test_a_field_that_is_set_where_it_has_no_effect_is_refused_with_what_it_needs():
+    (problem,) = problems_of(TrialConfig.from_dict, {"sampler_power": 0.5})
+    assert problem == "sampler_power has no effect unless sampler is 'weighted', so it cannot be 0.5"
+    assert TrialConfig.from_dict({"sampler_power": 0.5, "sampler": "weighted"}).sampler_power == 0.5
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_can_be_set_from_the_command_line(name):
+    other = {"sampler": "weighted", "flip": "true"}.get(name, "0.25" if FIELDS[name].kind is float else "3")
+    given = parse_assignments([f"{name}={other}", *(["sampler=weighted"] if name == "sampler_power" else [])])
+    config = default_config("digits", 0, **{"num_threads": 2, "epochs": 9, **given})
+    assert getattr(config, name) == given[name] != getattr(default_config("digits", 0), name)
+
+
+def test_one_mistake_is_not_told_twice():
+    (problem,) = problems_of(TrialConfig.from_dict, {"sampler": "wieghted", "sampler_power": 0.5})
+    assert problem.startswith("sampler must be")
+
+
+def test_a_record_of_a_field_without_effect_is_read_as_if_it_had_its_default():
+    before = TrialConfig().to_dict() | {"sampler_power": 0.5}  # as earlier versions wrote it down
+    assert TrialConfig.from_record(before) == TrialConfig()
+    assert "sampler_power" not in TrialConfig().active()
+
+
+def test_the_roles_divide_the_fields_among_themselves():
+    config = TrialConfig()
+    parts = [config.of_roles(role) for role in ("recipe", "protocol", "seed", "machine")]
+    assert {name: value for part in parts for name, value in part.items()} == config.to_dict()
+    assert sum(map(len, parts)) == len(FIELDS)
 
 
 def test_all_mistakes_of_a_dict_are_told_at_once():

@@ -3,6 +3,8 @@ import pytest
 from study import space
 from trainable.config import UsageError
 
+BOTH = "[sampler]\nchoices = ['weighted', 'shuffle']\n"
+
 
 def load_text(tmp_path, text):
     path = tmp_path / "space.toml"
@@ -19,6 +21,27 @@ def test_power_is_active_only_under_the_weighted_sampler():
     power = next(p for p in space.load(space.DEFAULT_SPACE) if p.name == "sampler_power")
     assert power.active({"sampler": "weighted"})
     assert not power.active({"sampler": "shuffle"})
+
+
+@pytest.mark.parametrize("when", ["", "when = { sampler = 'weighted' }", "when = { sampler = ['weighted'] }"])
+def test_a_field_that_has_an_effect_under_a_condition_is_searched_under_it_alone(tmp_path, when):
+    loaded = load_text(tmp_path, f"{BOTH}[sampler_power]\nlow = 0.5\nhigh = 1\n{when}")
+    chosen = {"sampler": "shuffle", "sampler_power": 0.5}
+    assert space.active_values(loaded, chosen.__getitem__) == {"sampler": "shuffle"}
+    assert space.to_tables(loaded)["sampler_power"]["when"] == {"sampler": "weighted"}
+
+
+@pytest.mark.parametrize("when", ["{ sampler = 'wieghted' }", "{ sampler = 3 }", "{ sampler = ['weighted', 'x'] }"])
+def test_a_condition_on_a_value_that_the_other_field_cannot_take_is_refused(tmp_path, when):
+    text = f"{BOTH}[dropout]\nlow = 0.5\nhigh = 0.7\nwhen = {when}"
+    with pytest.raises(UsageError, match="when must name values that sampler can take"):
+        load_text(tmp_path, text)
+
+
+def test_a_condition_that_leaves_a_field_without_effect_is_refused(tmp_path):
+    text = f"{BOTH}[sampler_power]\nlow = 0.5\nhigh = 1\nwhen = {{ sampler = 'shuffle' }}"
+    with pytest.raises(UsageError, match="has no effect unless sampler is 'weighted'"):
+        load_text(tmp_path, text)
 
 
 def test_tables_describe_the_space_whole(tmp_path):
@@ -42,6 +65,10 @@ def test_tables_describe_the_space_whole(tmp_path):
         ("[sampler]\nchoices = []", "at least one value"),
         ("[sampler]\nchoices = ['shuffle', 'shuffle']", "must differ"),
         ("[sampler_power]\nlow = 0.5\nhigh = 1\nwhen = { sampler = 'weighted' }", "when must name fields"),
+        ("[sampler_power]\nlow = 0.5\nhigh = 1", "has no effect unless sampler is 'weighted'"),
+        ("[num_micro_batches]\nlow = 1\nhigh = 4", "cannot be searched"),
+        ("[num_threads]\nlow = 1\nhigh = 4", "cannot be searched"),
+        ("[cut_seed]\nlow = 1\nhigh = 4", "cannot be searched"),
     ],
 )
 def test_senseless_tables_are_refused_with_their_line(tmp_path, table, told):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainable import options
 from trainable.arguments import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -53,12 +54,12 @@ def _main(parser: Parser, arguments: argparse.Namespace) -> int:
         spec = attempt(problems, data_spec, arguments)
         given = attempt(problems, parse_assignments, arguments.set) or {}
         base = {"num_threads": num_cores(), "epochs": arguments.epochs or default_epochs(arguments.data)}
-        config = default_config(arguments.data, arguments.seed, **{**base, **given})
+        config = attempt(problems, lambda: default_config(arguments.data, arguments.seed, **{**base, **given}))
 
     from trainable import data  # numpy and Pillow: not for --help
 
     pool = attempt(problems, data.load, spec, lambda text: print(text, file=sys.stderr)) if spec else None
-    if pool is None:
+    if pool is None or config is None:
         fail(parser.prog, problems)
     drawn = data.split(pool, config.split_seed, config.cut_seed)
     too_few, warnings = data.check_split(pool, drawn)
@@ -74,7 +75,8 @@ def _main(parser: Parser, arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("trainable", "Trains one trial here, without Ray, and prints a row for each epoch.")
+    fields = "the fields of a trial's config, for --set:\n" + options.describe(FIELDS)
+    parser = Parser("trainable", "Trains one trial here, without Ray, and prints a row for each epoch.", fields)
     add_data_flags(parser)
     group = parser.add_argument_group("trial")
     group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
@@ -84,7 +86,7 @@ def _parser() -> Parser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"a field of the trial's config, repeatable; the fields are {', '.join(FIELDS)}",
+        help="a field of the trial's config, repeatable; the fields are listed below",
     )
     group.add_argument(
         "--replay",
@@ -104,7 +106,7 @@ def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str
 
     try:
         study = json.loads((folder / ".." / ".." / "study.json").read_text())
-        config = TrialConfig.from_dict(json.loads((folder / "config.json").read_text()))
+        config = TrialConfig.from_record(json.loads((folder / "config.json").read_text()))
         rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
         spec = DataSpec.from_dict(study["data"])
         if not rows:

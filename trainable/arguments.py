@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -37,7 +38,7 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
     return checked(str, f"one of {', '.join(names)}", lambda text: text in names)
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # a default of None is settled later, and the help says how
         return action.help if action.default is None else super()._get_help_string(action)
@@ -46,8 +47,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """argparse that goes on after a bad value, so that all problems can be told at once."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog, description=description, formatter_class=_Help, allow_abbrev=False)
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        """``epilog`` is shown below the flags, its lines as they are."""
+        wrapped = textwrap.fill(description, 80)
+        super().__init__(prog, description=wrapped, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
         self.problems: list[str] = []
 
     def parse(self, argv: list[str] | None) -> argparse.Namespace:
@@ -166,8 +169,12 @@ def minority_names(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def default_config(data: str, seed: int, **values: object) -> TrialConfig:
-    """The course's recipe for these data; a mirrored digit is no digit, so there the flip is off."""
+def default_config(data: str, seed: int, /, **values: object) -> TrialConfig:
+    """The course's recipe for these data, its seeds all ``seed``; a mirrored digit is no digit: there the flip is off.
+
+    Raises:
+        UsageError: ``values``, which come before all that, break the rules of their fields.
+    """
     base = {"flip": data != "digits", "seed": seed, "split_seed": seed, "cut_seed": seed}
     return TrialConfig.from_dict({**base, **values})
 

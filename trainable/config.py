@@ -4,10 +4,13 @@ No heavy import stands here: ``--help`` and every check of the arguments run bef
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from trainable.options import Choices, Range, Role, Switch, option, options_of
+
+SEEDS = Range(0, 2**63 - 1)
 
 
 class UsageError(Exception):
@@ -18,102 +21,122 @@ class UsageError(Exception):
         self.problems = problems
 
 
-def _rule(default: Any, text: str, check: Callable[[Any], bool], help: str) -> Any:
-    """A field of the config: its default, its rule in words and as a predicate, and what it means."""
-    return field(default=default, metadata={"rule": text, "check": check, "help": help})
-
-
-def _count(default: int, help: str) -> Any:
-    return _rule(default, "a whole number of at least 1", lambda value: value >= 1, help)
-
-
-def _seed(help: str) -> Any:
-    return _rule(0, "a whole number from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63, help)
-
-
 @dataclass(frozen=True)
 class TrialConfig:
     """One training recipe and everything its outcome depends on besides the images.
 
     The defaults are the recipe of the course this study grew out of. Two trials with equal configs on equal
-    images give equal rows on the same kind of CPU.
+    images give equal rows on the same kind of CPU. See ``options`` for what is said of each field.
     """
 
-    dropout: float = _rule(0.3, "in [0, 1)", lambda v: 0 <= v < 1, "dropout of both hidden layers")
-    weight_decay: float = _rule(1e-4, "at least 0", lambda v: v >= 0, "L2 penalty, added to the gradient by Adam")
-    learning_rate: float = _rule(1e-3, "above 0", lambda v: v > 0, "Adam's step size")
-    accumulation_steps: int = _count(2, "batches whose gradients make one optimizer step")
-    sampler: str = _rule(
-        "shuffle", "'shuffle' or 'weighted'", lambda v: v in ("shuffle", "weighted"), "how an epoch's images are drawn"
+    dropout: float = option(
+        0.3, Range(0, 1, below=True), "dropout of both hidden layers", "network", short="drop", format=".2f"
     )
-    sampler_power: float = _rule(
-        1.0, "in (0, 1]", lambda v: 0 < v <= 1, "weighted sampler: class weight = count ** -power; 1 = equal classes"
+    learning_rate: float = option(
+        1e-3, Range(0, above=True), "Adam's step size", "optimizer", short="rate", format=".1e"
     )
-    num_micro_batches: int = _count(1, "parts of a batch that go through the network one by one, where memory is short")
-    batch_size: int = _rule(128, "a whole number of at least 2", lambda v: v >= 2, "images in a batch")
-    clip_norm: float = _rule(1.0, "above 0", lambda v: v > 0, "the gradient's norm is clipped to this")
-    epochs: int = _count(50, "passes over the training images, at most")
-    patience: int = _count(10, "epochs without improvement before the trial ends itself")
-    min_delta: float = _rule(0.001, "at least 0", lambda v: v >= 0, "smallest fall of validation loss that counts")
-    flip: bool = _rule(True, "true or false", lambda v: True, "mirror half of the training images, left to right")
-    rotation_degrees: float = _rule(
-        10.0, "from 0 to 180", lambda v: 0 <= v <= 180, "rotate by a random angle within ± this many degrees"
+    weight_decay: float = option(
+        1e-4, Range(0), "L2 penalty, added to the gradient by Adam", "optimizer", short="decay", format=".0e"
     )
-    seed: int = _seed("initialisation, order, augmentation and dropout")
-    split_seed: int = _seed("which images are for validation")
-    cut_seed: int = _seed("which images of the minority classes are kept")
-    num_threads: int = _count(1, "CPU threads; another number gives other last bits")
+    batch_size: int = option(128, Range(2), "images in a batch", "optimizer", short="batch")
+    accumulation_steps: int = option(
+        2, Range(1), "batches whose gradients make one optimizer step", "optimizer", short="accum"
+    )
+    clip_norm: float = option(
+        1.0, Range(0, above=True), "the gradient's norm is clipped to this", "optimizer", short="clip"
+    )
+    sampler: str = option("shuffle", Choices(("shuffle", "weighted")), "how an epoch's images are drawn", "sampler")
+    sampler_power: float = option(
+        1.0,
+        Range(0, 1, above=True),
+        "weighted sampler: class weight = count ** -power; 1 = equal classes",
+        "sampler",
+        when={"sampler": "weighted"},
+        short="^",
+        format=".2f",
+    )
+    flip: bool = option(True, Switch(), "mirror half of the training images, left to right", "augmentation")
+    rotation_degrees: float = option(
+        10.0, Range(0, 180), "rotate by a random angle within ± this many degrees", "augmentation", short="rotate"
+    )
+    patience: int = option(10, Range(1), "epochs without improvement before the trial ends itself", "length")
+    min_delta: float = option(0.001, Range(0), "smallest fall of validation loss that counts", "length", short="delta")
+    epochs: int = option(50, Range(1), "passes over the training images, at most", "length", role="protocol")
+    seed: int = option(0, SEEDS, "initialisation, order, augmentation and dropout", "seeds", role="seed")
+    split_seed: int = option(0, SEEDS, "which images are for validation", "seeds", role="seed")
+    cut_seed: int = option(0, SEEDS, "which images of the minority classes are kept", "seeds", role="seed")
+    num_threads: int = option(
+        1, Range(1), "CPU threads; another number gives other last bits", "machine", role="machine"
+    )
+    num_micro_batches: int = option(
+        1,
+        Range(1),
+        "parts of a batch that go through the network one by one, where memory is short",
+        "machine",
+        role="machine",
+    )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialConfig":
         """The config that ``values`` describes; fields left out take their defaults.
 
         Raises:
-            UsageError: a key is unknown, or a value breaks its field's rule; all such mistakes at once.
+            UsageError: a key is unknown, a value breaks its field's rule, or a field is set where it has no effect;
+                all such mistakes at once.
         """
         problems = [f"{key}: no such field of a trial's config (value {values[key]!r}); the fields are "
                     f"{', '.join(FIELDS)}" for key in values if key not in FIELDS]  # fmt: skip
         checked: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in FIELDS:
-                continue
+        refused = set()
+        for name in [name for name in values if name in FIELDS]:
             try:
-                checked[name] = _checked(FIELDS[name], value)
+                checked[name] = FIELDS[name].checked(values[name])
             except ValueError as error:
                 problems.append(str(error))
+                refused.add(name)
+        config = cls(**checked)
+        active = config.active()
+        problems += [
+            f"{name} has no effect unless {FIELDS[name].condition()}, so it cannot be {value!r}"
+            for name, value in checked.items()
+            if name not in active and value != FIELDS[name].default and not FIELDS[name].when.keys() & refused
+        ]
         if problems:
             raise UsageError(problems)
-        return cls(**checked)
+        return config
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> "TrialConfig":
+        """The config in a file of a study: as ``from_dict``, but a field without effect has its default.
+
+        Earlier versions wrote down whatever it was set to.
+        """
+        values, active = dict(values), dict[str, Any]()
+        for name, found in FIELDS.items():
+            if found.matters(active):
+                active[name] = values.get(name, found.default)
+            else:
+                values.pop(name, None)
+        return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, in the order of their definition."""
         return dataclasses.asdict(self)
 
+    def active(self) -> dict[str, Any]:
+        """The fields that have an effect, and their values."""
+        values: dict[str, Any] = {}
+        for name, found in FIELDS.items():
+            if found.matters(values):
+                values[name] = getattr(self, name)
+        return values
 
-FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrialConfig)}
+    def of_roles(self, *roles: Role) -> dict[str, Any]:
+        """The fields of these roles, and their values."""
+        return {name: getattr(self, name) for name, found in FIELDS.items() if found.role in roles}
 
 
-def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    """``value`` in the type of ``field``, exactly; ValueError with a sentence where it breaks the rule."""
-    rule = ValueError(f"{field.name} must be {field.metadata['rule']}, not {value!r}")
-    kind = field.type
-    if kind is bool or kind == "bool":
-        if not isinstance(value, bool):
-            raise rule
-    elif kind is str or kind == "str":
-        if not isinstance(value, str):
-            raise rule
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        raise rule
-    elif kind is int or kind == "int":
-        if value != int(value):
-            raise rule
-        value = int(value)
-    else:
-        value = float(value)
-    if not field.metadata["check"](value):
-        raise rule
-    return value
+FIELDS = options_of(TrialConfig)
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -133,24 +156,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             problems.append(f"--set {name}: no such field; the fields are {', '.join(FIELDS)}")
         else:
             try:
-                values[name] = _checked(FIELDS[name], _parse(FIELDS[name], text))
+                values[name] = FIELDS[name].checked(FIELDS[name].parse(text))
             except ValueError:
-                problems.append(f"--set {name} must be {FIELDS[name].metadata['rule']}, not {text!r}")
+                problems.append(f"--set {name} must be {FIELDS[name].words}, not {text!r}")
     if problems:
         raise UsageError(problems)
     return values
-
-
-def _parse(field: dataclasses.Field[Any], text: str) -> Any:
-    if field.type is str:
-        return text
-    if field.type is bool:
-        return {"true": True, "1": True, "on": True, "yes": True,
-                "false": False, "0": False, "off": False, "no": False}.get(text.lower(), text)  # fmt: skip
-    try:
-        return int(text)  # not by way of float, which has no room for the last digits of a large seed
-    except ValueError:
-        number = float(text)
-        if not math.isfinite(number):
-            raise
-        return number
