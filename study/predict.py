@@ -30,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
         fail(parser.prog, problems)
     try:
         return run(found, files, arguments.batch_size, arguments.json)
+    except UsageError as error:
+        print(f"{parser.prog}: {arguments.folder / 'winner'}: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 NUM_MISTAKES = 24
+MAX_OFFSET = 100  # those that are fitted are at most 2 × log(share of the rarest class)
 RULE = "the model of the confirmed winner's first fresh seed, whatever it scored"
 
 
@@ -76,32 +77,45 @@ def read(folder: Path) -> Winner:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise UsageError([f"{path}: not found; python -m study.confirm {folder} makes it"]) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise UsageError([f"{path}: has format {found!r}, and this version reads {FORMAT}"])
     try:
-        config, names, image_size = (
-            TrialConfig.from_record(content["config"]),
-            content["class_names"],
-            content["image_size"],
-        )
-        network = checkpoint.best_model(
-            path.with_name("weights.pt"), config, len(names), image_size, torch.device("cpu")
-        )
-        if len(content["offsets"]) != len(names) or not all(isinstance(name, str) for name in names):
-            raise ValueError("class names and offsets do not belong together")
-        mean, std, shift = (np.asarray(content[key], float) for key in ("mean", "std", "offsets"))
-        if not mean.shape == std.shape == (3,) or not np.isfinite(mean).all() or not (std > 0).all():
-            raise ValueError("mean and std must have a number for each of three channels, std above 0")
-        if shift.shape != (len(names),) or not np.isfinite(shift).all():
-            raise ValueError("offsets must have a number for each class")
-        return Winner(content, Classifier(network, content["mean"], content["std"], content["offsets"]))
+        _check(content)
+        config, num_classes = TrialConfig.from_record(content["config"]), len(content["class_names"])
+        weights = path.with_name("weights.pt")
+        network = checkpoint.best_model(weights, config, num_classes, content["image_size"], torch.device("cpu"))
+        winner = Winner(content, Classifier(network, content["mean"], content["std"], content["offsets"]))
+        size = winner.image_size
+        classify(winner.classifier, np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))
+        return winner
+    except UsageError as error:
+        raise UsageError([f"{path}: damaged, cannot be used ({problem})" for problem in error.problems]) from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UsageError([f"{path}: damaged, cannot be used ({error})"]) from error
     except checkpoint.CheckpointError as error:
         raise UsageError([str(error)]) from error
+
+
+def _check(content: dict[str, Any]) -> None:
+    """ValueError or KeyError where ``content``, of model.json, does not describe a classifier."""
+    names, size = content["class_names"], content["image_size"]
+    if not isinstance(names, list) or not 2 <= len(names) <= 1000 or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names must be 2 to 1000 texts")
+    if type(size) is not int or not 16 <= size <= 96:
+        raise ValueError(f"image_size must be a whole number from 16 to 96, not {size!r}")
+    for name, length, allowed, holds in (
+        ("mean", 3, "from 0 to 1", lambda value: 0 <= value <= 1),
+        ("std", 3, "above 0 and at most 1", lambda value: 0 < value <= 1),
+        ("offsets", len(names), f"from -{MAX_OFFSET} to {MAX_OFFSET}", lambda value: abs(value) <= MAX_OFFSET),
+    ):
+        values = content[name]
+        if not isinstance(values, list) or len(values) != length:
+            raise ValueError(f"{name} must be {length} numbers")
+        if not all(type(value) in (int, float) and holds(value) for value in values):  # NaN holds nothing
+            raise ValueError(f"{name} must be numbers {allowed}")
 
 
 def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
@@ -194,9 +208,16 @@ def _mistakes(winner: Winner, plan: "Plan", images: loop.TrialImages) -> list[di
 
 @torch.inference_mode()
 def classify(classifier: Classifier, images: np.ndarray, batch_size: int = loop.EVALUATION_BATCH) -> np.ndarray:
-    """Probabilities, float32 (n, num_classes), of images uint8 (n, S, S, 3)."""
+    """Probabilities, float32 (n, num_classes), of images uint8 (n, S, S, 3).
+
+    Raises:
+        UsageError: the numbers in the classifier are so large that no probabilities come of them.
+    """
     batches = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).split(batch_size)
-    return torch.cat([classifier(batch) for batch in batches]).numpy()
+    probabilities = torch.cat([classifier(batch) for batch in batches]).numpy()
+    if not np.isfinite(probabilities).all():
+        raise UsageError(["its weights are too large to give probabilities"])
+    return probabilities
 
 
 def _png(image: np.ndarray) -> str:

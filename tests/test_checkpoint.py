@@ -3,15 +3,16 @@ import dataclasses
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.disk import files_of_at_most
 from trainable import checkpoint, loop
 from trainable.arguments import default_config
 from trainable.checkpoint import CheckpointError
+from trainable.config import TrialConfig
 from trainable.metrics import confusion_matrix, f1_per_class, minority_f1
 
 CONFIG = dataclasses.replace(
@@ -168,22 +169,75 @@ def test_a_checkpoint_of_another_network_is_refused_naming_the_tensor_and_both_s
         checkpoint.restore(without, CONFIG, images, last)
 
 
-def test_a_save_that_fails_midway_leaves_the_checkpoint_before(last, images, trial, monkeypatch):
+def test_a_save_that_fails_midway_leaves_the_checkpoint_before(last, images, trial):
     before = last.read_bytes()
-
-    def full_disk(path, content):
-        with path.open("wb") as file:
-            file.write(content[:5000])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full_disk)
-        with pytest.raises(OSError, match="No space left"):
-            checkpoint.save(trial, images, last)
+    with files_of_at_most(5000), pytest.raises(OSError, match="File too large"):
+        checkpoint.save(trial, images, last)
     assert last.read_bytes() == before
-    # and the rest it left does not stand in the way
+    assert [path.name for path in last.parent.iterdir()] == ["last.pt"]
     checkpoint.save(trial, images, last)
     assert checkpoint.read(last)["rows"] == trial.rows
+
+
+@pytest.mark.parametrize("links", [["last.pt"], ["best.pt", "validation.npz"]])
+def test_a_link_at_the_place_of_a_file_is_replaced_and_leads_nowhere(last, trial, images, tmp_path, links):
+    checkpoint.finish(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    for name in links:
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(elsewhere)
+    checkpoint.save(trial, images, last)
+    checkpoint.finish(tmp_path)
+    assert not elsewhere.exists()
+    assert all((tmp_path / name).is_file() and not (tmp_path / name).is_symlink() for name in links)
+
+
+@pytest.mark.parametrize("younger", [["min_delta"], ["flip", "batch_size", "sampler_power"], ["num_micro_batches"]])
+def test_a_checkpoint_that_is_older_than_a_field_goes_on_to_the_same_bits(last, images, tmp_path, younger):
+    """Its recipe has the fields' defaults, since there was no other when it was written."""
+    config = dataclasses.replace(CONFIG, **{name: getattr(TrialConfig(), name) for name in younger})
+    state = loop.new_state(config, images)
+    epochs = loop.run(state, images)
+    next(epochs), next(epochs)
+    half = tmp_path / "half.pt"
+    checkpoint.save(state, images, half)
+    list(epochs)
+    checkpoint.save(state, images, last)
+    content = checkpoint.read(half)
+    for name in younger:
+        del content["config"][name]
+    torch.save(content, half)  # as the version before wrote it
+    again = checkpoint.restore(checkpoint.read(half), config, images, half)
+    assert len(again.rows) == 2
+    list(loop.run(again, images))
+    checkpoint.save(again, images, half)
+    assert_same(checkpoint.read(last), checkpoint.read(half), "checkpoint")
+    # and where the trial has another value than the default, that is no longer its recipe
+    name = younger[0]
+    other = dataclasses.replace(config, **{name: {"flip": False, "min_delta": 0.5, "num_micro_batches": 2}[name]})
+    if name == "num_micro_batches":  # the machine's business
+        checkpoint.restore(content, other, images, half)
+    else:
+        with pytest.raises(CheckpointError, match=f"made with {name}={getattr(config, name)!r}, not "):
+            checkpoint.restore(content, other, images, half)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda config: {**config, "momentum": 0.9}, r"config cannot be used \(momentum: no such field"),
+        (lambda config: {**config, "dropout": 7}, r"config cannot be used \(dropout must be in \[0, 1\), not 7"),
+        (lambda config: {**config, "epochs": "four"}, r"config cannot be used \(epochs must be a whole number"),
+        (lambda config: None, "damaged, has no config"),
+        (lambda config: ["dropout"], "damaged, has no config"),
+        (lambda config: {}, "made with "),
+    ],
+)
+def test_a_checkpoint_whose_config_is_none_is_refused_in_a_sentence(last, images, damage, said):
+    content = checkpoint.read(last)
+    content["config"] = damage(content["config"])
+    with pytest.raises(CheckpointError, match=rf"last\.pt: (its )?{said}"):
+        checkpoint.restore(content, CONFIG, images, last)
 
 
 def test_finish_cuts_the_best_epoch_out(spoiled, images, tmp_path):

@@ -19,6 +19,7 @@ from trainable.model import ConvNet
 NAMES = [EVIL, "dog", "\x1b[31mred"]
 MEAN, STD, OFFSETS = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25], [0.5, 0.0, -0.25]
 SIZE = 16
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -148,8 +149,31 @@ def test_what_a_folder_holds_besides_images_is_said(folder, images, capsys):
         (lambda there: (there / "model.json").write_text("[]"), "has format None, and this version reads 1"),
         (lambda there: (there / "model.json").write_text('{"format": 1}'), "model.json: damaged, cannot be used"),
         (lambda there: (there / "weights.pt").write_bytes(b"PK no weights"), "weights.pt: damaged, cannot be read"),
-        (lambda there: _edit(there, offsets=[0.0]), "class names and offsets do not belong together"),
-        (lambda there: _edit(there, mean=[0.0, 1.0]), "model.json: damaged, cannot be used"),
+        (lambda there: (there / "model.json").write_text("[" * 10**6), "model.json: damaged, cannot be read"),
+        (lambda there: _edit(there, offsets=[0.0]), "offsets must be 3 numbers"),
+        (lambda there: _edit(there, offsets=[0.0, NAN, 0.0]), "offsets must be numbers from -100 to 100"),
+        (lambda there: _edit(there, offsets=[0.0, 1e30, 0.0]), "offsets must be numbers from -100 to 100"),
+        (lambda there: _edit(there, offsets=["0", "0", "0"]), "offsets must be numbers from -100 to 100"),
+        (lambda there: _edit(there, offsets=[[0.0]] * 3), "offsets must be numbers from -100 to 100"),
+        (lambda there: _edit(there, mean=[0.0, 1.0]), "mean must be 3 numbers"),
+        (lambda there: _edit(there, mean=[0.0, 1.0, -0.1]), "mean must be numbers from 0 to 1"),
+        (lambda there: _edit(there, mean=[True, 0.0, 0.0]), "mean must be numbers from 0 to 1"),
+        (lambda there: _edit(there, std=[0.0, 1.0, 1.0]), "std must be numbers above 0 and at most 1"),
+        (lambda there: _edit(there, std=[0.5, float("inf"), 0.5]), "std must be numbers above 0 and at most 1"),
+        (lambda there: _edit(there, std="abc"), "std must be 3 numbers"),
+        (lambda there: _edit(there, class_names=["a", "b", 3]), "class_names must be 2 to 1000 texts"),
+        (lambda there: _edit(there, class_names="abc"), "class_names must be 2 to 1000 texts"),
+        (lambda there: _edit(there, class_names=["a"] * 10**6), "class_names must be 2 to 1000 texts"),
+        (lambda there: _edit(there, image_size=10**6), "image_size must be a whole number from 16 to 96, not 1000000"),
+        (lambda there: _edit(there, image_size=16.0), "image_size must be a whole number from 16 to 96, not 16.0"),
+        (lambda there: _edit(there, config={"dropout": 2}), "model.json: damaged, cannot be used .dropout must be"),
+        (lambda there: _edit(there, config=[]), "model.json: damaged, cannot be used"),
+        (lambda there: _weights(there, NAN), "weights.pt: damaged, the network's features.0.weight holds values"),
+        (lambda there: _weights(there, 1e38), "damaged, cannot be used .its weights are too large to give prob"),
+        (
+            lambda there: _edit(there, std=[1e-45] * 3),
+            "damaged, cannot be used .its weights are too large to give prob",
+        ),
         (lambda there: _edit(there, image_size=24), r"weights.pt: the network's classifier.1.weight is"),
     ],
 )
@@ -162,6 +186,25 @@ def test_a_winner_that_is_not_there_or_damaged_is_refused_in_a_sentence(folder, 
     assert out == ""
     (line,) = err.splitlines()
     assert re.search(said, line)
+
+
+def test_where_no_probabilities_come_of_an_image_that_is_said_and_no_nan(folder, images, capsys, monkeypatch):
+    """Weights that are finite, but so large that some image, and not those that are tried at first, is too much."""
+    found = winner.read(folder)
+    with torch.no_grad():
+        found.classifier.network.classifier[-1].bias[:] = float("inf")
+    monkeypatch.setattr(winner, "read", lambda _: found)
+    assert predict.main([str(folder), str(images), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"study.predict: {folder / 'winner'}: its weights are too large to give probabilities\n"
+
+
+def _weights(there, value):
+    """As an earlier version's file, without a checksum, may hold them after damage."""
+    content = torch.load(there / "weights.pt", weights_only=True)
+    content["model"]["features.0.weight"][0, 0, 0] = value
+    torch.save(content, there / "weights.pt")
 
 
 def _edit(there, **values):

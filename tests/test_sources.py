@@ -1,15 +1,23 @@
+import hashlib
+import io
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
-from trainable import sources
+from tests.disk import damages, files_of_at_most, small_disk
+from trainable import data, sources
 from trainable.config import UsageError
+from trainable.data import DataSpec
 
 SIZE = 16
 
@@ -268,6 +276,173 @@ def test_a_cache_folder_that_cannot_be_written_is_told(folder):
     (folder.parent / "cache").write_text("a file is in the way")
     (problem,) = refused(folder)
     assert problem.startswith(f"--cache-dir {folder.parent / 'cache'}: cannot be written")
+
+
+@pytest.fixture
+def both(folder):
+    """The folder with an image in each class."""
+    Image.fromarray(pattern(30, 20, 3)).save(folder / "class/0.png")
+    return folder
+
+
+def cached(folder):
+    """The two files of the cache: the array and its hash."""
+    cache = folder.parent / "cache"
+    (array,), (digest,) = cache.glob("*.npy"), cache.glob("*.sha256")
+    assert len(list(cache.iterdir())) == 2
+    return array, digest
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def another_kind(content, kind):
+    images = np.load(io.BytesIO(content))
+    return npy(np.frombuffer(images.tobytes(), kind).reshape((*images.shape[:-1], -1)))
+
+
+DAMAGED_ARRAYS = {
+    "emptied": lambda content: b"",
+    "cut in its header": lambda content: content[:60],
+    "cut": lambda content: content[:-1],
+    "longer": lambda content: content + b"\0",
+    "pixels zeroed": lambda content: content[:128] + bytes(len(content) - 128),
+    "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "half written": lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
+    "int8": lambda content: another_kind(content, np.int8),
+    "a row less": lambda content: npy(np.load(io.BytesIO(content))[:-1]),
+    "mirrored": lambda content: npy(np.asfortranarray(np.load(io.BytesIO(content)))),
+    "objects": lambda content: npy(np.array([{}, []], object)),
+    "text": lambda content: b"text",
+}
+DAMAGED_HASHES = {
+    "emptied": lambda text: b"",
+    "cut": lambda text: text[:-1],
+    "longer": lambda text: text + b"\n",
+    "capitals": lambda text: b"F" + text[1:].upper(),
+    "another": lambda text: b"0" * 64,
+    "no text": lambda text: b"\xff\xfe" * 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("which", "damage"),
+    [pytest.param(0, damage, id=f"array: {name}") for name, damage in DAMAGED_ARRAYS.items()]
+    + [pytest.param(1, damage, id=f"hash: {name}") for name, damage in DAMAGED_HASHES.items()],
+)
+def test_a_damaged_cache_is_decoded_anew_with_a_note(both, which, damage):
+    said = []
+    first = load(both, said=said)
+    images = np.array(first.images)
+    assert said == []
+    path = cached(both)[which]
+    path.write_bytes(damage(path.read_bytes()))
+    again = load(both, said=said)
+    assert np.array_equal(again.images, images)
+    assert again.content_hash == first.content_hash
+    array, _ = cached(both)
+    assert said == [f"{array}: damaged or never finished, so the images of {both} are decoded anew"]
+    # and that mends it
+    spoil(both / "class/0.png")
+    assert load(both, said=said).content_hash == first.content_hash
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("what", ["pipe", "link to nowhere", "link to a device"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_no_file_in_the_cache_is_replaced_by_one(both, which, what):
+    first = load(both)
+    path = cached(both)[which]
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if what == "link to a device" else both / "nowhere")
+    said = []
+    assert load(both, said=said).content_hash == first.content_hash
+    assert len(said) == 1
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+def test_a_cache_damaged_anywhere_gives_the_same_images(both):
+    first = load(both)
+    paths = cached(both)
+    contents, images = [path.read_bytes() for path in paths], np.array(first.images)
+
+    @settings(max_examples=200)
+    @given(st.tuples(*(st.none() | damages(len(content)) for content in contents)))
+    def check(damage_of_each):
+        for path, content, damage in zip(paths, contents, damage_of_each, strict=True):
+            path.write_bytes(damage(content) if damage else content)
+        found = load(both)
+        assert np.array_equal(found.images, images)
+        assert found.content_hash == first.content_hash
+
+    check()
+
+
+def test_a_damaged_hash_does_not_make_the_images_others(image_folder, tmp_path):
+    spec = DataSpec(str(image_folder), "", str(tmp_path / "cache"), image_size=SIZE, minority=("fox",))
+    first = data.load(spec)
+    for path in (tmp_path / "cache").glob("*.sha256"):
+        path.write_text("")
+    said = []
+    assert data.load(spec, said.append).fingerprint == first.fingerprint
+    assert len(said) == 1
+
+
+def test_a_cache_of_the_version_before_is_used(both):
+    source = load(both)
+    array, digest = cached(both)
+    images = np.array(source.images)
+    written = np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=images.shape)
+    written[:] = images
+    written.flush()
+    digest.write_text(
+        hashlib.sha256(repr(images.shape).encode() + images.tobytes() + source.labels.tobytes()).hexdigest()
+    )
+    spoil(both / "class/0.png")
+    assert np.array_equal(load(both).images, images)
+
+
+def test_of_what_killed_processes_have_left_only_the_old_is_removed(both):
+    there = both.parent / "cache"
+    there.mkdir()
+    old, young, others = (
+        [f".{'0' * 16}.partial", f"{'a' * 32}.4711.partial"],
+        [f".{'1' * 16}.partial", f"{'b' * 32}.4711.partial"],
+        ["film.partial", f"{'c' * 32}.npy"],
+    )
+    for name in old + young + others:
+        (there / name).touch()
+        if name not in young:
+            os.utime(there / name, (0, 0))
+    load(both)
+    left = {path.name for path in there.iterdir()}
+    assert left & {*old, *young, *others} == {*young, *others}
+
+
+TRAIN = ["--epochs", "1", "--image-size", "32", "--minority", "fox"]
+
+
+def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path):
+    with small_disk(tmp_path / "small", "100k") as cache:
+        command = [sys.executable, "-m", "trainable", "--data", str(image_folder), "--cache-dir", str(cache), *TRAIN]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stderr == f"trainable: --cache-dir {cache}: cannot be written (No space left on device)\n"
+        assert done.returncode == 2
+        assert list(cache.iterdir()) == []
+
+
+def test_a_cache_file_that_becomes_too_large_is_told_in_a_sentence(both):
+    with files_of_at_most(1000):
+        (problem,) = refused(both)
+    assert problem == f"--cache-dir {both.parent / 'cache'}: cannot be written (File too large)"
+    assert list((both.parent / "cache").iterdir()) == []
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """The Trainable itself, without Ray's processes: what it does where memory or the disk does not suffice."""
 
 import dataclasses
-import errno
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.disk import files_of_at_most
 from trainable import checkpoint, loop, step
 from trainable.arguments import default_config
 from trainable.tune import TRACE, RayTrial
@@ -72,20 +71,27 @@ def test_where_two_images_are_too_many_the_trial_fails_with_the_reason(digits_po
     assert not (tmp_path / "last.pt").exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_and_the_old_one_stays(digits_pool, tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_old_one_stays(digits_pool, tmp_path):
     trial = trial_in(tmp_path, digits_pool)
     trial.step()
     before = (tmp_path / "last.pt").read_bytes()
-
-    def full(self, content):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    result = trial.step()
-    assert "No space left on device" in result["unwritable"]
+    with files_of_at_most(5000):
+        result = trial.step()
+    assert result["unwritable"] == f"{tmp_path / 'last.pt'}: cannot be written (File too large)"
     assert result["done"]
     assert "row" not in result
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_last_pt_that_is_older_than_the_machine_field_is_gone_on_with(digits_pool, tmp_path):
+    trial = trial_in(tmp_path, digits_pool)
+    first = trial.step()["row"]
+    content = checkpoint.read(tmp_path / "last.pt")
+    del content["config"]["num_micro_batches"]
+    torch.save(content, tmp_path / "last.pt")
+    again = trial_in(tmp_path, digits_pool)
+    assert again.step()["row"] == first
+    assert without_seconds(again.step()["row"]) == without_seconds(trial.step()["row"])
 
 
 def test_the_trace_has_a_line_as_each_epoch_starts_and_none_for_what_is_announced_again(

@@ -1,14 +1,14 @@
 """A trial on disk: last.pt holds everything to go on with; best.pt and validation.npz are cut from it."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from trainable.config import TrialConfig
+from trainable import sealed
+from trainable.config import TrialConfig, UsageError
 from trainable.loop import TrialImages, TrialState, network, new_state
 from trainable.model import ConvNet
 
@@ -36,7 +36,7 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
         "predictions": state.predictions,
         "val_labels": images.labels[images.val],
     }
-    _write_atomically(path, content)
+    _write(path, content)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, known_format: int) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(io.BytesIO(sealed.read(path)), map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises on a damaged file is not documented and varies
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged, cannot be read ({reason})") from error
@@ -59,17 +59,32 @@ def _read(path: Path, known_format: int) -> dict[str, Any]:
     return content
 
 
+def stored_config(content: dict[str, Any], path: Path) -> TrialConfig:
+    """The config in ``content`` (from ``read``); fields that are younger than the file have their defaults.
+
+    Raises:
+        CheckpointError: it is no config, has a field that this version does not know, or a value breaks a rule.
+    """
+    try:
+        return TrialConfig.from_record(content["config"])
+    except UsageError as error:
+        raise CheckpointError(f"{path}: its config cannot be used ({'; '.join(error.problems)})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged, has no config") from error
+
+
 def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, path: Path) -> TrialState:
     """The state in ``content`` (from ``read``), checked against a new one.
 
     Raises:
         CheckpointError: it is of another config or network; names the field or tensor and both values or shapes.
     """
+    made_with = stored_config(content, path).to_dict()
     for name, value in config.to_dict().items():
         if name == "num_micro_batches":  # may grow on the way, and nothing that is stored depends on it
             continue
-        if content.get("config", {}).get(name) != value:
-            raise CheckpointError(f"{path}: made with {name}={content.get('config', {}).get(name)!r}, not {value!r}")
+        if made_with[name] != value:
+            raise CheckpointError(f"{path}: made with {name}={made_with[name]!r}, not {value!r}")
     state = new_state(config, images)
     _load_weights(state.model, content, path)
     try:
@@ -83,13 +98,18 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
 
 
 def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
+    weights = content.get("model")
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{path}: damaged, has no weights")
     for name, tensor in model.state_dict().items():
-        found = content.get("model", {}).get(name)
-        if found is None or found.shape != tensor.shape:
-            shape = "nothing" if found is None else tuple(found.shape)
+        found = weights.get(name)
+        if not isinstance(found, torch.Tensor) or found.shape != tensor.shape:
+            shape = tuple(found.shape) if isinstance(found, torch.Tensor) else "nothing"
             raise CheckpointError(f"{path}: the network's {name} is {tuple(tensor.shape)}, but the file has {shape}")
+        if not torch.isfinite(found).all():
+            raise CheckpointError(f"{path}: damaged, the network's {name} holds values that are no finite numbers")
     try:
-        model.load_state_dict(content["model"])
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
 
@@ -114,26 +134,22 @@ def finish(folder: Path) -> None:
         return
     content = read(folder / "last.pt")
     best = content["best"]
-    partial = validation_path.with_suffix(".partial.npz")
     predictions = torch.stack(content["predictions"]).numpy()  # (num_epochs, 2, num_val)
+    arrays = io.BytesIO()
     np.savez(
-        partial,
+        arrays,
         labels=content["val_labels"].numpy(),
         logits=best["logits"].numpy(),
         predictions=predictions[:, 0],
         predictions_adjusted=predictions[:, 1],
     )
-    os.replace(partial, validation_path)
+    sealed.write(validation_path, arrays)
     row = content["rows"][content["rows"][-1]["best_epoch"] - 1]
-    _write_atomically(
-        best_path, {"format": BEST_FORMAT, "config": content["config"], "row": row, "model": best["model"]}
-    )
+    _write(best_path, {"format": BEST_FORMAT, "config": content["config"], "row": row, "model": best["model"]})
 
 
-def _write_atomically(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: dict[str, Any]) -> None:
     torch.serialization.set_crc32_options(False)  # a quarter of the time, and torch.load never looks at them
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(buffer.getbuffer())  # raises OSError on a full disk, where torch.save would raise anything
-    os.replace(partial, path)
+    archive = io.BytesIO()
+    torch.save(content, archive)
+    sealed.write(path, archive)

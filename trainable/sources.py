@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from trainable import cache
 from trainable.config import UsageError
 
 CACHE_FORMAT = 1
@@ -115,8 +116,8 @@ def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
 def folder(root: Path, listing: "Listing", image_size: int, cache_dir: Path, say: Callable[[str], None]) -> Source:
     """The images of ``listing``, which is ``list_folder(root)``.
 
-    Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times.
-    ``say`` gets notes meant for the user.
+    Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times, and taken
+    from there if they are undamaged. ``say`` gets notes meant for the user.
 
     Raises:
         UsageError: files that are no images, or the cache cannot be written.
@@ -125,14 +126,14 @@ def folder(root: Path, listing: "Listing", image_size: int, cache_dir: Path, say
         say(f"{root}: {len(listing.left_out)} file(s) left out, not images by their names "
             f"({', '.join(listing.left_out[:3])}{', …' if len(listing.left_out) > 3 else ''})")  # fmt: skip
     key = hashlib.sha256(json.dumps([CACHE_FORMAT, image_size, str(root), listing.stamps]).encode()).hexdigest()[:32]
-    array_path, hash_path = cache_dir / f"{key}.npy", cache_dir / f"{key}.sha256"
-    if not (hash_path.exists() and array_path.exists()):
-        _decode(root, listing.names, image_size, array_path)
-        partial = hash_path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(_content_hash(np.load(array_path, mmap_mode="r"), listing.labels))
-        os.replace(partial, hash_path)
-    images = np.load(array_path, mmap_mode="r")
-    return Source(images, listing.labels, listing.class_names, hash_path.read_text())
+    entry = cache.Entry(cache_dir, key, listing.labels, image_size)
+    found = entry.read()
+    if found is None:
+        if os.path.lexists(entry.array_path):
+            say(f"{entry.array_path}: damaged or never finished, so the images of {root} are decoded anew")
+        found = entry.write(lambda images: _decode(root, listing.names, images))
+    images, content_hash = found
+    return Source(images, listing.labels, listing.class_names, content_hash)
 
 
 @dataclass(frozen=True)
@@ -188,37 +189,28 @@ def list_folder(root: Path) -> Listing:
     return Listing(tuple(class_names), names, np.array(labels, np.int64), stamps, left_out)
 
 
-def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> None:
-    """Decodes all files into ``array_path``; the array appears whole or not at all."""
-    try:
-        array_path.parent.mkdir(parents=True, exist_ok=True)
-        partial = array_path.with_suffix(f".{os.getpid()}.partial")
-        images = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(len(names), image_size, image_size, 3)
-        )
-    except OSError as error:
-        raise UsageError([f"--cache-dir {array_path.parent}: cannot be written ({error.strerror})"]) from error
+def _decode(root: Path, names: list[str], images: np.ndarray) -> None:
+    """Decodes all files into ``images``, uint8 (n, S, S, 3).
+
+    Raises:
+        UsageError: files that are no images.
+    """
 
     def decode(index: int) -> str | None:
         path = root / names[index]
         try:
-            images[index] = decoded(path, image_size)
+            images[index] = decoded(path, images.shape[1])
         except UsageError as error:
             return error.problems[0]
         return None
 
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow's decoders release the GIL
-            outcomes = threads.map(decode, range(len(names)))
-            shown = tqdm(outcomes, f"decoding {root.name}", len(names), unit=" images", disable=None, leave=False)
-            problems = [problem for problem in shown if problem]
-        if problems:
-            more = [f"{root}: {len(problems) - 20} more files cannot be read"] if len(problems) > 20 else []
-            raise UsageError(problems[:20] + more)
-        images.flush()
-        os.replace(partial, array_path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow's decoders release the GIL
+        outcomes = threads.map(decode, range(len(names)))
+        shown = tqdm(outcomes, f"decoding {root.name}", len(names), unit=" images", disable=None, leave=False)
+        problems = [problem for problem in shown if problem]
+    if problems:
+        more = [f"{root}: {len(problems) - 20} more files cannot be read"] if len(problems) > 20 else []
+        raise UsageError(problems[:20] + more)
 
 
 def decoded(path: Path, image_size: int) -> np.ndarray:
@@ -253,11 +245,4 @@ def _resized(image: Image.Image, image_size: int) -> np.ndarray:
 
 
 def _source(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
-    return Source(images, labels, class_names, _content_hash(images, labels))
-
-
-def _content_hash(images: np.ndarray, labels: np.ndarray) -> str:
-    digest = hashlib.sha256(repr(images.shape).encode())
-    digest.update(np.ascontiguousarray(images).data)
-    digest.update(labels.tobytes())
-    return digest.hexdigest()
+    return Source(images, labels, class_names, cache.content_hash(images, labels))

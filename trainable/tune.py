@@ -54,7 +54,7 @@ class RayTrial(tune.Trainable):
         if self._last.exists():
             content = checkpoint.read(self._last)
             # a worker before this one may have run out of memory, and the driver not have heard of it
-            known = content.get("config", {}).get("num_micro_batches", 1)
+            known = checkpoint.stored_config(content, self._last).num_micro_batches
             config = dataclasses.replace(config, num_micro_batches=max(known, config.num_micro_batches))
             self._state = checkpoint.restore(content, config, self._trial_images, self._last)
         else:

@@ -1,0 +1,122 @@
+"""Decoded images on disk: an array in a .npy file, believed only where the hash beside it is that of its content."""
+
+import hashlib
+import io
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from trainable.config import UsageError
+from trainable.files import replacing
+
+PARTIAL_SECONDS = 86400  # whoever has not written for so long was killed
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial|[0-9a-f]{32}\.\d+\.partial")  # the latter by earlier versions
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The place of a folder's images in the cache."""
+
+    cache_dir: Path
+    key: str
+    labels: np.ndarray  # int64 (n,); the hash is of them, too
+    image_size: int
+
+    @property
+    def array_path(self) -> Path:
+        return self.cache_dir / f"{self.key}.npy"
+
+    @property
+    def _hash_path(self) -> Path:
+        return self.cache_dir / f"{self.key}.sha256"
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        return len(self.labels), self.image_size, self.image_size, 3
+
+    @property
+    def _header(self) -> bytes:
+        """How the .npy file begins."""
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self._shape})
+        return header.getvalue()
+
+    @property
+    def _num_bytes(self) -> int:
+        return len(self._header) + int(np.prod(self._shape))
+
+    def read(self) -> tuple[np.ndarray, str] | None:
+        """The images, uint8 (n, S, S, 3), mapped, and their hash; None where they are not there or are damaged."""
+        try:
+            if not (self.array_path.is_file() and self._hash_path.is_file()):
+                return None
+            with self.array_path.open("rb") as file:
+                header = file.read(len(self._header))
+                if header != self._header or os.stat(file.fileno()).st_size != self._num_bytes:
+                    return None
+                images = self._mapped(file, "r")
+            found = content_hash(images, self.labels)
+            return (images, found) if self._hash_path.read_bytes() == found.encode() else None
+        except OSError:  # a disk that cannot be read
+            return None
+
+    def write(self, decode: Callable[[np.ndarray], None]) -> tuple[np.ndarray, str]:
+        """What ``read`` gives, after ``decode`` has filled the array; it appears whole or not at all.
+
+        Raises:
+            UsageError: the cache cannot be written.
+        """
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            self._remove_old_partials()
+            with replacing(self.array_path) as file:
+                # a full disk is told here: found while writing to mapped memory, it would kill the process
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, self._num_bytes)
+                file.write(self._header)
+                images = self._mapped(file, "r+")
+                decode(images)
+                found = content_hash(images, self.labels)
+                images.flush()
+                os.fsync(file.fileno())
+            with replacing(self._hash_path) as file:
+                file.write(found.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            _sync(self.cache_dir)
+            images.flags.writeable = False
+            return images, found
+        except OSError as error:
+            raise UsageError([f"--cache-dir {self.cache_dir}: cannot be written ({error.strerror})"]) from error
+
+    def _mapped(self, file: BinaryIO, mode: Literal["r", "r+"]) -> np.memmap:
+        file.flush()
+        return np.memmap(file, np.uint8, mode, len(self._header), self._shape)
+
+    def _remove_old_partials(self) -> None:
+        """Removes what killed processes have left; another process may be writing the younger ones."""
+        for path in self.cache_dir.iterdir():
+            if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < time.time() - PARTIAL_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def content_hash(images: np.ndarray, labels: np.ndarray) -> str:
+    """SHA-256 of uint8 images and int64 labels, 64 hexadecimal digits."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(labels.tobytes())
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
