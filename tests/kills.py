@@ -26,7 +26,7 @@ from study.ledger import Ledger
 from study.searcher import Searcher
 from tests import studies
 from trainable import loop
-from trainable.tune import TRACE
+from trainable.worker import TRACE
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
 WORKER_NAMES = ("ray::ResourceTrainable", "ray::RayTrial")  # how Ray titles the process of a trial

@@ -53,6 +53,7 @@ LIGHT = [
     ("study.recipes", {"ray", "torch"}),
 ]
 WITH_TORCH = [
+    ("trainable.worker", {"ray", "torchvision", "sklearn", "optuna", "study"}),
     ("trainable.loop", {"ray", "torchvision", "sklearn", "optuna", "study"}),
     ("trainable.tune", {"torchvision", "sklearn", "optuna", "study"}),
 ]

@@ -1,23 +1,25 @@
-"""The Trainable itself, without Ray's processes: what it does where memory or the disk does not suffice."""
+"""A worker without any tuner: what it does where memory or the disk does not suffice, and how Tune sees it."""
 
 import dataclasses
 import json
 
 import pytest
 import torch
+from ray.tune.utils import flatten_dict
 
 from tests.disk import files_of_at_most
 from trainable import checkpoint, loop, step
 from trainable.arguments import default_config
-from trainable.tune import TRACE, RayTrial
+from trainable.tune import RayTrial, report_in
+from trainable.worker import TRACE, Report, Worker
 
 CONFIG = default_config("digits", 3, epochs=3, num_threads=1)
 
 
 def trial_in(folder, pool, config=CONFIG):
-    trial = RayTrial.__new__(RayTrial)
-    trial.setup({"number": 7, "folder": str(folder), "trial": config.to_dict()}, pool)
-    return trial
+    worker = Worker(pool)
+    worker.begin(7, folder, config)
+    return worker
 
 
 def short_of_memory(monkeypatch, most_images):
@@ -41,7 +43,7 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_row_says_so(
     digits_pool, tmp_path, monkeypatch, most_images, num_parts
 ):
     short_of_memory(monkeypatch, most_images)
-    row = trial_in(tmp_path, digits_pool).step()["row"]
+    row = trial_in(tmp_path, digits_pool).step().row
     assert row["num_micro_batches"] == num_parts
     # as a trial that was told so from the start
     config = dataclasses.replace(CONFIG, num_micro_batches=num_parts)
@@ -50,18 +52,18 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_row_says_so(
 
 
 def test_out_of_memory_in_a_later_epoch_goes_on_from_the_checkpoint(digits_pool, tmp_path, monkeypatch):
-    first = trial_in(tmp_path, digits_pool).step()["row"]
+    first = trial_in(tmp_path, digits_pool).step().row
     short_of_memory(monkeypatch, 64)
     trial = trial_in(tmp_path, digits_pool)
-    assert trial.step()["row"] == first
-    second = trial.step()["row"]
+    assert trial.step().row == first
+    second = trial.step().row
     assert (first["num_micro_batches"], second["num_micro_batches"], second["epoch"]) == (1, 2, 2)
     assert checkpoint.read(tmp_path / "last.pt")["rows"] == [first, second]
     # a worker that comes after this one is told by the checkpoint, whatever the driver knows and memory there is
     monkeypatch.undo()
     after = trial_in(tmp_path, digits_pool)
-    assert after.step()["row"] == second
-    assert after.step()["row"]["num_micro_batches"] == 2
+    assert after.step().row == second
+    assert after.step().row["num_micro_batches"] == 2
 
 
 def test_where_two_images_are_too_many_the_trial_fails_with_the_reason(digits_pool, tmp_path, monkeypatch):
@@ -77,21 +79,21 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_old_one_stays(digit
     before = (tmp_path / "last.pt").read_bytes()
     with files_of_at_most(5000):
         result = trial.step()
-    assert result["unwritable"] == f"{tmp_path / 'last.pt'}: cannot be written (File too large)"
-    assert result["done"]
-    assert "row" not in result
+    assert result.unwritable == f"{tmp_path / 'last.pt'}: cannot be written (File too large)"
+    assert result.is_last
+    assert result.row is None
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_a_last_pt_that_is_older_than_the_machine_field_is_gone_on_with(digits_pool, tmp_path):
     trial = trial_in(tmp_path, digits_pool)
-    first = trial.step()["row"]
+    first = trial.step().row
     content = checkpoint.read(tmp_path / "last.pt")
     del content["config"]["num_micro_batches"]
     torch.save(content, tmp_path / "last.pt")
     again = trial_in(tmp_path, digits_pool)
-    assert again.step()["row"] == first
-    assert without_seconds(again.step()["row"]) == without_seconds(trial.step()["row"])
+    assert again.step().row == first
+    assert without_seconds(again.step().row) == without_seconds(trial.step().row)
 
 
 def test_the_trace_has_a_line_as_each_epoch_starts_and_none_for_what_is_announced_again(
@@ -102,6 +104,16 @@ def test_the_trace_has_a_line_as_each_epoch_starts_and_none_for_what_is_announce
     trial.step()
     trial.step()
     again = trial_in(tmp_path, digits_pool)
-    assert json.dumps(again.step()["row"]) == json.dumps(trial._state.rows[-1])
+    assert json.dumps(again.step().row) == json.dumps(trial._state.rows[-1])
     again.step()
     assert (tmp_path / "trace").read_text() == "7 1\n7 2\n7 3\n"
+
+
+def test_a_report_is_the_same_after_its_way_through_tune(digits_pool, tmp_path):
+    tuned = RayTrial.__new__(RayTrial)
+    tuned.setup({"number": 7, "folder": str(tmp_path), "trial": CONFIG.to_dict()}, digits_pool)
+    result = tuned.step()
+    assert (result["training_iteration"], result["done"]) == (1, False)
+    assert report_in(flatten_dict(result)) == Report(1, result["row"])
+    told = {"unwritable": "no room", "reason": "", "failure": "", "training_iteration": 2, "done": True}
+    assert report_in(flatten_dict(told)) == Report(2, unwritable="no room")
