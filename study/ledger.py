@@ -84,7 +84,7 @@ class Ledger:
             self._storage = journal.open_file(folder / JOURNAL, say)
             self.study = self._open_study()
             self._load_all()
-        except UsageError:
+        except (UsageError, OSError):
             self._lock.release()
             raise
         if asked is not None:

@@ -276,7 +276,7 @@ def test_a_gap_among_the_folders_is_filled_by_a_new_trial_and_a_number_made_up_f
     ledger.close()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in JOURNALS if "line" in kind and "first" not in kind])
+@pytest.mark.parametrize("kind", [kind for kind in JOURNALS if "line" in kind and "alone" not in kind])
 def test_the_search_refuses_a_journal_damaged_otherwise_and_says_how_it_is_built_anew(study, kind):
     path = study / "study.journal"
     path.write_text("".join(JOURNALS[kind](study)))
