@@ -197,9 +197,9 @@ def _run(plan: Plan) -> int:
     try:
         plan.runs_folder.mkdir(exist_ok=True)
         ledger = Ledger(plan.runs_folder, plan.record(), say=print)
+        runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     except OSError as error:
         raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
-    runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     display = Display(ledger, space.from_tables(plan.study["space"], {}, "study.json"),
                       len(ledger.trials) + runs.num_new, plan.study["epochs"], plan.resources.num_slots,
                       are_named=True)  # fmt: skip

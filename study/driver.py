@@ -35,6 +35,7 @@ from study.ledger import Ledger, Trial
 from study.scheduler import Scheduler, is_cut
 from trainable.config import UsageError
 from trainable.data import Pool
+from trainable.files import SCRATCH
 from trainable.tune import RayTrial
 
 # Tune cannot write its snapshots to a full disk, and says so with a traceback; they are never read
@@ -262,8 +263,10 @@ def run(
     """
     assert ledger.folder is not None
     session = _Session(ledger, source, scheduler, pause, resources.num_slots, on_change)
-    scratch = ledger.folder / ".tune"
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch = ledger.folder / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)  # which leaves a link as it is
+    if scratch.is_symlink():
+        raise FolderError(f"{scratch}: is a symbolic link, and Ray would write behind it")
     trainable = tune.with_resources(
         tune.with_parameters(RayTrial, pool=pool), {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from study import validation
 from study.effects import Interval
 from study.intervals import Intervals, Resamples, Scores, difference, intervals, tied_with_best
-from study.records import DAMAGED
+from trainable.config import UsageError
 from trainable.metrics import confusion_matrix
 
 
@@ -48,10 +49,13 @@ class Evidence:
         return self.numbers[int(self.scores.minority_f1.argmax())]
 
 
-def read(folder: Path, numbers: Sequence[int], num_classes: int, minority: Sequence[int], seed: int) -> Evidence | None:
+def read(
+    folder: Path, numbers: Sequence[int], num_classes: int, num_images: int, minority: Sequence[int], seed: int
+) -> Evidence | None:
     """The evidence of those of the trials ``numbers`` that have a validation.npz; None if none has.
 
-    ``minority`` are the classes' indices; ``seed`` draws the resamples.
+    ``num_images`` are the validation images of the study, at most so many; ``minority`` are the classes' indices;
+    ``seed`` draws the resamples.
     """
     found: list[int] = []
     predictions: list[np.ndarray] = []
@@ -59,17 +63,16 @@ def read(folder: Path, numbers: Sequence[int], num_classes: int, minority: Seque
     damaged: list[str] = []
     for number in numbers:
         path = folder / "trials" / str(number) / "validation.npz"
-        try:
-            with np.load(path) as content:
-                own_labels, logits = content["labels"].astype(np.int64), content["logits"]
-        except FileNotFoundError:  # it runs, or has failed
+        if not path.exists():  # it runs, or has failed
             continue
-        except DAMAGED as error:
-            damaged.append(f"{path}: damaged, so this trial has no interval ({error})")
+        try:
+            own_labels, logits = validation.read(path, ["labels", "logits"], num_classes, num_images)
+        except UsageError as error:
+            damaged.append(f"{path}: damaged, so this trial has no interval ({error.__cause__})")
             continue
         if labels is None:
-            labels = own_labels
-        if logits.shape != (len(labels), num_classes) or not np.array_equal(own_labels, labels):
+            labels = own_labels.astype(np.int64)
+        if not np.array_equal(own_labels, labels):
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
         predictions.append(logits.astype(np.float32).argmax(axis=1).astype(np.min_scalar_type(num_classes)))

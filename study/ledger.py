@@ -14,24 +14,29 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from study import journal
 from study.records import (
+    JOURNAL,
     STATUS,
     STUDY_NAME,
     Row,
-    damaged,
+    check_rows,
+    damaged_journal,
+    has_rows,
+    numbers_with_rows,
     read_config,
+    read_entry,
     read_rows,
-    too_few_rows,
     trial_folder,
     write_atomically,
     write_study,
 )
 from study.scheduler import Standings
 from trainable.config import TrialConfig, UsageError
+from trainable.files import append, inside, remove_partials
 
 
 @dataclass
@@ -46,21 +51,6 @@ class Trial:
     reason: str = ""  # why it ended
     best: list[float] = field(default_factory=list)  # running best minority F1 after each epoch
     row: Row | None = None  # the last
-
-
-class _NoSketches:
-    """TPE notes each proposal on its trial before the trial is entered; here a trial is entered whole, later."""
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Nothing."""
-
-
-class _Memory(_NoSketches, InMemoryStorage):
-    pass
-
-
-class _Journal(_NoSketches, JournalStorage):
-    pass
 
 
 class Ledger:
@@ -79,22 +69,22 @@ class Ledger:
         asked: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.folder, self._say = folder, say
+        self.folder, self.say = folder, say
         self.trials: dict[int, Trial] = {}
         self.standings = Standings()
         self.ranked: list[tuple[float, int]] = []  # (best, number) of the trials that have ended, ascending
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage: BaseStorage
         if folder is None:
-            self._storage = _Memory()
+            self._storage = journal.Memory()
             self.study = self._open_study()
             return
         self._lock = locked(folder)
         try:
-            self._storage = _journal(folder, say)
+            self._storage = journal.open_file(folder / JOURNAL, say)
             self.study = self._open_study()
             self._load_all()
-        except UsageError:
+        except (UsageError, OSError):
             self._lock.release()
             raise
         if asked is not None:
@@ -104,6 +94,10 @@ class Ledger:
         try:
             return optuna.load_study(study_name=STUDY_NAME, storage=self._storage)
         except KeyError:  # it is new; asking to create it anyway would add a line each time
+            path = self.folder / JOURNAL if self.folder else None
+            if path and path.stat().st_size:
+                error = ValueError("it is not the journal of this study")
+                raise UsageError([damaged_journal(path, error)]) from None
             return optuna.create_study(storage=self._storage, study_name=STUDY_NAME, direction="maximize")
 
     def close(self) -> None:
@@ -127,7 +121,7 @@ class Ledger:
         attributes = {"recipe": recipe} if folder is None else {"recipe": recipe, "folder": folder}
         trial = Trial(number, config, recipe, folder or trial_folder(number))
         if self.folder is not None:
-            (self.folder / trial.folder).mkdir(parents=True, exist_ok=True)
+            inside(self.folder, trial.folder).mkdir(parents=True, exist_ok=True)
             self._write_config(trial)
         self.study.add_trial(
             optuna.create_trial(
@@ -145,6 +139,25 @@ class Ledger:
             return None
         return read_config(self.folder / folder)
 
+    def has_rows(self, folder: str) -> bool:
+        """Whether there are a trial's results in ``folder``, whatever the journal knows."""
+        return self.folder is not None and has_rows(self.folder / folder)
+
+    def lost(self) -> set[int]:
+        """The numbers of the trials that have results on disk and no entry in the journal."""
+        return numbers_with_rows(self.folder) - self.trials.keys() if self.folder is not None else set()
+
+    def take_end(self, number: int) -> None:
+        """Enters again the end of a trial whose entry got lost; its files tell it, but for a failure."""
+        folder, trial = self.trial_folder(number), self.trials[number]
+        if not trial.best or not (folder / "validation.npz").exists():  # which is cut from last.pt at its end
+            return
+        from trainable.loop import stop_reason
+
+        reason = stop_reason(trial.config, read_rows(folder))
+        state = TrialState.COMPLETE if reason else TrialState.PRUNED
+        self._end(number, state, reason or f"scheduler, epoch {len(trial.best)}")
+
     def record(self, number: int, row: Row) -> None:
         """Enters an epoch's row; one that is there already, announced again, changes nothing."""
         trial = self.trials[number]
@@ -153,8 +166,7 @@ class Ledger:
         if row["epoch"] != len(trial.best) + 1:
             raise RuntimeError(f"trial {number}: epoch {row['epoch']} came after epoch {len(trial.best)}")
         if self.folder is not None:
-            with (self.trial_folder(number) / "epochs.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append(self.trial_folder(number) / "epochs.jsonl", json.dumps(row) + "\n")
         self._enter(trial, row)
         self._report(number, row)
 
@@ -230,12 +242,11 @@ class Ledger:
     def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
         """Takes up a trial that the journal knows, and brings what came after its last entry there."""
         assert self.folder is not None
-        number, attributes = frozen.number, frozen.user_attrs
-        folder = attributes.get("folder", trial_folder(number))
-        config = read_config(self.folder / folder)
-        trial = Trial(number, config, attributes["recipe"], folder, STATUS[frozen.state], attributes.get("reason", ""))
+        number, entry = frozen.number, read_entry(self.folder, frozen)
+        config = read_config(self.folder / entry.folder)
+        trial = Trial(number, config, entry.recipe, entry.folder, entry.status, entry.reason)
         self.trials[number] = trial
-        self._take_rows(trial, frozen.intermediate_values)
+        self._take_rows(trial, entry.reported)
         if trial.status != "running":
             self._place(trial)
 
@@ -243,14 +254,13 @@ class Ledger:
         """Enters the rows on disk, and reports what a running trial's entry in the journal lacks."""
         folder, is_running = self.trial_folder(trial.number), trial.status == "running"
         path = folder / "epochs.jsonl"
-        torn = path.exists() and drop_torn_line(path)
+        torn = path.exists() and journal.drop_torn_line(path)
         if torn:
-            self._say(f"{path}: a half-written last line was dropped")
+            self.say(f"{path}: a half-written last line was dropped")
         if is_running or torn or len(read_rows(folder)) < len(reported):
             recover_rows(folder)
         rows = read_rows(folder)
-        if len(rows) < len(reported):
-            raise UsageError([too_few_rows(folder, len(rows), len(reported))])
+        check_rows(folder, rows, reported)
         for row in rows:
             self._enter(trial, row)
             if row["epoch"] not in reported and is_running:
@@ -274,35 +284,16 @@ def recover_rows(folder: Path) -> None:
     except checkpoint.CheckpointError as error:
         raise UsageError([f"{error}; without this file the trial would begin anew"]) from error
     if missing:
-        with (folder / "epochs.jsonl").open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in missing)
-
-
-def drop_torn_line(path: Path) -> bool:
-    """Cuts the file after its last newline; True if something was cut."""
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        file.truncate(whole)
-        return whole < len(content)
-
-
-def _journal(folder: Path, say: Callable[[str], None]) -> _Journal:
-    path = folder / "study.journal"
-    if path.exists() and drop_torn_line(path):
-        say(f"{path}: a half-written last line was dropped")
-    # Optuna's own lock files outlive a killed process; this lock goes with it
-    lock = FileLock(f"{path}.lock")
-    try:
-        return _Journal(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
-    except Exception as error:  # Optuna's journal raises what its parser raises
-        raise UsageError([damaged(path, error)]) from error
+        append(folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in missing))
 
 
 def locked(folder: Path) -> FileLock:
     """The lock of the study in ``folder``, held until it is released or the process ends.
 
+    What others have left half written there is removed.
+
     Raises:
+        OSError: the folder cannot be written to.
         UsageError: another process holds it.
     """
     lock = FileLock(folder / ".lock")
@@ -310,4 +301,5 @@ def locked(folder: Path) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise UsageError([f"{folder}: another process is running this study"]) from None
+    remove_partials(folder)
     return lock

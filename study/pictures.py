@@ -8,6 +8,7 @@ import numpy as np
 
 from study.course import NUM_LAST, SHUFFLED, WEIGHTED, Comparison, Training
 from study.verdict import Verdict
+from trainable.files import replacing
 from trainable.metrics import recall_per_class
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def write(findings: "Findings", folder: Path) -> list[Path]:
         drawn = _draw(findings)
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():
-            figure.savefig(folder / f"{name}.png", dpi=120)
+            with replacing(folder / f"{name}.png") as file:
+                figure.savefig(file, dpi=120, format="png")
     return [folder / f"{name}.png" for name in drawn]
 
 

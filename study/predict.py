@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, fail, positive_int
+from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, fail, positive_int, printable
 from trainable.config import UsageError
 
 if TYPE_CHECKING:
@@ -164,11 +164,6 @@ def _line(cells: tuple[str, str, str, str], widths: tuple[int, int]) -> str:
 
 def _width(head: str, names: Iterable[object], most: int) -> int:
     return min(max(len(head), *(len(printable(name)) for name in names)), most)
-
-
-def printable(text: object) -> str:
-    """The text with what could drive a terminal written out, as in a Python string."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 if __name__ == "__main__":

@@ -197,8 +197,10 @@ def rank(folder: Path) -> Ranking:
     trials = records.read_trials(folder)
     names = study["class_names"]
     minority = [names.index(name) for name in study["minority"]]
-    found = evidence.read(folder, [trial.number for trial in trials], len(names), minority, study.get("seed", 0))
-    train_counts = study["class_counts"]["train"] if found else []
+    counts = study.get("class_counts", {})
+    numbers, num_images = [trial.number for trial in trials], sum(counts.get("val", []))
+    found = evidence.read(folder, numbers, len(names), num_images, minority, study.get("seed", 0))
+    train_counts = counts["train"] if found else []
     entries = []
     for trial in trials:
         rows, config = trial.rows, trial.config.to_dict()

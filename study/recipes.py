@@ -6,7 +6,6 @@ from pathlib import Path
 
 from study.ledger import Ledger, Trial
 from study.records import TrialRecord, read_config
-from study.scheduler import SEARCHED
 from study.searcher import COURSE_RECIPES
 from trainable.arguments import attempt
 from trainable.config import TrialConfig, UsageError
@@ -49,7 +48,7 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
     """
     ended = [trial for trial in trials if trial.status in ("complete", "stopped") and trial.rows]
     ended.sort(key=lambda trial: (-trial.rows[-1]["best_minority_f1"], trial.number))
-    course = [trial for trial in ended if trial.recipe != SEARCHED]
+    course = [trial for trial in ended if trial.recipe in COURSE_RECIPES]
     problems = [
         f"{name}: this trial of the study has not ended well, so there is nothing to compare with; go on with the study"
         for name in COURSE_RECIPES
@@ -67,7 +66,7 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
     chosen += sorted((trial for trial in course if trial not in chosen), key=lambda trial: trial.number)
     return [
         Recipe(
-            f"trial-{trial.number}" if trial.recipe == SEARCHED else trial.recipe.replace(", ", "-"),
+            trial.recipe.replace(", ", "-") if trial in course else f"trial-{trial.number}",
             trial.number,
             trial.config,
             trial.rows[-1]["best_minority_f1"],
@@ -113,7 +112,23 @@ class Runs:
         self.ledger, self.num_threads = ledger, num_threads
         self.latest = {trial.folder: trial for trial in ledger.trials.values()}
         self._wanted = [(recipe, seed) for seed in seeds for recipe in recipes]
+        self._take_up_lost()
         self.left = [pair for pair in self._wanted if self._status(pair[0].run_folder(pair[1])) != "complete"]
+
+    def _take_up_lost(self) -> None:
+        """Enters the runs again that have results on disk and no entry in the journal, because it got lost."""
+        lost = [pair for pair in self._wanted if self._status(folder := pair[0].run_folder(pair[1])) is None
+                and self.ledger.has_rows(folder)]  # fmt: skip
+        for recipe, seed in lost:
+            self.ledger.take_end(self._enter(recipe, seed).number)
+        if lost:
+            self.ledger.say(f"the journal of the runs lacked {len(lost)}; they are entered again from their folders")
+
+    def _enter(self, recipe: Recipe, seed: int) -> Trial:
+        folder = recipe.run_folder(seed)
+        config = self.ledger.left_behind(folder) or recipe.run_config(seed, self.num_threads)
+        self.latest[folder] = self.ledger.add(config, recipe.name, {}, {}, folder)
+        return self.latest[folder]
 
     @property
     def num_new(self) -> int:
@@ -136,7 +151,6 @@ class Runs:
         recipe, seed = self.left[0]
         folder = recipe.run_folder(seed)
         if self._status(folder) != "running":
-            config = self.ledger.left_behind(folder) or recipe.run_config(seed, self.num_threads)
-            self.latest[folder] = self.ledger.add(config, recipe.name, {}, {}, folder)
+            self._enter(recipe, seed)
         del self.left[0]
         return self.latest[folder]

@@ -6,9 +6,9 @@ A file is replaced whole or added to by lines, so one that is being written is r
 import base64
 import json
 import os
-import zipfile
-import zlib
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from trainable.config import TrialConfig, UsageError
+from trainable.files import check_folder, inside, replacing
 
 FORMAT = 1
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what numpy's load may raise
 CONFIRMATION_FORMAT = 1  # of confirm.json
+JOURNAL = "study.journal"
 STUDY_NAME = "study"  # in the journal
 STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
           TrialState.RUNNING: "running"}  # fmt: skip
@@ -48,44 +49,113 @@ def num_ended(trials: Sequence[TrialRecord]) -> int:
     return sum(trial.status != "running" for trial in trials)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What the journal says of a trial."""
+
+    folder: str  # in the study's
+    status: str
+    reason: str
+    recipe: str
+    reported: Mapping[int, float]  # after each epoch, the best minority F1 so far
+
+
+def read_entry(folder: Path, frozen: optuna.trial.FrozenTrial) -> Entry:
+    """The entry of one trial in the journal of the study in ``folder``.
+
+    Raises:
+        UsageError: it is not of this program's making, or names a folder elsewhere.
+    """
+    attributes = frozen.user_attrs
+    found = Entry(
+        attributes.get("folder", trial_folder(frozen.number)),
+        STATUS.get(frozen.state, ""),
+        attributes.get("reason", ""),
+        attributes.get("recipe", ""),
+        frozen.intermediate_values,
+    )
+    inside(folder, found.folder)
+    if not (found.status and found.recipe and isinstance(found.recipe, str) and isinstance(found.reason, str)):
+        raise UsageError([f"{folder / JOURNAL}: damaged, its entry of trial {frozen.number} is of another program"])
+    return found
+
+
 def read_trials(folder: Path) -> list[TrialRecord]:
     """The trials of a study, in the order of their numbers; takes no lock and changes nothing.
 
     Raises:
-        UsageError: files are damaged, so that a ranking would be wrong; all of them.
+        UsageError: files are damaged or lost, so that a ranking would be wrong; all of them.
     """
-    path = folder / "study.journal"
-    if not path.exists():
-        return []
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
-    except KeyError:  # cut before its first entry
-        return []
-    except Exception as error:  # Optuna's journal raises what its parser raises
-        raise UsageError([damaged(path, error)]) from error
+    found = numbers_with_rows(folder)  # before the journal, where a study that is running enters a trial first
+    entries = _read_journal(folder, len(found))
     trials: list[TrialRecord] = []
     problems: list[str] = []
-    for frozen in study.get_trials(deepcopy=False):
-        # the journal first: a study that is running writes it last
-        attributes = frozen.user_attrs
-        place = folder / attributes.get("folder", trial_folder(frozen.number))
+    for frozen in entries:
+        # the journal before the rows: a study that is running writes it last
         try:
+            entry = read_entry(folder, frozen)
+            place = folder / entry.folder
             rows = read_rows(place)
-            if len(rows) < len(frozen.intermediate_values):
-                raise UsageError([too_few_rows(place, len(rows), len(frozen.intermediate_values))])
+            check_rows(place, rows, entry.reported)
             config = read_config(place)
         except UsageError as error:
             problems += error.problems
             continue
-        trials.append(
-            TrialRecord(
-                frozen.number, STATUS[frozen.state], attributes.get("reason", ""), attributes["recipe"], config, rows
-            )
-        )
+        trials.append(TrialRecord(frozen.number, entry.status, entry.reason, entry.recipe, config, rows))
+    if any(number >= len(entries) for number in found):
+        problems.append(_lost(folder, len(entries), len(found)))
     if problems:
         raise UsageError(problems)
     return trials
+
+
+def _read_journal(folder: Path, num_found: int) -> list[optuna.trial.FrozenTrial]:
+    path = folder / JOURNAL
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        if not path.is_file() or not path.stat().st_size:  # Optuna would make one
+            raise UsageError([_lost(folder, 0, num_found)])
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        if not any(study.study_name == STUDY_NAME for study in storage.get_all_studies()):
+            raise UsageError([_lost(folder, 0, num_found)])
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage).get_trials(deepcopy=False)
+    except UsageError:
+        raise
+    except Exception as error:  # Optuna's journal raises what its parser raises
+        raise UsageError([damaged_journal(path, error)]) from error
+
+
+def _lost(folder: Path, num_known: int, num_found: int) -> str:
+    return (
+        f"{folder / JOURNAL}: knows of {num_known} trials, and trials/ holds the results of {num_found}; "
+        f"{_search_command(folder)} puts it right, and until then nothing is ranked"
+    )
+
+
+def _search_command(folder: Path) -> str:
+    """The command that began or resumed the study, quoted anew: it stands in a file of somebody's."""
+    try:
+        words = shlex.split(read_study(folder)["invocations"][-1]["command"])
+    except (UsageError, KeyError, IndexError, TypeError, ValueError, AttributeError):
+        words = []
+    is_search = words[:3] == ["python", "-m", "study.search"]
+    return shlex.join(words) if is_search else "the study.search command that made it"
+
+
+def numbers_with_rows(folder: Path) -> set[int]:
+    """The numbers of the trials in whose folders there are results, whatever the journal says."""
+    try:
+        names = os.listdir(folder / "trials")
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    numbers = [int(name) for name in names if re.fullmatch("0|[1-9][0-9]{0,8}", name)]
+    return {number for number in numbers if has_rows(folder / trial_folder(number))}
+
+
+def has_rows(folder: Path) -> bool:
+    """Whether the trial in ``folder`` has finished an epoch, by its files."""
+    path = folder / "epochs.jsonl"
+    return (path.is_file() and path.stat().st_size > 0) or (folder / "last.pt").exists()
 
 
 def trial_folder(number: int) -> str:
@@ -129,19 +199,23 @@ def read_config(folder: Path) -> TrialConfig:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """What was asked: the content of study.json.
+    """What was asked: the content of study.json. The door to a study: the whole folder is checked first.
 
     Raises:
-        UsageError: there is none, it cannot be read, or its format is unknown.
+        UsageError: there is none, it cannot be read, its format is unknown, or the folder holds links.
     """
+    path = folder / "study.json"
     try:
-        content: dict[str, Any] = json.loads((folder / "study.json").read_text())
+        path.lstat()  # a folder that holds no study may be huge, and is not looked through
+        check_folder(folder)
+        content: dict[str, Any] = json.loads(path.read_text())
     except OSError as error:
         raise UsageError([f"{folder}: holds no study (study.json: {error.strerror})"]) from error
     except ValueError as error:
-        raise UsageError([f"{folder / 'study.json'}: damaged, cannot be read ({error})"]) from error
-    if content.get("format") != FORMAT:
-        raise UsageError([f"{folder}: has format {content.get('format')!r}, and this version reads {FORMAT}"])
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UsageError([f"{folder}: has format {found!r}, and this version reads {FORMAT}"])
     return content
 
 
@@ -194,14 +268,29 @@ def write_study(folder: Path, content: dict[str, Any]) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """The file holds the old text or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def damaged(path: Path, error: Exception) -> str:
     return f"{path}: damaged, cannot be read ({type(error).__name__}: {error})"
 
 
-def too_few_rows(folder: Path, num_rows: int, num_reported: int) -> str:
-    return f"{folder / 'epochs.jsonl'}: has {num_rows} rows where the journal knows of {num_reported} epochs"
+def damaged_journal(path: Path, error: Exception) -> str:
+    return f"{damaged(path, error)}; once it is moved away, the command that wrote it builds it anew from the trials"
+
+
+def check_rows(folder: Path, rows: Sequence[Row], reported: Mapping[int, float]) -> None:
+    """Refuses the rows of the trial in ``folder`` where they are not those that the journal was told.
+
+    Raises:
+        UsageError: there are too few, or they have other scores.
+    """
+    path = folder / "epochs.jsonl"
+    if len(rows) < len(reported):
+        raise UsageError([f"{path}: has {len(rows)} rows where the journal knows of {len(reported)} epochs"])
+    known = {row["epoch"]: row.get("best_minority_f1") for row in rows}
+    for epoch, best in reported.items():
+        if known.get(epoch) != best:
+            scores = f"{known.get(epoch)} is the best score after epoch {epoch}, in the journal {best}"
+            raise UsageError([f"{path}: {scores}; one of the two is of another study"])

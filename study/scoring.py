@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from study import confirmation
+from study import confirmation, validation
 from study.intervals import Intervals, Resamples
 from study.recipes import Recipe
-from study.records import CONFIRMATION_FORMAT, DAMAGED
+from study.records import CONFIRMATION_FORMAT
 from study.winner import fit_offsets
 from trainable import checkpoint, loop
 from trainable.config import UsageError
@@ -54,7 +54,7 @@ def measure(plan: "Plan") -> Measured:
         audit = split(plan.pool, seed, seed).audit
         for index, recipe in enumerate(plan.recipes):
             folder = plan.runs_folder / recipe.run_folder(seed)
-            labels, predictions, adjusted = _read_predictions(folder)
+            labels, predictions, adjusted = _read_predictions(folder, recipe, images)
             # the same halves for all recipes
             cell = table[:, index, column]
             cell[0] = confirmation.two_halves(labels, predictions, num_classes, minority, seed).score
@@ -131,14 +131,10 @@ def _images_by_seed(plan: "Plan") -> Iterator[tuple[int, int, TrialImages]]:
         yield column, seed, loop.trial_images(plan.pool, seed, seed, device)
 
 
-def _read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_predictions(folder: Path, recipe: Recipe, images: TrialImages) -> list[np.ndarray]:
     """A run's validation labels (n,) and its predictions in each epoch, raw and adjusted, (num_epochs, n) each."""
-    path = folder / "validation.npz"
-    try:
-        with np.load(path) as stored:
-            return stored["labels"], stored["predictions"], stored["predictions_adjusted"]
-    except DAMAGED as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    names, max_epochs = ["labels", "predictions", "predictions_adjusted"], recipe.config.epochs
+    return validation.read(folder / "validation.npz", names, images.num_classes, len(images.val), max_epochs)
 
 
 def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> ConvNet:

@@ -29,6 +29,7 @@ from trainable.arguments import (
     seed,
 )
 from trainable.config import TrialConfig, UsageError
+from trainable.files import check_folder
 
 if TYPE_CHECKING:
     from study.display import Display
@@ -226,6 +227,7 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
             raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
         if (folder / "trials").exists():
             raise UsageError([f"{folder}: has trials but no study.json, so what was asked of them is not known"])
+        check_folder(folder)
         return None
     return records.read_study(folder)
 
@@ -312,11 +314,11 @@ def run(plan: Plan) -> int:
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(plan.folder, plan.record(), say=print)
+        searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
     except UsageError as error:
         fail("study.search", error.problems)
     except OSError as error:
         fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
-    searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*data.count_lines(plan.pool, plan.drawn), *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
@@ -324,12 +326,14 @@ def run(plan: Plan) -> int:
     rule = scheduler.make(plan.scheduler, plan.base.epochs)
     failure = drive(ledger, searcher, rule, plan.pool, plan.resources, pause, display)
     ledger.close()
-    found = ranking.rank(plan.folder)
     try:
+        found = ranking.rank(plan.folder)
+        display.say("\n" + "\n".join(found.lines()))
         ranking.write(found, plan.folder)
+    except UsageError as error:
+        failure = "; ".join([*([failure] if failure else []), *error.problems])
     except OSError as error:
         failure = failure or f"{error.filename}: cannot be written ({error.strerror})"
-    display.say("\n" + "\n".join(found.lines()))
     if not failure:
         display.say("\n" + analyze.page(plan.folder, found, in_a_hurry=pause.interrupted))
     if failure:

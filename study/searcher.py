@@ -39,16 +39,29 @@ class Searcher:
         """``base`` is the course's recipe with the study's settings; its seed is the study's seed."""
         self.ledger, self.space, self.base = ledger, space, base
         self.algorithm, self.num_trials = algorithm, num_trials
-        self._interrupted = ledger.running()
         self._shown: dict[int, FrozenTrial] = {}
+        self._take_up_lost()
+        self._interrupted = ledger.running()
+
+    def _take_up_lost(self) -> None:
+        """Enters the trials again that have results on disk and no entry in the journal, because it got lost."""
+        num_known, lost = len(self.ledger.trials), self.ledger.lost()
+        for number in range(num_known, max(self.num_trials, num_known + len(lost))):
+            if number > max(lost, default=-1) or self._enter(number) is None:
+                break
+            self.ledger.take_end(number)
+        if lost:
+            self.ledger.say(f"the journal lacked {len(lost)} trials; they are entered again from their folders")
 
     def next(self) -> Trial | None:
         """The next trial to run; None when all have been handed out, or a grid has no more points."""
         if self._interrupted:
             return self._interrupted.pop(0)
         number = len(self.ledger.trials)
-        if number >= self.num_trials:
-            return None
+        return self._enter(number) if number < self.num_trials else None
+
+    def _enter(self, number: int) -> Trial | None:
+        """Adds the trial ``number``, with the config that it has on disk or a new one; None at the end of a grid."""
         fixed = dict(enumerate(COURSE_RECIPES.items())).get(number)
         recipe = fixed[0] if fixed else SEARCHED
         config = self.ledger.left_behind(trial_folder(number))

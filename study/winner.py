@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from study import offsets
-from study.records import DAMAGED, read_config, write_atomically
+from study import offsets, validation
+from study.records import read_config, write_atomically
 from trainable import checkpoint, data, loop
 from trainable.config import TrialConfig, UsageError
+from trainable.files import PARTIAL, check_folder
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.model import ConvNet
 
@@ -70,10 +72,12 @@ def read(folder: Path) -> Winner:
     The exported programs beside them are for use elsewhere and are not opened: loading one can run its code.
 
     Raises:
-        UsageError: there is none, or its files are damaged or of an unknown format.
+        UsageError: there is none, its files are damaged or of an unknown format, or the folder holds links.
     """
     path = folder / "winner" / "model.json"
     try:
+        path.lstat()  # a folder that holds no winner may be huge, and is not looked through
+        check_folder(folder)
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise UsageError([f"{path}: not found; python -m study.confirm {folder} makes it"]) from error
@@ -130,7 +134,7 @@ def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
     seed = plan.seeds[0]
     run = plan.runs_folder / recipe.run_folder(seed)
     images = loop.trial_images(plan.pool, seed, seed, torch.device("cpu"))
-    fitted, validation = fit_offsets(run, images, plan.pool.minority, seed)
+    fitted, scores = fit_offsets(run, images, plan.pool.minority, seed)
     content = {
         "format": FORMAT,
         "study": plan.study["name"],
@@ -146,23 +150,22 @@ def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
         "offsets": fitted.values.tolist(),
         "offsets_tau": fitted.tau,
         "offsets_gain": fitted.gain,
-        "validation": validation,
+        "validation": scores,
     }
-    partial, final = plan.folder / ".winner.partial", plan.folder / "winner"
+    final = plan.folder / "winner"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.joinpath("winner").mkdir(parents=True)
-        folder = partial / "winner"
-        shutil.copy(run / "best.pt", folder / "weights.pt")
-        write_atomically(folder / "model.json", json.dumps(content, indent=1))
-        winner = read(partial)
-        write_atomically(folder / "mistakes.json", json.dumps(_mistakes(winner, plan, images)))
-        write_atomically(folder / "README.md", _how_to(winner))
-        _export(winner, folder)
-        if final.exists():
-            final.rename(partial / "before")
-        folder.rename(final)
-        shutil.rmtree(partial)
+        with tempfile.TemporaryDirectory(dir=plan.folder, prefix=".", suffix=PARTIAL) as partial:
+            folder = Path(partial) / "winner"
+            folder.mkdir()
+            shutil.copy(run / "best.pt", folder / "weights.pt")
+            write_atomically(folder / "model.json", json.dumps(content, indent=1))
+            winner = read(folder.parent)
+            write_atomically(folder / "mistakes.json", json.dumps(_mistakes(winner, plan, images)))
+            write_atomically(folder / "README.md", _how_to(winner))
+            _export(winner, folder)
+            if final.exists():
+                final.rename(folder.with_name("before"))
+            folder.rename(final)
     except OSError as error:
         raise UsageError([f"{error.filename or final}: cannot be written ({error.strerror or error})"]) from error
 
@@ -171,12 +174,8 @@ def fit_offsets(
     run: Path, images: loop.TrialImages, minority: Sequence[int], seed: int
 ) -> tuple[offsets.Offsets, dict[str, float]]:
     """A run's decision offsets, and its minority F1 on the validation images they were fitted to, without and with."""
-    path = run / "validation.npz"
-    try:
-        with np.load(path) as stored:
-            labels, logits = stored["labels"].astype(np.int64), stored["logits"].astype(np.float32)
-    except DAMAGED as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    stored = validation.read(run / "validation.npz", ["labels", "logits"], images.num_classes, len(images.val))
+    labels, logits = stored[0].astype(np.int64), stored[1].astype(np.float32)
     fitted = offsets.fit(logits, labels, images.train_counts.tolist(), minority, seed)
     plain, shifted = (
         minority_f1(confusion_matrix(labels, values.argmax(axis=1), images.num_classes), minority)

@@ -143,6 +143,31 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     assert [trial.recipe for trial in records.read_trials(tmp_path)].count("course-shuffled") == 4
 
 
+def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
+    book, runs = runs_ledger([7, 8])
+    row = {"epoch": 1, "best_minority_f1": 0.5, "best_epoch": 1, "val_loss": 1.0}
+    for _ in range(3):
+        trial = runs.next()
+        for epoch in range(1, trial.config.epochs + 1 if trial.number < 2 else 3):
+            book.record(trial.number, {**row, "epoch": epoch})
+        if trial.number < 2:
+            (tmp_path / trial.folder / "validation.npz").touch()  # as their end leaves it
+            book.complete(trial.number, "epochs")
+    book.close()
+    (tmp_path / "study.journal").unlink()
+    rows = {path: path.read_bytes() for path in tmp_path.glob("*/epochs.jsonl")}
+
+    book, runs = runs_ledger([7, 8])
+    assert [(trial.folder, trial.status, trial.reason) for trial in book.trials.values()] == [
+        ("trial-4-7", "complete", "epochs"), ("course-shuffled-7", "complete", "epochs"), ("trial-4-8", "running", ""),
+    ]  # fmt: skip
+    assert runs.num_new == 1
+    assert all_of(runs) == ["trial-4-8", "course-shuffled-8"]
+    assert len(book.trials[2].best) == 2  # goes on from there
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/epochs.jsonl")} == rows
+    book.close()
+
+
 def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
     book, runs = runs_ledger([7])
     runs.next()
@@ -157,10 +182,11 @@ def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK", b"x"])
 def test_a_runs_predictions_that_cannot_be_read_are_told_in_a_sentence(tmp_path, content):
     (tmp_path / "validation.npz").write_bytes(content)
+    images = SimpleNamespace(num_classes=4, val=range(300))
     with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        scoring._read_predictions(tmp_path)
+        scoring._read_predictions(tmp_path, Recipe("trial-4", 4, SHUFFLED, 0.7), images)
     with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        winner.fit_offsets(tmp_path, None, [0], seed=0)
+        winner.fit_offsets(tmp_path, images, [0], seed=0)
 
 
 SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])

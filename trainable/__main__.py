@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from trainable.arguments import (
     seed,
 )
 from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
+from trainable.files import check_folder
 
 if TYPE_CHECKING:
     from trainable.data import DataSpec, Pool
@@ -104,8 +106,11 @@ def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str
     """(data, config, rows, fingerprint, on a GPU) of a trial in a study's folder."""
     from trainable.data import DataSpec
 
+    path = Path(os.path.abspath(folder)).parent.parent / "study.json"  # the trial's own folder may not be a link
     try:
-        study = json.loads((folder / ".." / ".." / "study.json").read_text())
+        path.lstat()  # a folder that holds no study may be huge, and is not looked through
+        check_folder(path.parent)
+        study = json.loads(path.read_text())
         config = TrialConfig.from_record(json.loads((folder / "config.json").read_text()))
         rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
         spec = DataSpec.from_dict(study["data"])

@@ -73,8 +73,13 @@ class Parser(argparse.ArgumentParser):
 def fail(program: str, problems: list[str]) -> NoReturn:
     """Prints one line for each problem and exits with 2."""
     for problem in problems:
-        print(f"{program}: {problem}", file=sys.stderr)
+        print(f"{program}: {printable(problem)}", file=sys.stderr)
     raise SystemExit(EXIT_USAGE)
+
+
+def printable(text: object) -> str:
+    """The text with what could drive a terminal written out, as in a Python string."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def attempt(problems: list[str], part: Callable[..., Any], *values: Any) -> Any:

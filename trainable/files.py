@@ -1,13 +1,21 @@
-"""Files that are written whole: a crash leaves the old one or the new one, and a planted link leads nowhere."""
+"""Files of results: written whole, so that a crash leaves the old one or the new one; and no link is ever followed."""
 
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from trainable.config import UsageError
+
 PARTIAL = ".partial"  # how the names of files end that are not whole yet; a killed process may leave one behind
+EARLIER_PARTIAL = "validation.partial.npz"  # the one such name of earlier versions that ends otherwise
+SCRATCH = ".tune"  # Ray Tune's own folder, removed at the start of a search: nothing in it is ever read
+MAX_TOLD = 5
+KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextmanager
@@ -32,7 +40,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def append(path: Path, text: str) -> None:
-    """Adds ``text`` (UTF-8) to the end of the file, which is made where there is none; a link is not followed.
+    """Adds ``text`` (UTF-8) to the end of the file, which is made where there is none; on disk when this returns.
 
     Raises:
         OSError: it cannot be written, or is a link.
@@ -40,3 +48,72 @@ def append(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def check_folder(folder: Path) -> None:
+    """Looks through a results folder, which may be somebody else's, before anything in it is read or written.
+
+    A link could lead a command to files elsewhere, and a named pipe could let it wait for ever. The folder itself may
+    be a link, or lie behind one. Where there is none, nothing is wrong.
+
+    Raises:
+        UsageError: something in it is neither a plain file nor a plain folder, or a folder cannot be read.
+    """
+    problems: list[str] = []
+    waiting = [str(folder)]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting += [entry.path] if entry.name != SCRATCH else []
+                    elif not entry.is_file(follow_symlinks=False):
+                        problems += _odd(entry.path)
+        except (FileNotFoundError, NotADirectoryError):  # a study that runs removes what it had half written
+            continue
+        except OSError as error:
+            problems.append(f"{place}: cannot be read ({error.strerror})")
+    if problems:
+        more = [f"{folder}: holds {len(problems) - MAX_TOLD} more like these"] if len(problems) > MAX_TOLD else []
+        raise UsageError([*sorted(problems)[:MAX_TOLD], *more])
+
+
+def _odd(path: str) -> list[str]:
+    try:
+        kind = KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a device")
+    except FileNotFoundError:
+        return []
+    return [f"{path}: is {kind}; a results folder may hold plain files and folders only"]
+
+
+def inside(folder: Path, name: object) -> Path:
+    """The path ``name``, which was read from a file, in ``folder``.
+
+    Raises:
+        UsageError: it is no name, or leads out of the folder.
+    """
+    if isinstance(name, str) and "\0" not in name:
+        path = folder / name
+        root = Path(os.path.realpath(folder))
+        if root in Path(os.path.realpath(path)).parents:
+            return path
+    raise UsageError([f"{folder}: a file in it says that a trial lies in {name!r}, which does not lie in that folder"])
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what killed processes have left half written in a results folder; for whoever holds the study's lock.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in files:
+            if name.endswith(PARTIAL) or name == EARLIER_PARTIAL:
+                Path(place, name).unlink(missing_ok=True)
+        for name in folders:
+            if name.endswith(PARTIAL):
+                shutil.rmtree(Path(place, name))
+        folders[:] = [name for name in folders if name != SCRATCH and not name.endswith(PARTIAL)]

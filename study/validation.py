@@ -1,0 +1,62 @@
+"""validation.npz of a trial or run: the labels of its validation images, and what it said of them."""
+
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trainable import sealed
+from trainable.config import UsageError
+
+LABELS, LOGITS, PREDICTIONS, ADJUSTED = "labels", "logits", "predictions", "predictions_adjusted"
+LAYOUT: dict[str, tuple[type[np.generic], tuple[str, ...]]] = {
+    LABELS: (np.integer, ("images",)),
+    LOGITS: (np.floating, ("images", "classes")),  # of the best epoch
+    PREDICTIONS: (np.integer, ("epochs", "images")),
+    ADJUSTED: (np.integer, ("epochs", "images")),  # after logit adjustment
+}
+
+
+def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, max_epochs: int = 0) -> list[np.ndarray]:
+    """The arrays ``names`` of a validation.npz, as they are stored and not to be written to.
+
+    Types and shapes are checked before any array is read, and nothing in the file may be compressed: so a small file
+    never grows to a large array.
+
+    Raises:
+        UsageError: the file is missing, damaged, or its arrays are not of such images, classes or epochs.
+    """
+    sizes = {"classes": num_classes}
+    most = {"classes": num_classes, "images": max_images, "epochs": max_epochs}
+    found = []
+    try:
+        with zipfile.ZipFile(io.BytesIO(sealed.read(path))) as archive:
+            for name in names:
+                array = _read_array(archive, name, sizes, most)
+                if name != LOGITS and array.size and not 0 <= int(array.min()) <= int(array.max()) < num_classes:
+                    raise ValueError(f"{name} has values that are none of the {num_classes} classes")
+                found.append(array)
+    except Exception as error:  # what a damaged archive or header raises is not documented and varies
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    return found
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, sizes: dict[str, int], most: dict[str, int]) -> np.ndarray:
+    kind, axes = LAYOUT[name]
+    member = archive.getinfo(f"{name}.npy")
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} has an unknown format")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if not np.issubdtype(dtype, kind) or len(shape) != len(axes):
+            raise ValueError(f"{name} is {dtype} {shape}")
+        for axis, size in zip(axes, shape, strict=True):
+            if not 0 < size <= most[axis] or sizes.setdefault(axis, size) != size:
+                raise ValueError(f"{name} is {shape}, which are not the study's {axis}")
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if member.file_size != file.tell() + num_bytes:
+            raise ValueError(f"{name} has {member.file_size} bytes, which its shape {shape} does not fill")
+        return np.frombuffer(file.read(num_bytes), dtype).reshape(shape, order="F" if is_fortran else "C")
