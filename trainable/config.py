@@ -111,6 +111,8 @@ class TrialConfig:
 
         Earlier versions wrote down whatever it was set to.
         """
+        if not isinstance(values, Mapping):
+            raise UsageError([f"a trial's config must be a table of fields, not {values!r:.40}"])
         values, active = dict(values), dict[str, Any]()
         for name, found in FIELDS.items():
             if found.matters(active):
