@@ -72,7 +72,7 @@ class Display:
         table = Table(box=None, pad_edge=False, expand=False)
         shown = running + ended[:MAX_FINISHED_SHOWN]
         recipes = recipe_table(
-            [trial.config.to_dict() for trial in shown], self.space, self.console.width - SCORES_WIDTH
+            [trial.config.to_dict() for trial in shown], self.space, self.console.width - SCORES_WIDTH, 2
         )
         for name in ("trial", "status", "epoch", "min F1", "best", "val loss", *recipes):
             table.add_column(name, justify="left" if name in ("status", "sampler") else "right", no_wrap=True)
@@ -119,8 +119,9 @@ class Display:
         return num_left * (time.monotonic() - self._start) / num_new
 
 
-def recipe_table(configs: Sequence[Mapping[Any, Any]], space: Space, width: int) -> dict[str, list[str]]:
-    """The searched fields of the configs in short: columns by their heads, as many of the first as fit into ``width``.
+def recipe_table(configs: Sequence[Mapping[Any, Any]], space: Space, width: int, gap: int) -> dict[str, list[str]]:
+    """The searched fields of the configs in short: columns by their heads, as many of the first as fit into ``width``,
+    ``gap`` blanks before each.
 
     A field that has an effect under some values of another one only stands in that one's cell: "weighted^0.50".
     """
@@ -129,7 +130,7 @@ def recipe_table(configs: Sequence[Mapping[Any, Any]], space: Space, width: int)
     for name in names:
         if not set(names) & FIELDS[name].when.keys():
             column = [_cell(name, active_values(space, config.__getitem__)) for config in configs]
-            width -= 2 + max(map(len, [FIELDS[name].head, *column]))
+            width -= gap + max(map(len, [FIELDS[name].head, *column]))
             if width < 0:
                 break
             columns[FIELDS[name].head] = column

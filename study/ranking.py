@@ -62,7 +62,7 @@ class Ranking:
             table["rew."] = shown["f1_reweighted"]
         table["ep."], table["status"] = shown["epochs"], shown["status"]
         width = LINE_WIDTH - len(table.to_string(index=False, float_format="%.4f", na_rep="-").split("\n", 1)[0])
-        for name, column in recipe_table(shown.to_dict("records"), self.space, width).items():
+        for name, column in recipe_table(shown.to_dict("records"), self.space, width, 1).items():
             table[name] = column
         lines = table.to_string(index=False, float_format="%.4f", na_rep="-").splitlines()
         if len(self.table) > max_trials:
