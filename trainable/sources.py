@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +208,7 @@ def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> 
         return None
 
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow's decoders release the GIL
+        with decoding_threads() as threads:
             outcomes = threads.map(decode, range(len(names)))
             shown = tqdm(outcomes, f"decoding {root.name}", len(names), unit=" images", disable=None, leave=False)
             problems = [problem for problem in shown if problem]
@@ -219,6 +219,19 @@ def _decode(root: Path, names: list[str], image_size: int, array_path: Path) -> 
         os.replace(partial, array_path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as there are cores: Pillow's decoders release the GIL. What waits when the block ends is dropped.
+
+    Without that an interruption would wait until every image has been decoded.
+    """
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def decoded(path: Path, image_size: int) -> np.ndarray:
