@@ -56,6 +56,9 @@ def command(program: str, resumable: bool = False) -> Callable[[Main], Main]:
                 except KeyboardInterrupt:
                     print(sentence, file=sys.stderr)
                     status = EXIT_INTERRUPTED
+                except SystemExit as end:  # usage, help
+                    status = end.code if isinstance(end.code, int) else EXIT_FAILED
+                    raise
                 finally:
                     if argv is None:
                         _end_quietly(status)
