@@ -8,11 +8,13 @@ from pathlib import Path
 
 from study.ranking import Ranking, rank, write
 from trainable.arguments import EXIT_FAILED, Parser, fail
+from trainable.cli import command
 from trainable.config import UsageError
 
 MAX_TRIALS_REPORTED = 200  # the page of so many takes a few seconds, and the importances of more take longer
 
 
+@command("study.analyze")
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         "study.analyze",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from study.scheduler import Never
 from study.search import add_machine_flags, drive, machine_resources
 from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, checked, fail, positive_int
+from trainable.cli import command
 from trainable.config import UsageError
 
 if TYPE_CHECKING:
@@ -60,17 +61,15 @@ class Plan:
         }
 
 
+@command("study.confirm", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse(argv)
-    command = "python -m study.confirm " + shlex.join(sys.argv[1:] if argv is None else argv)
+    again = "python -m study.confirm " + shlex.join(sys.argv[1:] if argv is None else argv)
     try:
-        return run(preflight(arguments, parser.problems, command))
+        return run(preflight(arguments, parser.problems, again))
     except UsageError as error:
         fail(parser.prog, error.problems)
-    except KeyboardInterrupt:  # outside of the runs, which have a handler of their own
-        print(f"interrupted; to go on: {command}")
-        return EXIT_INTERRUPTED
 
 
 def _parser() -> Parser:

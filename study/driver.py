@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 os.environ |= {
@@ -33,6 +34,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from study.ledger import Ledger, Trial
 from study.scheduler import Scheduler, is_cut
+from trainable import cli
 from trainable.config import UsageError
 from trainable.data import Pool
 from trainable.files import SCRATCH
@@ -41,7 +43,6 @@ from trainable.tune import RayTrial
 # Tune cannot write its snapshots to a full disk, and says so with a traceback; they are never read
 logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL + 1)
 
-QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 MAX_ATTEMPTS = 3
 MAX_FAILURES_IN_A_ROW = 10
 
@@ -78,11 +79,7 @@ class Pause:
 
     def __init__(self, time_budget_seconds: float | None) -> None:
         self._deadline = time.monotonic() + time_budget_seconds if time_budget_seconds else None
-        self._interrupted = threading.Event()
-
-    @property
-    def interrupted(self) -> bool:
-        return self._interrupted.is_set()
+        self.interrupted = False
 
     @property
     def requested(self) -> bool:
@@ -90,20 +87,28 @@ class Pause:
 
     @contextmanager
     def on_signals(self, say: Callable[[str], None]) -> Iterator[None]:
-        """The first SIGINT or SIGTERM asks for a pause; the second ends the process at once."""
+        """The first SIGINT, SIGTERM or SIGHUP asks for a pause; the second ends the process at once."""
+        told: SimpleQueue[str] = SimpleQueue()
 
-        def handle(number: int, frame: Any) -> None:
+        def handle() -> None:
             if self.interrupted:
-                os._exit(130)
-            self._interrupted.set()
-            say("interrupted: the running epochs are finished and kept; once more to end at once")
+                cli.end_at_once()
+            self.interrupted = True
+            # not from here: the main thread may be in the midst of printing
+            told.put("interrupted: the running epochs are finished and kept; once more to end at once")
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        def tell() -> None:
+            if text := told.get():
+                say(text)
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        with cli.on_signals(handle):
+            try:
+                yield
+            finally:
+                told.put("")
+                teller.join()
 
 
 class TooManyFailuresError(Exception):
@@ -126,10 +131,23 @@ class _Session:
         self.active: dict[str, int] = {}  # Tune's id of each trial under way -> its number
         self.errors: dict[str, str] = {}
         self.failures_in_a_row: list[str] = []
-        self.broken: str | None = None  # why; from then on nothing more is written
+        self.broken: str | None = None  # why
+        self.error: Exception | None = None  # the first that a hook has raised
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()
+
+    @contextmanager
+    def hook(self) -> Iterator[None]:
+        """Keeps what is raised for the end of the run: Tune would call the hooks again because of it, and hide it."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+    @property
+    def is_readonly(self) -> bool:
+        return self.broken is not None or self.error is not None
 
     @property
     def hopeless(self) -> bool:
@@ -146,7 +164,7 @@ class _Session:
             self.broken = "; ".join(error.problems)
 
     def next_config(self, tune_id: str) -> dict[str, Any] | str | None:
-        if self.pause.requested or self.hopeless or self.broken:
+        if self.pause.requested or self.hopeless or self.is_readonly:
             return None if self.active else TuneSearcher.FINISHED
         if len(self.active) >= self.num_slots:
             return None
@@ -156,8 +174,8 @@ class _Session:
         if trial is None:
             # FINISHED is final: Tune would not even restart a worker that dies now
             return None if self.active else TuneSearcher.FINISHED
-        self.active[tune_id] = trial.number
         self.on_change(trial)
+        self.active[tune_id] = trial.number
         return {
             "number": trial.number,
             "folder": str(self.ledger.trial_folder(trial.number)),
@@ -168,18 +186,18 @@ class _Session:
         """Enters a result; True if the trial is to be stopped."""
         number = self.active[tune_id]
         row = _row(result)
-        if row and not self.broken:
+        if row and not self.is_readonly:
             with self._writing():
                 self.ledger.record(number, row)
             self.on_change(self.ledger.trials[number])
-        return self.pause.requested or self.broken is not None or self._is_cut(number)
+        return self.pause.requested or self.is_readonly or self._is_cut(number)
 
     def on_end(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> None:
         number = self.active.pop(tune_id)
         result = result or {}
         reason = self.errors.pop(tune_id, "unknown") if error else result.get("failure")
         self.broken = self.broken or result.get("unwritable")
-        if not self.broken:
+        if not self.is_readonly:
             with self._writing():
                 self._enter_end(number, result, reason)
         self.on_change(self.ledger.trials[number])
@@ -212,10 +230,13 @@ class _TuneSearcher(TuneSearcher):
 
     # "FINISHED" is a str, which Ray's own annotation leaves out
     def suggest(self, trial_id: str) -> Any:
-        return self._session.next_config(trial_id)
+        with self._session.hook():
+            return self._session.next_config(trial_id)
+        return None  # there was an error, and the next call says so
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._session.on_end(trial_id, result, error)
+        with self._session.hook():
+            self._session.on_end(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it all."""
@@ -230,13 +251,16 @@ class _TuneScheduler(FIFOScheduler):
         self._session = session
 
     def on_trial_result(self, tune_controller: Any, trial: RayTuneTrial, result: dict[str, Any]) -> str:
-        stop = self._session.on_result(trial.trial_id, result)
-        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+        with self._session.hook():
+            if not self._session.on_result(trial.trial_id, result):
+                return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: RayTuneTrial) -> None:
         # Tune's own get_error looks where the file will only be copied to later
-        if trial.error_file is not None:
-            self._session.errors[trial.trial_id] = _last_failure(Path(trial.error_file).read_text())
+        with self._session.hook():
+            if trial.error_file is not None:
+                self._session.errors[trial.trial_id] = _last_failure(Path(trial.error_file).read_text())
 
 
 def _last_failure(text: str) -> str:
@@ -287,6 +311,8 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_slots)
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
+    if session.error:
+        raise session.error
     if session.broken:
         raise FolderError(session.broken)
     if session.hopeless:
@@ -304,7 +330,7 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
     except (OSError, OverflowError) as error:  # a port above 65535 overflows
         return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
     try:
-        ray.init(address=address, **QUIET)
+        _start_ray(address=address)
     except Exception as error:  # Ray raises many kinds where no cluster answers
         reason = str(error).strip().splitlines()[0]
         if os.environ.get("RAY_AUTH_MODE") != "token":
@@ -335,10 +361,31 @@ def ray_running(resources: Resources) -> Iterator[str]:
     """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = ray.init(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True, **QUIET)
+        context = _start_ray(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True)
     else:
-        context = ray.init(address=resources.address, **QUIET)
+        context = _start_ray(address=resources.address)
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
+
+
+def _start_ray(**options: Any) -> Any:
+    """``ray.init``, which would leave its own handlers in the place of ours.
+
+    What it starts never sees a SIGTERM or SIGHUP that is meant for this process, also where a closed terminal,
+    ``timeout`` or a cluster's scheduler sends one to all: blocked signals are inherited. (SIGINT Ray blocks itself.)
+    """
+    handlers = {number: signal.getsignal(number) for number in cli.SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        return ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except BaseException as error:
+        ray.shutdown()  # what has been started of it
+        if isinstance(error, SystemExit):  # of Ray's handler, while it was there
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,14 +1,13 @@
 """python -m study.predict results/NAME IMAGES...: classify images with the study's winner."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, fail, positive_int, printable
+from trainable.arguments import EXIT_FAILED, Parser, attempt, fail, positive_int, printable
+from trainable.cli import command, output_is_essential
 from trainable.config import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from study.winner import Winner
 
 
+@command("study.predict")
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse(argv)
@@ -28,17 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     found = attempt(problems, winner.read, arguments.folder)
     if problems or files is None or found is None:
         fail(parser.prog, problems)
+    output_is_essential()
     try:
         return run(found, files, arguments.batch_size, arguments.json)
     except UsageError as error:
         print(f"{parser.prog}: {arguments.folder / 'winner'}: {error}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _parser() -> Parser:
@@ -103,7 +98,7 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
     from tqdm import tqdm
 
     from study.winner import classify
-    from trainable.sources import decoded
+    from trainable.sources import decoded, decoding_threads
 
     def decode(path: Path) -> "np.ndarray | str":
         try:
@@ -117,7 +112,7 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
     num_failed = 0
     # on a terminal the lines themselves are the progress
     shown = tqdm(total=len(files), unit=" images", disable=True if sys.stdout.isatty() else None, leave=False)
-    with ThreadPoolExecutor(os.cpu_count()) as threads, shown:  # Pillow's decoders release the GIL
+    with decoding_threads() as threads, shown:
         for start in range(0, len(files), batch_size):
             batch = files[start : start + batch_size]
             images = list(threads.map(decode, batch))

@@ -28,6 +28,7 @@ from trainable.arguments import (
     positive_int,
     seed,
 )
+from trainable.cli import command
 from trainable.config import TrialConfig, UsageError
 from trainable.files import check_folder
 
@@ -90,6 +91,7 @@ class Plan:
         }
 
 
+@command("study.search", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse(argv)
@@ -341,8 +343,7 @@ def run(plan: Plan) -> int:
         return EXIT_FAILED
     if pause.requested and (ledger.running() or len(ledger.trials) < plan.num_trials):
         display.say(f"paused; to go on: {plan.command}")
-        return EXIT_INTERRUPTED if pause.interrupted else 0
-    return 0
+    return EXIT_INTERRUPTED if pause.interrupted else 0
 
 
 def drive(

@@ -21,6 +21,7 @@ from study import space as spaces
 from study.scheduler import SCHEDULERS, Scheduler
 from study.space import ALGORITHMS, Parameter, Space
 from trainable.arguments import Parser, default_config, fail, positive_int, seed
+from trainable.cli import command, output_is_essential
 from trainable.config import TrialConfig, UsageError
 
 DIGITS_CURVES = Path(__file__).with_name("digits_curves.csv")
@@ -167,6 +168,7 @@ def spend(
     return steps + steps[-1:] * (budget_epochs - len(steps))
 
 
+@command("study.simulate")
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse(argv)
@@ -181,6 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         problems += error.problems
     if problems:
         fail(parser.prog, problems)
+    output_is_essential()
     print("\n".join(_report(curves, arguments)))
     return 0
 

@@ -100,9 +100,11 @@ def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_cos
     while len(rows_of(folder)) == 6:
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
+    # as timeout and a cluster's scheduler do it: to the process, and to all that it has started
+    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     status, out, err = finished(process)
-    assert status == 130, err
+    assert (status, err) == (130, "")
     assert "to go on: python -m study.search --data digits" in out
     paused = rows_of(folder)
     status, _, err = finished(launch(tmp_path, "--trials", "10"))
@@ -111,6 +113,19 @@ def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_cos
     assert set(after) == set(range(10))
     assert all(after[number] == text for number, text in before.items())
     assert all(after[number].startswith(text) for number, text in paused.items())
+
+
+def test_a_terminal_that_is_closed_while_ray_starts_pauses_the_study(tmp_path):
+    process = launch(tmp_path, "--trials", "2", start_new_session=True)
+    while not (tmp_path / "digits/study.json").exists():
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGHUP)
+    status, out, err = finished(process)
+    assert status == 130, err
+    assert "Traceback" not in err
+    assert "to go on: python -m study.search --data digits" in out + err
 
 
 def test_other_settings_are_refused(digits_study, capsys):

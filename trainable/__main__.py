@@ -1,6 +1,5 @@
 """python -m trainable: one trial, here, without Ray; also replays a study's trial and compares it row by row."""
 
-import argparse
 import json
 import os
 import sys
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from trainable import options
 from trainable.arguments import (
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     Parser,
     add_data_flags,
     attempt,
@@ -22,6 +20,7 @@ from trainable.arguments import (
     positive_int,
     seed,
 )
+from trainable.cli import command, output_is_essential
 from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
 from trainable.files import check_folder
 
@@ -30,17 +29,10 @@ if TYPE_CHECKING:
     from trainable.loop import Row
 
 
+@command("trainable")
 def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse(argv)
-    try:
-        return _main(parser, arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-
-
-def _main(parser: Parser, arguments: argparse.Namespace) -> int:
     problems = parser.problems
     stored: list[Row] | None = None
     fingerprint: str | None = None
@@ -71,6 +63,8 @@ def _main(parser: Parser, arguments: argparse.Namespace) -> int:
     if problems:
         fail(parser.prog, problems)
 
+    if stored is None:  # a replay's verdict is its exit status
+        output_is_essential()
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
     say("\n".join([*data.count_lines(pool, drawn), *warnings]))
     return _run(pool, config, stored, study_on_gpu, arguments.json)

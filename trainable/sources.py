@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,13 +204,26 @@ def _decode(root: Path, names: list[str], images: np.ndarray) -> None:
             return error.problems[0]
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow's decoders release the GIL
+    with decoding_threads() as threads:
         outcomes = threads.map(decode, range(len(names)))
         shown = tqdm(outcomes, f"decoding {root.name}", len(names), unit=" images", disable=None, leave=False)
         problems = [problem for problem in shown if problem]
     if problems:
         more = [f"{root}: {len(problems) - 20} more files cannot be read"] if len(problems) > 20 else []
         raise UsageError(problems[:20] + more)
+
+
+@contextlib.contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as there are cores: Pillow's decoders release the GIL. What waits when the block ends is dropped.
+
+    Without that an interruption would wait until every image has been decoded.
+    """
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def decoded(path: Path, image_size: int) -> np.ndarray:
