@@ -217,8 +217,8 @@ def confirming(spread: float, image_share: float, arguments: argparse.Namespace)
         search = truth + images + rng.normal(0, np.sqrt(seed_share + own**2), num_recipes)
         best = search.argmax()
         picked = np.array([0, 1, *[index for index in np.argsort(-search) if index > 1][:3]])
-        seeds = rng.normal(0, np.sqrt(seed_share), num_seeds)
-        scores = (truth + images)[picked, None] + seeds + rng.normal(0, own, (len(picked), num_seeds))
+        of_seeds = rng.normal(0, np.sqrt(seed_share), num_seeds)
+        scores = (truth + images)[picked, None] + of_seeds + rng.normal(0, own, (len(picked), num_seeds))
         result, means = confirmation.confirmed(scores), confirmation.recipe_means(scores)
         expected = float(truth[picked][result.chosen].mean())
         errors["search score"].append(search[best] - truth[best])
@@ -259,9 +259,9 @@ def seeds_and_images(positives: int, f1: float, deviation: float, arguments: arg
     tally = _Tally()
     for size in _blocks(arguments.sets, 2 * NUM_SEEDS * counts.sum()):
         # three deviations at most, on both sides: no F1 beyond 1, and the mean stays
-        seeds = spread * np.clip(rng.standard_normal((size, 2, NUM_SEEDS)), -3, 3)
+        of_seeds = spread * np.clip(rng.standard_normal((size, 2, NUM_SEEDS)), -3, 3)
         predictions = []
-        for values in (np.array(truth)[:, None] + seeds).reshape(size, -1):
+        for values in (np.array(truth)[:, None] + of_seeds).reshape(size, -1):
             models = [even_errors(value, positives) for value in values]
             predictions += list(draw(models, counts, CORRELATION, 1, rng))
         scores = resamples.score(np.concatenate(predictions))

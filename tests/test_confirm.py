@@ -33,6 +33,7 @@ from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
 from trainable.config import TrialConfig, UsageError
 from trainable.model import ConvNet
+from trainable.streams import derive
 
 SHUFFLED, WEIGHTED = TrialConfig(seed=10), TrialConfig(seed=11, sampler="weighted")
 
@@ -373,7 +374,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
     pool = data.load(data.DataSpec("digits", "", "", image_size=16, seed=3))
     whole = sources.digits(16)
     test = np.sort(np.concatenate([
-        np.random.Generator(np.random.PCG64(data.derive("test_split", 3, label))).permutation(
+        np.random.Generator(np.random.PCG64(derive("test_split", 3, label))).permutation(
             np.flatnonzero(whole.labels == label))[: round(0.2 * (whole.labels == label).sum())]
         for label in range(10)
     ]))  # fmt: skip
@@ -679,6 +680,6 @@ def test_help_says_that_the_seal_is_a_record():
 
 def test_no_other_file_loads_test_images():
     root = Path(__file__).parent.parent
-    users = {path.name for part in ("study", "trainable") for path in (root / part).glob("*.py")
+    users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
     assert users == {"data.py", "confirm.py"}

@@ -12,7 +12,6 @@ from study.ledger import Ledger
 from study.searcher import Searcher
 from tests import studies
 from trainable import __main__ as trainable
-from trainable import files
 from trainable.config import TrialConfig, UsageError
 
 EARLIER_NAMES = [
@@ -320,7 +319,7 @@ def test_pictures_page_and_ranking_are_whole_or_as_they_were(study, monkeypatch)
     def full(descriptor, *arguments, **more):
         raise OSError(28, "No space left on device", "x")
 
-    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     for write in (
         lambda: ranking.write(ranked, study),
         lambda: report.write(found, study),

@@ -141,22 +141,22 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert confirmed.leader["trial"] == 2
     told = lines.index("trial 2 less course, weighted: +0.2000 (-0.0100 to +0.4000)")
     assert lines[told + 1] == "    after logit adjustment: +0.1000 (+0.0500 to +0.1500)"
-    page = report.page(confirmed)
-    assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.6900 to 0.7300), confirmed on 3" in page
-    assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in page
-    assert "On the test images, trial 2 less course, shuffled: +0.2000 (-0.0100 to +0.4000)" in page
+    html = report.page(confirmed)
+    assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.6900 to 0.7300), confirmed on 3" in html
+    assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in html
+    assert "On the test images, trial 2 less course, shuffled: +0.2000 (-0.0100 to +0.4000)" in html
     assert confirmed.balancing.source.startswith("the course's two recipes on 3 fresh seeds")
-    assert "the later ones unconfirmed" not in page
+    assert "the later ones unconfirmed" not in html
     assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14))
 
 
 def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_path):
     folder = studies.write(tmp_path / "study")
     studies.confirm(folder, low=-0.01)
-    page = report.page(findings.find(rank(folder), folder))
-    assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in page
-    assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in page
-    assert "serves the rare classes best:" not in page
+    html = report.page(findings.find(rank(folder), folder))
+    assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in html
+    assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
+    assert "serves the rare classes best:" not in html
 
 
 def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called_best(tmp_path):
@@ -165,8 +165,8 @@ def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called
     content = json.loads((folder / "confirm.json").read_text())
     content["differences"].append(content["differences"][0] | {"second": "trial-5", "low": -0.001})
     (folder / "confirm.json").write_text(json.dumps(content))
-    page = report.page(findings.find(rank(folder), folder))
-    assert "Trial 2 did best, but cannot be told from trial 5: minority F1" in page
+    html = report.page(findings.find(rank(folder), folder))
+    assert "Trial 2 did best, but cannot be told from trial 5: minority F1" in html
 
 
 def test_the_confirmations_picture_has_each_recipes_three_scores(confirmed):
@@ -199,9 +199,9 @@ def test_a_confirmation_of_another_format_or_damaged_is_refused_in_a_sentence(tm
 
 
 def test_names_never_become_elements(finished, confirmed):
-    for page in ((finished[0] / "report.html").read_text("utf-8"), report.page(confirmed)):
-        assert "<img src=x" not in page
-        assert page.count("&lt;img src=x") > 5
+    for html in ((finished[0] / "report.html").read_text("utf-8"), report.page(confirmed)):
+        assert "<img src=x" not in html
+        assert html.count("&lt;img src=x") > 5
 
 
 def test_the_page_is_quiet_and_asks_for_nothing_outside(opened):
