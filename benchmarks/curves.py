@@ -14,9 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from study import environment, space
+from study import environment
 from study.ledger import Ledger
 from study.searcher import Searcher
+from study.space import parameters
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, fail, num_cores, positive_int, seed
 from trainable.config import TrialConfig, UsageError
 from trainable.data import DataSpec
@@ -53,7 +54,7 @@ def main() -> int:
         for line in workers.imap_unordered(_train, jobs):
             lines.append(line)
             progress.update()
-    names = [parameter.name for parameter in space.load(space.DEFAULT_SPACE)]
+    names = [parameter.name for parameter in parameters.load(parameters.DEFAULT_SPACE)]
     epochs = [f"epoch_{epoch}" for epoch in range(1, arguments.epochs + 1)]
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items())
     head = [
@@ -67,7 +68,7 @@ def main() -> int:
 
 
 def _configs(base: TrialConfig, number: int) -> list[TrialConfig]:
-    searcher = Searcher(Ledger(None), space.load(space.DEFAULT_SPACE), base, "random", number)
+    searcher = Searcher(Ledger(None), parameters.load(parameters.DEFAULT_SPACE), base, "random", number)
     return [trial.config for _ in range(number) if (trial := searcher.next()) is not None]
 
 
@@ -94,7 +95,7 @@ def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
     except loop.DivergedError:  # it stays where it was
         scores += [scores[-1] if scores else 0.0] * (config.epochs - len(scores))
     values = config.to_dict()
-    searched = [values[parameter.name] for parameter in space.load(space.DEFAULT_SPACE)]
+    searched = [values[parameter.name] for parameter in parameters.load(parameters.DEFAULT_SPACE)]
     cells = [number, index, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *(f"{s:.5f}" for s in scores)]
     return (number, index), ",".join(f"{c:.6g}" if isinstance(c, float) else str(c) for c in cells)
 

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import effects, scheduler, space
-from study.space import Parameter, Space, active_values
+from study import effects, scheduler
+from study.space import parameters
+from study.space.parameters import Parameter, Space, active_values
 from trainable.arguments import Parser, positive_int, seed
 from trainable.config import TrialConfig
 from trainable.streams import derive
@@ -48,7 +49,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
-    searched = space.load(space.DEFAULT_SPACE)
+    searched = parameters.load(parameters.DEFAULT_SPACE)
     settings = _settings(searched, arguments)
     rows: list[Row] = []
     total = sum(setting.num_studies for setting in settings)
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         ratio_of="none; the values are those of the knobs, or of knobs and shapes",
         checks={"effect": EFFECT, "noise": NOISE, "studies_of_random_trials": arguments.studies,
                 "studies_proposed_by_tpe": arguments.searched_studies, "trials": arguments.trials},
-        setting={"space": space.to_tables(searched)},
+        setting={"space": parameters.to_tables(searched)},
     )  # fmt: skip
 
 

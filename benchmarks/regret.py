@@ -7,8 +7,9 @@ from scipy import stats
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import scheduler, simulate, space
+from study import scheduler, simulate
 from study.scheduler import Asha, Never, Scheduler
+from study.space import parameters
 from trainable.arguments import Parser, positive_int, seed
 
 DEFAULT, RANDOM = "tpe, asha (the default)", "random, none"
@@ -23,7 +24,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
-    curves = simulate.read_curves(simulate.DIGITS_CURVES, space.load(space.DEFAULT_SPACE))
+    curves = simulate.read_curves(simulate.DIGITS_CURVES, parameters.load(parameters.DEFAULT_SPACE))
     contenders: dict[str, tuple[str, Scheduler]] = {
         RANDOM: ("random", Never()),
         DEFAULT: ("tpe", scheduler.make("asha", curves.num_epochs)),

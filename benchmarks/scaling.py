@@ -11,10 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.harness import SCRATCH, Figure, Outcome, Row
-from study import scheduler, space
+from study import scheduler
 from study.ledger import Ledger
 from study.scheduler import is_cut
 from study.searcher import Searcher
+from study.space import parameters
 from trainable.arguments import Parser, default_config
 from trainable.config import TrialConfig
 
@@ -60,7 +61,7 @@ def _study(algorithm: str, num_trials: int, folder: Path | None) -> None:
     """Runs a study of so many trials, one at a time, and prints what it took."""
     ledger = Ledger(folder)
     base = dataclasses.replace(default_config("digits", 0), epochs=NUM_EPOCHS)
-    searcher = Searcher(ledger, space.load(space.DEFAULT_SPACE), base, algorithm, num_trials)
+    searcher = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), base, algorithm, num_trials)
     rule = scheduler.make("asha", NUM_EPOCHS)
     asks: list[float] = []
     results: list[float] = []

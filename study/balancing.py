@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from study import effects
 from study.comparable import Rows
 from study.effects import Interval
-from study.space import Space
+from study.space.parameters import Space
 from study.verdict import Verdict
 
 if TYPE_CHECKING:

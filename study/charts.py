@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from study.course import SHUFFLED, WEIGHTED, Comparison
 from study.effects import Effects, Knob
 from study.importance import Importance
-from study.space import Parameter, active_values
+from study.space.parameters import Parameter, active_values
 from trainable.metrics import f1_per_class, recall_per_class
 
 if TYPE_CHECKING:

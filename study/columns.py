@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.space import Parameter
+from study.space.parameters import Parameter
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.space import Space, active_values
+from study.space.parameters import Space, active_values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -186,11 +186,11 @@ def run(plan: Plan) -> int:
 
 
 def _run(plan: Plan) -> int:
-    from study import space
     from study.display import Display
     from study.driver import Pause
     from study.ledger import Ledger
     from study.recipes import Runs
+    from study.space import parameters
     from trainable import data
 
     try:
@@ -199,7 +199,7 @@ def _run(plan: Plan) -> int:
         runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     except OSError as error:
         raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
-    display = Display(ledger, space.from_tables(plan.study["space"], {}, "study.json"),
+    display = Display(ledger, parameters.from_tables(plan.study["space"], {}, "study.json"),
                       len(ledger.trials) + runs.num_new, plan.study["epochs"], plan.resources.num_slots,
                       are_named=True)  # fmt: skip
     drawn = data.split(plan.pool, plan.seeds[0], plan.seeds[0])

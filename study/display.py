@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.ledger import Ledger, Trial
-from study.space import Space, active_values
+from study.space.parameters import Space, active_values
 from trainable.config import FIELDS
 
 MAX_FINISHED_SHOWN = 8

@@ -17,7 +17,7 @@ import numpy as np
 
 from study.columns import Array, Block, columns_of
 from study.comparable import Rows, Trials, comparable
-from study.space import Space
+from study.space.parameters import Space
 from trainable.config import FIELDS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from study.effects import Effects
 from study.importance import Importance
 from study.ranking import Ranking
 from study.records import num_ended, read_confirmation, read_mistakes
-from study.space import Space
+from study.space.parameters import Space
 from study.verdict import Verdict
 from trainable.metrics import class_report
 

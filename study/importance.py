@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from study.comparable import Rows, comparable
-from study.space import Space
+from study.space.parameters import Space
 from trainable.streams import derive
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _frozen(
     """The trials as Optuna knows them."""
     import optuna
 
-    from study.searcher import distribution
+    from study.space.distributions import distribution
 
     distributions = {parameter.name: distribution(parameter) for parameter in space}
     return [

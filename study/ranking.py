@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from study.effects import Interval
     from study.evidence import Evidence
     from study.records import TrialRecord
-    from study.space import Space
+    from study.space.parameters import Space
 
 MIN_BEST_TRIALS = 5
 LINE_WIDTH = 100
@@ -85,7 +85,7 @@ class Ranking:
         Raises:
             UsageError: it cannot be read in study.json.
         """
-        from study.space import from_tables
+        from study.space.parameters import from_tables
 
         tables = self.study.get("space")
         return from_tables(tables, {}, "study.json") if tables else ()

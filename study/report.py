@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.display import duration
 from study.records import num_ended
-from study.space import active_values
+from study.space.parameters import active_values
 from study.verdict import shown, signed
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.scheduler import SCHEDULERS
-from study.space import ALGORITHMS
+from study.space.parameters import ALGORITHMS
 from trainable.arguments import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from study.driver import Pause, Resources, Source
     from study.ledger import Ledger
     from study.scheduler import Scheduler
-    from study.space import Space
+    from study.space.parameters import Space
     from trainable.data import Pool, Split
 
 DEFAULT_TRIALS = {"digits": 16}
@@ -63,7 +63,8 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
-        from study import environment, space
+        from study import environment
+        from study.space import parameters
         from trainable import data
 
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
@@ -82,7 +83,7 @@ class Plan:
             "seed": self.base.seed,
             "epochs": self.base.epochs,
             "trials": max(self.num_trials, self.before["trials"] if self.before else 0),
-            "space": space.to_tables(self.space),
+            "space": parameters.to_tables(self.space),
             "algorithm": self.algorithm,
             "scheduler": self.scheduler,
             **self.resources.to_dict(),
@@ -170,7 +171,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     """
     problems = list(problems)
 
-    from study import space as spaces
+    from study.space import parameters as spaces
 
     name = arguments.name or Path(arguments.data).name
     if not name or name in (".", "..") or "/" in name or name.startswith("."):
@@ -209,8 +210,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
 
 
 def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
-    from study.designs import grid
     from study.searcher import COURSE_RECIPES
+    from study.space.designs import grid
 
     num_points, num_asked = len(grid(space)), num_trials - len(COURSE_RECIPES)
     if num_asked == num_points:

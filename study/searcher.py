@@ -5,16 +5,17 @@ from collections.abc import Container
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from study import designs
 from study.ledger import Ledger, Trial
 from study.records import STATE, trial_folder
 from study.scheduler import SEARCHED
-from study.space import Parameter, Space, active_values
+from study.space import designs
+from study.space.distributions import distribution
+from study.space.parameters import Space, active_values
 from trainable.config import TrialConfig
 from trainable.streams import derive
 
@@ -146,14 +147,3 @@ class _Window(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         return [trial for trial in self._trials if states is None or trial.state in states]
-
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    """The field as Optuna knows it."""
-    if parameter.choices:
-        return CategoricalDistribution(parameter.choices)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.is_int:
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from study import scheduler as schedulers
-from study import space as spaces
 from study.scheduler import SCHEDULERS, Scheduler
-from study.space import ALGORITHMS, Parameter, Space
+from study.space import parameters as spaces
+from study.space.parameters import ALGORITHMS, Parameter, Space
 from trainable.arguments import Parser, default_config, fail, positive_int, seed
 from trainable.cli import command, output_is_essential
 from trainable.config import TrialConfig, UsageError

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from study import records, search, space
+from study import records, search
 from study.ledger import Ledger
 from study.searcher import COURSE_RECIPES
+from study.space import parameters
 from trainable import metrics
 from trainable.config import TrialConfig
 
@@ -19,7 +20,7 @@ MINORITY = [0, 1]
 def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names=tuple(CLASS_NAMES), seed=0):
     """A study with the course's two recipes, complete and stopped trials, and at the end a failed and a running one."""
     rng = np.random.default_rng(seed)
-    searched = space.load(space.DEFAULT_SPACE)
+    searched = parameters.load(parameters.DEFAULT_SPACE)
     num_classes = len(class_names)
     labels = rng.integers(num_classes, size=num_images)
     counts = np.bincount(labels, minlength=num_classes)
@@ -30,7 +31,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
         {
             "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
             "data": {"data": "images", "keep": 0.1}, "seed": seed, "epochs": num_epochs, "trials": num_trials,
-            "space": space.to_tables(searched), "algorithm": "random", "scheduler": "asha",
+            "space": parameters.to_tables(searched), "algorithm": "random", "scheduler": "asha",
             "class_counts": {"train": train_counts, "val": counts.tolist(), "test": None,
                              "audit": [180] * 2 + [0] * (num_classes - 2)},
             "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from study import driver
-from study import space as spaces
 from study.ledger import Ledger
 from study.scheduler import Never
 from study.searcher import Searcher
+from study.space import parameters as spaces
 from tests import studies
 from trainable.cli import SIGNALS
 from trainable.config import TrialConfig

@@ -12,15 +12,16 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from benchmarks import effects as simulation
-from study import balancing, effects, importance, space
+from study import balancing, effects, importance
 from study.columns import NUM_POINTS
 from study.comparable import comparable
 from study.effects import Interval
+from study.space import parameters
 from study.verdict import Verdict
 from trainable.config import TrialConfig
 
-SPACE = space.load(space.DEFAULT_SPACE)
-SAMPLER_ONLY = space.from_tables({"sampler": {"choices": ["shuffle", "weighted"]}}, {}, "")
+SPACE = parameters.load(parameters.DEFAULT_SPACE)
+SAMPLER_ONLY = parameters.from_tables({"sampler": {"choices": ["shuffle", "weighted"]}}, {}, "")
 SHUFFLED, WEIGHTED = [0.50, 0.54, 0.52, 0.56], [0.60, 0.66, 0.62, 0.64]
 
 
@@ -273,7 +274,7 @@ def test_a_models_lines_say_when_it_is_no_better_than_the_mean():
 
 
 def test_whole_numbers_are_points():
-    whole = space.from_tables({"accumulation_steps": {"low": 1, "high": 6}}, {}, "")
+    whole = parameters.from_tables({"accumulation_steps": {"low": 1, "high": 6}}, {}, "")
     rng = np.random.default_rng(0)
     steps = rng.integers(1, 7, 40)
     table = pd.DataFrame({"trial": range(40), "status": "complete", "accumulation_steps": steps,

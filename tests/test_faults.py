@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from study import driver, space
+from study import driver
 from study.ledger import Ledger
 from study.scheduler import Never
 from study.searcher import Searcher
+from study.space import parameters
 from tests import studies
 from tests.kills import Study
 from trainable.config import TrialConfig
@@ -60,7 +61,7 @@ def test_a_loss_that_is_no_number_and_an_exception_fail_their_trials_and_the_stu
 
 def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among_them_does(tmp_path):
     ledger = Ledger(tmp_path)
-    source = Searcher(ledger, space.load(space.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
+    source = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
     session = driver._Session(ledger, source, Never(), driver.Pause(None), 1, lambda trial: None)
     row = {"row/epoch": 1, "row/best_minority_f1": 0.5}
     for number in range(9 + 1 + 10):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from study import analyze, confirm, findings, pictures, predict, ranking, records, report, search, space
+from study import analyze, confirm, findings, pictures, predict, ranking, records, report, search
 from study.ledger import Ledger
 from study.searcher import Searcher
+from study.space import parameters
 from tests import studies
 from trainable import __main__ as trainable
 from trainable.config import TrialConfig, UsageError
@@ -222,7 +223,11 @@ def test_the_sentence_says_what_is_lost_and_the_command_that_brings_it_back_quot
 def searcher(folder, num_trials=6):
     said = []
     ledger = Ledger(folder, say=said.append)
-    return ledger, Searcher(ledger, space.load(space.DEFAULT_SPACE), TrialConfig(epochs=3), "random", num_trials), said
+    return (
+        ledger,
+        Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", num_trials),
+        said,
+    )
 
 
 @pytest.mark.parametrize("num_lines", [None, 0, 1, 4, 9, 20])

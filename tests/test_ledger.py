@@ -9,10 +9,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from study import records, space
+from study import records
 from study.ledger import Ledger
 from study.scheduler import Asha, is_cut
 from study.searcher import Searcher
+from study.space import parameters
 from trainable.config import TrialConfig, UsageError
 
 
@@ -108,7 +109,9 @@ def test_unknown_format_damaged_and_missing_study_are_told_apart(tmp_path):
 
 def fake_trainer(ledger, num_trials, stop_after=None):
     """Runs a study to its end, or until so many epochs are done, with scores that follow from config and epoch."""
-    searcher = Searcher(ledger, space.load(space.DEFAULT_SPACE), TrialConfig(epochs=3, seed=7), "tpe", num_trials)
+    searcher = Searcher(
+        ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3, seed=7), "tpe", num_trials
+    )
     asha = Asha(grace=1)
     num_epochs = 0
     while (trial := searcher.next()) is not None:

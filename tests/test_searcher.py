@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study import space
 from study.ledger import Ledger
 from study.searcher import Searcher
-from study.space import ALGORITHMS, Parameter
+from study.space import parameters
+from study.space.parameters import ALGORITHMS, Parameter
 from trainable.config import TrialConfig
 
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)
-SPACE = space.load(space.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.DEFAULT_SPACE)
 
 
 def searcher(ledger, algorithm="tpe", num_trials=30):
@@ -39,7 +39,7 @@ def run_all(ledger, algorithm, num_trials=30):
 
 
 def test_the_courses_recipes_come_first_whatever_the_space_says():
-    narrow = space.from_tables({"dropout": {"low": 0.5, "high": 0.6}, "sampler": {"choices": ["shuffle"]}}, {}, "")
+    narrow = parameters.from_tables({"dropout": {"low": 0.5, "high": 0.6}, "sampler": {"choices": ["shuffle"]}}, {}, "")
     source = Searcher(Ledger(None), narrow, BASE, "tpe", 10)
     first, second, third = source.next(), source.next(), source.next()
     for trial, sampler in [(first, "shuffle"), (second, "weighted")]:
@@ -75,7 +75,7 @@ def test_a_study_cut_anywhere_and_taken_up_by_a_new_process_proposes_the_same(al
 
 
 def test_the_grid_has_every_combination_once_and_ends():
-    small = space.from_tables(
+    small = parameters.from_tables(
         {
             "sampler": {"choices": ["shuffle", "weighted"]},
             "sampler_power": {"low": 0.25, "high": 1.0, "when": {"sampler": "weighted"}},

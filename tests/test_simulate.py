@@ -3,13 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from study import scheduler, simulate, space
+from study import scheduler, simulate
 from study.scheduler import Asha, Never
 from study.simulate import Curves, locate, spend
+from study.space import parameters
 from trainable.arguments import default_config
 from trainable.config import UsageError
 
-SPACE = space.load(space.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.DEFAULT_SPACE)
 BASE = default_config("digits", 0).to_dict()
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from study import space
+from study.space import parameters
 from trainable.config import UsageError
 
 BOTH = "[sampler]\nchoices = ['weighted', 'shuffle']\n"
@@ -9,16 +9,16 @@ BOTH = "[sampler]\nchoices = ['weighted', 'shuffle']\n"
 def load_text(tmp_path, text):
     path = tmp_path / "space.toml"
     path.write_text(text)
-    return space.load(path)
+    return parameters.load(path)
 
 
 def test_default_space_searches_the_studys_knobs():
-    names = [parameter.name for parameter in space.load(space.DEFAULT_SPACE)]
+    names = [parameter.name for parameter in parameters.load(parameters.DEFAULT_SPACE)]
     assert {"dropout", "weight_decay", "accumulation_steps", "sampler", "learning_rate"} <= set(names)
 
 
 def test_power_is_active_only_under_the_weighted_sampler():
-    power = next(p for p in space.load(space.DEFAULT_SPACE) if p.name == "sampler_power")
+    power = next(p for p in parameters.load(parameters.DEFAULT_SPACE) if p.name == "sampler_power")
     assert power.active({"sampler": "weighted"})
     assert not power.active({"sampler": "shuffle"})
 
@@ -27,8 +27,8 @@ def test_power_is_active_only_under_the_weighted_sampler():
 def test_a_field_that_has_an_effect_under_a_condition_is_searched_under_it_alone(tmp_path, when):
     loaded = load_text(tmp_path, f"{BOTH}[sampler_power]\nlow = 0.5\nhigh = 1\n{when}")
     chosen = {"sampler": "shuffle", "sampler_power": 0.5}
-    assert space.active_values(loaded, chosen.__getitem__) == {"sampler": "shuffle"}
-    assert space.to_tables(loaded)["sampler_power"]["when"] == {"sampler": "weighted"}
+    assert parameters.active_values(loaded, chosen.__getitem__) == {"sampler": "shuffle"}
+    assert parameters.to_tables(loaded)["sampler_power"]["when"] == {"sampler": "weighted"}
 
 
 @pytest.mark.parametrize("when", ["{ sampler = 'wieghted' }", "{ sampler = 3 }", "{ sampler = ['weighted', 'x'] }"])
@@ -45,8 +45,8 @@ def test_a_condition_that_leaves_a_field_without_effect_is_refused(tmp_path):
 
 
 def test_tables_describe_the_space_whole(tmp_path):
-    loaded = space.load(space.DEFAULT_SPACE)
-    assert space.from_tables(space.to_tables(loaded), {}, "study.json") == loaded
+    loaded = parameters.load(parameters.DEFAULT_SPACE)
+    assert parameters.from_tables(parameters.to_tables(loaded), {}, "study.json") == loaded
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_unreadable_and_empty_files_are_refused(tmp_path):
         with pytest.raises(UsageError, match=told):
             load_text(tmp_path, text)
     with pytest.raises(UsageError, match="cannot be read"):
-        space.load(tmp_path / "none.toml")
+        parameters.load(tmp_path / "none.toml")

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainable.config import FIELDS, UsageError
 
-DEFAULT_SPACE = Path(__file__).with_name("default_space.toml")
+DEFAULT_SPACE = Path(__file__).with_name("course.toml")
 ALGORITHMS = ("tpe", "random", "sobol", "grid")  # the ways to search it, see searcher.py
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from study.space import Parameter, Space, active_values
+from study.space.parameters import Parameter, Space, active_values
 
 NUM_GRID_LEVELS = 3  # of a range: both ends and the middle
 

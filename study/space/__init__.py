@@ -1,0 +1,1 @@
+"""What may be tried: the searched fields, their ranges and conditions."""
