@@ -14,8 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from study import environment
-from study.ledger import Ledger
+from study.record import environment
+from study.record.ledger import Ledger
 from study.searcher import Searcher
 from study.space import parameters
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, fail, num_cores, positive_int, seed

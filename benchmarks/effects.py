@@ -159,7 +159,7 @@ def _searched(algorithm: str, stopping: str) -> Callable[[Setting, Space, np.ran
     """A study's own searcher and scheduler at work on made-up learning curves, some trials at a time."""
 
     def design(setting: Setting, searched: Space, rng: np.random.Generator) -> list[Row]:
-        from study.ledger import Ledger
+        from study.record.ledger import Ledger
         from study.searcher import Searcher
 
         book, base = Ledger(None), TrialConfig(epochs=EPOCHS, seed=int(rng.integers(2**31)))

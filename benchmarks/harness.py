@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from study import environment
+from study.record import environment
 from trainable import data, loop
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, positive_int, seed
 from trainable.config import TrialConfig

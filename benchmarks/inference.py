@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import Figure, Outcome, Row, column
-from study import records, winner
+from study import winner
+from study.record import files
 from trainable import checkpoint, data
 from trainable.arguments import Parser, positive_int
 from trainable.config import TrialConfig
@@ -30,7 +31,7 @@ def add_flags(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     folder = Path(arguments.results)
-    study, found = records.read_study(folder), winner.read(folder)
+    study, found = files.read_study(folder), winner.read(folder)
     pool = data.load(data.DataSpec.from_dict(study["data"]), say=harness.say)
     chosen = np.random.default_rng(0).permutation(len(pool.labels))[: arguments.images]
     images = data.unpack(pool.pixels[chosen], found.image_size)

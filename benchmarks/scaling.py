@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.harness import SCRATCH, Figure, Outcome, Row
 from study import scheduler
-from study.ledger import Ledger
+from study.record.ledger import Ledger
 from study.scheduler import is_cut
 from study.searcher import Searcher
 from study.space import parameters

@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.harness import Figure, Outcome
-from study import records
+from study.record import files
 from trainable.arguments import Parser
 from trainable.config import UsageError
 
@@ -61,7 +61,7 @@ def account(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder holds no study, or one that cannot be accounted for.
     """
-    study = records.read_study(folder)
+    study = files.read_study(folder)
     spans = _spans(folder)
     if len(study["invocations"]) != 1:
         raise UsageError([f"{folder}: was paused and resumed; only a study that ran in one go can be accounted for"])
@@ -108,10 +108,10 @@ def _num_slots(study: dict[str, Any]) -> int:
 
 def _spans(folder: Path) -> list[Span]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.record.journal")))
     spans = []
     for trial in optuna.load_study(study_name="study", storage=storage).get_trials(deepcopy=False):
-        rows = records.read_rows(folder / "trials" / str(trial.number))
+        rows = files.read_rows(folder / "trials" / str(trial.number))
         if trial.datetime_start is None or trial.datetime_complete is None or not rows:
             raise UsageError([f"{folder}: trial {trial.number} has not run to its end"])
         if any(ENDED not in row for row in rows):

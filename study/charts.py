@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from study.course import SHUFFLED, WEIGHTED, Comparison
+from study.course import Comparison
 from study.effects import Effects, Knob
 from study.importance import Importance
+from study.record.recipes import SHUFFLED, WEIGHTED
 from study.space.parameters import Parameter, active_values
 from trainable.metrics import f1_per_class, recall_per_class
 

@@ -48,7 +48,7 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What goes into confirm/study.json: what was asked last, and of what machine."""
-        from study import environment
+        from study.record import environment
 
         return {
             "name": self.folder.name,
@@ -104,17 +104,17 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     Raises:
         UsageError: everything that is wrong, ``problems`` first.
     """
-    from study import records
     from study.recipes import choose, fresh_seeds, mixed_runs
+    from study.record import files
 
     problems = list(problems)
     folder = arguments.folder.absolute()
-    study = attempt(problems, records.read_study, folder)
+    study = attempt(problems, files.read_study, folder)
     if study is None:
         raise UsageError(problems)
-    before = attempt(problems, records.read_confirmation, folder)
+    before = attempt(problems, files.read_confirmation, folder)
     problems += _seal_problems(before, arguments.reopen_test)
-    trials = attempt(problems, records.read_trials, folder)
+    trials = attempt(problems, files.read_trials, folder)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
     resources = attempt(problems, machine_resources, arguments)
     pool = attempt(problems, _load_pool, study)
@@ -127,7 +127,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     problems += mixed_runs(folder / "confirm", recipes, seeds)
     if problems or test is None:
         raise UsageError(problems)
-    return Plan(folder, study, pool, test, recipes, seeds, arguments.top, records.num_ended(trials), resources,
+    return Plan(folder, study, pool, test, recipes, seeds, arguments.top, files.num_ended(trials), resources,
                 arguments.reopen_test, command, before)  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def run(plan: Plan) -> int:
     Raises:
         UsageError: the folder cannot be written to, or another process is at it; nothing has been done.
     """
-    from study.ledger import locked
+    from study.record.ledger import locked
 
     try:
         lock = locked(plan.folder)  # no search may extend the study meanwhile
@@ -188,8 +188,8 @@ def run(plan: Plan) -> int:
 def _run(plan: Plan) -> int:
     from study.display import Display
     from study.driver import Pause
-    from study.ledger import Ledger
     from study.recipes import Runs
+    from study.record.ledger import Ledger
     from study.space import parameters
     from trainable import data
 
@@ -265,7 +265,7 @@ def finish(plan: Plan, display: "Display") -> None:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    from study.records import write_atomically
+    from study.record.files import write_atomically
 
     try:
         write_atomically(folder / "confirm.json", json.dumps(content, indent=1))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.records import TrialRecord
+from study.record.files import TrialRecord
+from study.record.recipes import SHUFFLED, WEIGHTED
 
-SHUFFLED, WEIGHTED = "course, shuffled", "course, weighted"
 NUM_LAST = 10  # epochs whose validation losses tell how stable a training was
 
 

@@ -1,18 +1,17 @@
 """The study as it runs: a live table in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.ledger import Ledger, Trial
-from study.space.parameters import Space, active_values
-from trainable.config import FIELDS
+from study.record.ledger import Ledger, Trial
+from study.record.recipes import recipe_table, trial_name
+from study.space.parameters import Space
 
 MAX_FINISHED_SHOWN = 8
 SCORES_WIDTH = 52  # of the columns before the recipe's
@@ -117,41 +116,6 @@ class Display:
         running = sum(min(len(t.best), length) for t in self.ledger.trials.values() if t.status == "running")
         num_left = max(0.0, (self.num_trials - num_ended) * length - running)
         return num_left * (time.monotonic() - self._start) / num_new
-
-
-def recipe_table(configs: Sequence[Mapping[Any, Any]], space: Space, width: int, gap: int) -> dict[str, list[str]]:
-    """The searched fields of the configs in short: columns by their heads, as many of the first as fit into ``width``,
-    ``gap`` blanks before each.
-
-    A field that has an effect under some values of another one only stands in that one's cell: "weighted^0.50".
-    """
-    names = [parameter.name for parameter in space]
-    columns: dict[str, list[str]] = {}
-    for name in names:
-        if not set(names) & FIELDS[name].when.keys():
-            column = [_cell(name, active_values(space, config.__getitem__)) for config in configs]
-            width -= gap + max(map(len, [FIELDS[name].head, *column]))
-            if width < 0:
-                break
-            columns[FIELDS[name].head] = column
-    return columns
-
-
-def _cell(name: str, active: Mapping[str, Any]) -> str:
-    if name not in active:
-        return ""
-    joined = [other for other in active if name in FIELDS[other].when]
-    return "".join(
-        [
-            FIELDS[name].shown(active[name]),
-            *(FIELDS[other].head + FIELDS[other].shown(active[other]) for other in joined),
-        ]
-    )
-
-
-def trial_name(number: int, recipe: str) -> str:
-    """The trial's number, starred if its recipe is the course's."""
-    return f"{number}*" if recipe.startswith("course") else str(number)
 
 
 def duration(seconds: float) -> str:

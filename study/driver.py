@@ -32,7 +32,7 @@ from ray.tune.experiment import Trial as RayTuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
-from study.ledger import Ledger, Trial
+from study.record.ledger import Ledger, Trial
 from study.scheduler import Scheduler, is_cut
 from trainable import cli
 from trainable.config import UsageError

@@ -12,7 +12,7 @@ from study.course import Comparison
 from study.effects import Effects
 from study.importance import Importance
 from study.ranking import Ranking
-from study.records import num_ended, read_confirmation, read_mistakes
+from study.record.files import num_ended, read_confirmation, read_mistakes
 from study.space.parameters import Space
 from study.verdict import Verdict
 from trainable.metrics import class_report

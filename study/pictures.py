@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.course import NUM_LAST, SHUFFLED, WEIGHTED, Comparison, Training
+from study.course import NUM_LAST, Comparison, Training
+from study.record.recipes import SHUFFLED, WEIGHTED
 from study.verdict import Verdict
 from trainable.files import replacing
 from trainable.metrics import recall_per_class

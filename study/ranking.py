@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.scheduler import SEARCHED
+from study.record.recipes import SEARCHED
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from study.effects import Interval
     from study.evidence import Evidence
-    from study.records import TrialRecord
+    from study.record.files import TrialRecord
     from study.space.parameters import Space
 
 MIN_BEST_TRIALS = 5
@@ -45,7 +45,7 @@ class Ranking:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
         if self.table.empty:
             return self.gain_lines()
-        from study.display import recipe_table, trial_name
+        from study.record.recipes import recipe_table, trial_name
 
         shown = self.table.head(max_trials)
         table = shown[["rank"]].copy()
@@ -190,11 +190,12 @@ def rank(folder: Path) -> Ranking:
     """
     import pandas as pd
 
-    from study import evidence, records
+    from study import evidence
+    from study.record import files
     from trainable.metrics import recall_per_class
 
-    study = records.read_study(folder)
-    trials = records.read_trials(folder)
+    study = files.read_study(folder)
+    trials = files.read_trials(folder)
     names = study["class_names"]
     minority = [names.index(name) for name in study["minority"]]
     counts = study.get("class_counts", {})
@@ -233,6 +234,6 @@ def rank(folder: Path) -> Ranking:
 
 def write(ranking: Ranking, folder: Path) -> None:
     """Writes ``ranking.csv``, best first; the old file or the new one."""
-    from study.records import write_atomically
+    from study.record.files import write_atomically
 
     write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from study.ledger import Ledger, Trial
-from study.records import TrialRecord, read_config
-from study.searcher import COURSE_RECIPES
+from study.record.files import TrialRecord, read_config
+from study.record.ledger import Ledger, Trial
+from study.record.recipes import COURSE_RECIPES
 from trainable.arguments import attempt
 from trainable.config import TrialConfig, UsageError
 from trainable.options import Role

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.display import duration
-from study.records import num_ended
+from study.record.files import num_ended
+from study.record.recipes import shown
 from study.space.parameters import active_values
-from study.verdict import shown, signed
+from study.verdict import signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,7 @@ def write(findings: "Findings", folder: Path) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    from study.records import write_atomically
+    from study.record.files import write_atomically
 
     path = folder / "report.html"
     write_atomically(path, page(findings))

@@ -5,39 +5,16 @@ order of arrival decide alike on the same curves.
 """
 
 import math
-from bisect import bisect_right, insort
-from collections import defaultdict
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from study.record.recipes import SEARCHED
+from study.record.standings import Standings
+
 if TYPE_CHECKING:
-    from study.ledger import Trial
-
-SEARCHED = "searched"  # the recipe of a trial that is not one of the course's
-
-
-class Standings:
-    """All curves seen across: for each epoch what the trials that got there had, sorted.
-
-    Built from nothing but the curves, in whatever order they come.
-    """
-
-    def __init__(self) -> None:
-        self._values: dict[int, list[float]] = defaultdict(list)
-
-    def at(self, epoch: int) -> Sequence[float]:
-        """The running best minority F1 of each trial after ``epoch``, ascending."""
-        return self._values[epoch]
-
-    def enter(self, epoch: int, best: float) -> None:
-        """A trial got to ``epoch`` with the running best ``best``."""
-        insort(self._values[epoch], best)
-
-    def end(self, num_epochs: int, best: float, max_epochs: int) -> None:
-        """A trial has ended by itself after ``num_epochs``, and stands in all later epochs with its best."""
-        for epoch in range(num_epochs + 1, max_epochs + 1):
-            self.enter(epoch, best)
+    from study.record.ledger import Trial
 
 
 class Scheduler(Protocol):

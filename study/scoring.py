@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from study import confirmation, validation
+from study import confirmation
 from study.intervals import Intervals, Resamples
 from study.recipes import Recipe
-from study.records import CONFIRMATION_FORMAT
+from study.record import validation
+from study.record.files import CONFIRMATION_FORMAT
 from study.winner import fit_offsets
 from trainable import checkpoint, loop
 from trainable.config import UsageError

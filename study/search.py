@@ -35,7 +35,7 @@ from trainable.files import check_folder
 if TYPE_CHECKING:
     from study.display import Display
     from study.driver import Pause, Resources, Source
-    from study.ledger import Ledger
+    from study.record.ledger import Ledger
     from study.scheduler import Scheduler
     from study.space.parameters import Space
     from trainable.data import Pool, Split
@@ -63,7 +63,7 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
-        from study import environment
+        from study.record import environment
         from study.space import parameters
         from trainable import data
 
@@ -210,7 +210,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
 
 
 def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
-    from study.searcher import COURSE_RECIPES
+    from study.record.recipes import COURSE_RECIPES
     from study.space.designs import grid
 
     num_points, num_asked = len(grid(space)), num_trials - len(COURSE_RECIPES)
@@ -223,16 +223,16 @@ def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
 
 
 def _study_before(folder: Path) -> dict[str, Any] | None:
-    from study import records
+    from study.record import files
 
-    if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
+    if not (folder / "study.json").exists() and not (folder / "study.record.journal").exists():
         if folder.exists() and not folder.is_dir():
             raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
         if (folder / "trials").exists():
             raise UsageError([f"{folder}: has trials but no study.json, so what was asked of them is not known"])
         check_folder(folder)
         return None
-    return records.read_study(folder)
+    return files.read_study(folder)
 
 
 def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> "Pool":
@@ -310,7 +310,7 @@ def run(plan: Plan) -> int:
     from study import analyze, ranking, scheduler
     from study.display import Display
     from study.driver import Pause
-    from study.ledger import Ledger
+    from study.record.ledger import Ledger
     from study.searcher import Searcher
     from trainable import data
 

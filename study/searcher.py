@@ -10,20 +10,14 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from study.ledger import Ledger, Trial
-from study.records import STATE, trial_folder
-from study.scheduler import SEARCHED
+from study.record.files import STATE, trial_folder
+from study.record.ledger import Ledger, Trial
+from study.record.recipes import COURSE_RECIPES, SEARCHED
 from study.space import designs
 from study.space.distributions import distribution
 from study.space.parameters import Space, active_values
 from trainable.config import TrialConfig
 from trainable.streams import derive
-
-# The course's two recipes: trials 0 and 1, whatever the space says. Fields not named are the config's defaults.
-COURSE_RECIPES: dict[str, dict[str, Any]] = {
-    "course, shuffled": {"sampler": "shuffle"},
-    "course, weighted": {"sampler": "weighted", "sampler_power": 1.0},
-}
 
 # TPE starts with so many points of a Sobol sequence: with scores as noisy as a minority F1 it settles too early on
 # recipes that were lucky, and what the trials say about each knob is sharper where they fill the space

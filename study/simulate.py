@@ -117,7 +117,7 @@ def simulate(
     curves: Curves, algorithm: str, scheduler: Scheduler, num_workers: int, num_trials: int, seed: int
 ) -> Iterator[Progress]:
     """Runs a study on recorded curves, an epoch at a time; the caller may end it whenever it likes."""
-    from study.ledger import Ledger
+    from study.record.ledger import Ledger
     from study.searcher import Searcher
     from trainable.streams import derive
 

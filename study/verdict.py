@@ -4,6 +4,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from study.record.recipes import shown
+
 
 @dataclass(frozen=True)
 class Luck:
@@ -191,11 +193,6 @@ class Verdict:
     def lines(self, num_trials: int) -> list[str]:
         """All of it, for a study of which ``num_trials`` have ended by now, as lines of at most 100 columns."""
         return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials)]
-
-
-def shown(name: str) -> str:
-    """ "trial 7" of "trial-7", "course, weighted" of "course-weighted"."""
-    return name.replace("trial-", "trial ").replace("course-", "course, ")
 
 
 def signed(interval: dict[str, Any]) -> str:

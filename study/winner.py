@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from study import offsets, validation
-from study.records import read_config, write_atomically
+from study import offsets
+from study.record import validation
+from study.record.files import read_config, write_atomically
 from trainable import checkpoint, data, loop
 from trainable.config import TrialConfig, UsageError
 from trainable.files import PARTIAL, check_folder

@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from study import scheduler
-from study.ledger import Ledger
+from study.record.ledger import Ledger
 from study.searcher import Searcher
 from tests import studies
 from trainable import loop
@@ -103,14 +103,14 @@ class Study:
     def optuna_view(self) -> list[tuple]:
         """(state, value, params, intermediate values, attributes) of each trial, as Optuna reads them."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.journal")))
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.record.journal")))
         return [
             (t.state.name, t.value, t.params, t.intermediate_values, t.user_attrs)
             for t in optuna.load_study(study_name="study", storage=storage).trials
         ]
 
     def ended(self) -> dict[int, tuple]:
-        if not (self.folder / "study.journal").exists():
+        if not (self.folder / "study.record.journal").exists():
             return {}
         try:
             view = self.optuna_view()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from study import records, search
-from study.ledger import Ledger
-from study.searcher import COURSE_RECIPES
+from study import search
+from study.record import files
+from study.record.ledger import Ledger
+from study.record.recipes import COURSE_RECIPES
 from study.space import parameters
 from trainable import metrics
 from trainable.config import TrialConfig
@@ -26,7 +27,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
     counts = np.bincount(labels, minlength=num_classes)
     train_counts = [20 if index in MINORITY else 800 for index in range(num_classes)]
     folder.mkdir()
-    records.write_study(
+    files.write_study(
         folder,
         {
             "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
@@ -37,7 +38,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
             "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
         },
     )  # fmt: skip
-    journal = [{"op_code": 0, "worker_id": "w", "study_name": records.STUDY_NAME, "directions": [2]}]
+    journal = [{"op_code": 0, "worker_id": "w", "study_name": files.STUDY_NAME, "directions": [2]}]
     for number in range(num_trials):
         status, reason = ("complete", "epochs") if number < 2 or number % 3 else ("stopped", "scheduler, epoch 2")
         if number >= num_trials - 2 and num_trials > 4:
@@ -56,7 +57,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
         if status in ("complete", "stopped"):
             np.savez(trial / "validation.npz", labels=labels, logits=logits)
         journal += _entries(number, recipe, status, reason, rows)
-    (folder / "study.journal").write_text("".join(json.dumps(entry) + "\n" for entry in journal))
+    (folder / "study.record.journal").write_text("".join(json.dumps(entry) + "\n" for entry in journal))
     return folder
 
 
@@ -110,7 +111,7 @@ def _entries(number, recipe, status, reason, rows):
     if status != "running":
         values = [rows[-1]["best_minority_f1"]] if status == "complete" else None
         entries.append({"op_code": 8, "worker_id": "w", "trial_id": number, "user_attr": {"reason": reason}})
-        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": records.STATE[status].value,
+        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": files.STATE[status].value,
                         "values": values, "datetime_complete": time})  # fmt: skip
     return entries
 

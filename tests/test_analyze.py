@@ -4,15 +4,15 @@ import pandas as pd
 import pytest
 
 from study import ranking as analyze
-from study import records
-from study.ledger import Ledger
+from study.record import files
+from study.record.ledger import Ledger
 from trainable.config import TrialConfig, UsageError
 
 
 def test_a_study_paused_before_its_first_trial_or_epoch_has_a_ranking_that_says_so(tmp_path):
     asked = {"class_names": ["a", "b"], "minority": ["a"], "data": {"keep": 1.0}}
-    records.write_study(tmp_path, asked)
-    assert json.loads((tmp_path / "study.json").read_text())["format"] == records.FORMAT
+    files.write_study(tmp_path, asked)
+    assert json.loads((tmp_path / "study.json").read_text())["format"] == files.FORMAT
     book = Ledger(tmp_path)
     for _ in range(2):
         ranking = analyze.rank(tmp_path)
@@ -63,7 +63,7 @@ def test_trials_that_ran_out_of_memory_are_named():
 
 def finished_study(folder):
     """A study of two trials on disk."""
-    records.write_study(
+    files.write_study(
         folder, {"class_names": ["a", "b"], "minority": ["a"], "data": {"keep": 1.0}, "space": {}, "name": "x"}
     )
     book = Ledger(folder)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from study import driver
-from study.ledger import Ledger
+from study.record.ledger import Ledger
 from study.scheduler import Never
 from study.searcher import Searcher
 from study.space import parameters as spaces

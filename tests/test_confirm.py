@@ -20,12 +20,13 @@ from PIL import Image
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, offsets, pictures, recipes, records, scoring, winner
+from study import analyze, confirm, offsets, pictures, recipes, scoring, winner
 from study.confirmation import paired_differences, second_half
-from study.ledger import Ledger
 from study.ranking import rank
 from study.recipes import Recipe, Runs, choose, fresh_seeds
-from study.records import TrialRecord
+from study.record import files
+from study.record.files import TrialRecord
+from study.record.ledger import Ledger
 from study.verdict import Verdict
 from tests.kills import wait_until_gone
 from trainable import data, sources
@@ -123,7 +124,7 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     book.fail(failed.number, "the worker died")
     assert runs.failures == ["course-shuffled-7 failed: the worker died"]
     book.close()
-    config = records.read_config(tmp_path / "trial-4-8")
+    config = files.read_config(tmp_path / "trial-4-8")
     assert config == dataclasses.replace(searched(4, 0.3), seed=8, split_seed=8, cut_seed=8, num_threads=2)
 
     book, runs = runs_ledger([7, 8])
@@ -141,7 +142,7 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     book, runs = runs_ledger([7, 8, 9])
     assert all_of(runs) == ["trial-4-9", "course-shuffled-9"]
     book.close()
-    assert [trial.recipe for trial in records.read_trials(tmp_path)].count("course-shuffled") == 4
+    assert [trial.recipe for trial in files.read_trials(tmp_path)].count("course-shuffled") == 4
 
 
 def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
@@ -155,7 +156,7 @@ def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
             (tmp_path / trial.folder / "validation.npz").touch()  # as their end leaves it
             book.complete(trial.number, "epochs")
     book.close()
-    (tmp_path / "study.journal").unlink()
+    (tmp_path / "study.record.journal").unlink()
     rows = {path: path.read_bytes() for path in tmp_path.glob("*/epochs.jsonl")}
 
     book, runs = runs_ledger([7, 8])
@@ -331,13 +332,13 @@ def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, wri
     assert set(after) == {f"{recipe['name']}-{seed}" for recipe in written["recipes"] for seed in written["seeds"]}
     assert all(len(rows) == 2 for rows in after.values())
     assert all(after[name][: len(rows)] == rows for name, rows in before.items())
-    assert {trial.status for trial in records.read_trials(folder / "confirm")} == {"complete"}
+    assert {trial.status for trial in files.read_trials(folder / "confirm")} == {"complete"}
     for recipe in written["recipes"]:
         for seed in written["seeds"]:
-            config = records.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
+            config = files.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
             drawn = {"seed": seed, "split_seed": seed, "cut_seed": seed}
             assert config.to_dict() == recipe["config"] | drawn
-    searched_seeds = {trial.config.seed for trial in records.read_trials(folder)} | {3}
+    searched_seeds = {trial.config.seed for trial in files.read_trials(folder)} | {3}
     assert searched_seeds.isdisjoint(written["seeds"])
     for told in ("winner: ", "confirmed score: ", "minority F1 on the test images, mean ", "luck: "):
         assert told in out

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from study import driver
-from study.ledger import Ledger
+from study.record.ledger import Ledger
 from study.scheduler import Never
 from study.searcher import Searcher
 from study.space import parameters

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from study import analyze, confirm, findings, pictures, predict, ranking, records, report, search
-from study.ledger import Ledger
+from study import analyze, confirm, findings, pictures, predict, ranking, report, search
+from study.record import files
+from study.record.ledger import Ledger
 from study.searcher import Searcher
 from study.space import parameters
 from tests import studies
@@ -36,7 +37,7 @@ def finished(tmp_path_factory):
         shutil.copy(folder / "trials/2" / name, run / name)
     (folder / "winner").mkdir()
     (folder / "winner/mistakes.json").write_text("[]")
-    empty = [".lock", "study.journal.lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
+    empty = [".lock", "study.record.journal.lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
              "confirm/study.journal.lock", "winner/model.json", "winner/weights.pt", "winner/README.md",
              "winner/model.pt2", "winner/model.onnx", "trials/2/last.pt", "trials/2/best.pt",
              "confirm/trial-2-7/last.pt", "confirm/trial-2-7/best.pt"]  # fmt: skip
@@ -136,7 +137,7 @@ def test_a_trial_that_says_it_lies_elsewhere_is_not_followed(study, capsys, name
 
 def edit_entry(study, number, **values):
     """Changes a trial's first line in the journal."""
-    path = study / "study.journal"
+    path = study / "study.record.journal"
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     [entry for entry in entries if entry["op_code"] == 4][number].update(values)
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -146,12 +147,12 @@ def test_a_recipe_named_like_a_path_names_no_folder_elsewhere(study):
     from study.recipes import choose
 
     edit_entry(study, 4, user_attrs={"recipe": "../../../etc"})
-    chosen = choose(records.read_trials(study), top=4)
+    chosen = choose(files.read_trials(study), top=4)
     assert {recipe.name for recipe in chosen} <= {"course-shuffled", "course-weighted", "trial-2", "trial-3", "trial-4"}
 
 
 def lines(study):
-    return (study / "study.journal").read_text().splitlines(keepends=True)
+    return (study / "study.record.journal").read_text().splitlines(keepends=True)
 
 
 def other_journal(study):
@@ -189,7 +190,7 @@ JOURNALS = {
 
 @pytest.mark.parametrize("kind", JOURNALS)
 def test_a_journal_that_is_lost_or_not_the_studys_never_makes_the_ranking_less(study, capsys, kind):
-    path = study / "study.journal"
+    path = study / "study.record.journal"
     if JOURNALS[kind] is None:
         path.unlink()
     else:
@@ -200,13 +201,13 @@ def test_a_journal_that_is_lost_or_not_the_studys_never_makes_the_ranking_less(s
     assert "no trial has finished" not in said
     assert all(str(study) in line for line in said.splitlines())
     with pytest.raises(UsageError):
-        records.read_trials(study)
+        files.read_trials(study)
     assert everything(study) == before
 
 
 def test_the_sentence_says_what_is_lost_and_the_command_that_brings_it_back_quoted_anew(study, capsys):
-    asked = records.read_study(study)
-    (study / "study.journal").write_text("".join(lines(study)[:1]))
+    asked = files.read_study(study)
+    (study / "study.record.journal").write_text("".join(lines(study)[:1]))
     for command, said in {
         "python -m study.search --name 'a b' -x 6": "python -m study.search --name 'a b' -x 6 puts it right",
         "python -m study.search --name x; reboot": "python -m study.search --name 'x;' reboot puts it right",
@@ -214,7 +215,7 @@ def test_the_sentence_says_what_is_lost_and_the_command_that_brings_it_back_quot
         "python -m study.search 'open": "the study.search command that made it puts it right",
         "python -m study.search \x1b[2J": r"python -m study.search '\x1b[2J' puts it right",
     }.items():
-        records.write_study(study, {**asked, "invocations": [{"command": command}]})
+        files.write_study(study, {**asked, "invocations": [{"command": command}]})
         printed = refusal(capsys, "analyze", study)
         assert "knows of 0 trials, and trials/ holds the results of 5; " in printed
         assert said in printed
@@ -239,21 +240,21 @@ def test_the_search_enters_lost_trials_again_as_they_were_and_says_so(study, num
     kept = [line for line in lines(study) if '"trial_id": 4' not in line]
     place = max(index for index, line in enumerate(kept) if json.loads(line)["op_code"] == 4)
     kept = [line.replace('"trial_id": 5', '"trial_id": 4') for index, line in enumerate(kept) if index != place]
-    (study / "study.journal").write_text("".join(kept))
+    (study / "study.record.journal").write_text("".join(kept))
     (study / "trials/2/last.pt").unlink()  # the fixture's, empty
     ranked = ranking.rank(study).table.drop(columns=["reason"])
-    trials = records.read_trials(study)
+    trials = files.read_trials(study)
     assert [trial.status for trial in trials] == ["complete", "complete", "complete", "stopped", "running"]
 
     if num_lines is None:
-        (study / "study.journal").unlink()
+        (study / "study.record.journal").unlink()
     else:
-        (study / "study.journal").write_text("".join(kept[:num_lines]))
+        (study / "study.record.journal").write_text("".join(kept[:num_lines]))
     ledger, _, said = searcher(study, num_trials)
     ledger.close()
     (sentence,) = said
     assert "entered again from their folders" in sentence
-    again = records.read_trials(study)
+    again = files.read_trials(study)
     # what the journal still has stays; of a trial that it has without its end, the search takes the last step again
     num_known = sum(json.loads(line)["op_code"] == 4 for line in kept[: num_lines or 0])
     for trial, before in list(zip(again, trials, strict=True))[num_known:]:
@@ -270,7 +271,7 @@ def test_the_search_enters_lost_trials_again_as_they_were_and_says_so(study, num
 
 def test_a_gap_among_the_folders_is_filled_by_a_new_trial_and_a_number_made_up_fills_no_disk(study):
     (study / "trials/2/last.pt").unlink()
-    (study / "study.journal").unlink()
+    (study / "study.record.journal").unlink()
     shutil.rmtree(study / "trials/2")
     shutil.copytree(study / "trials/3", study / "trials/99999999")
     ledger, source, _ = searcher(study)
@@ -282,7 +283,7 @@ def test_a_gap_among_the_folders_is_filled_by_a_new_trial_and_a_number_made_up_f
 
 @pytest.mark.parametrize("kind", [kind for kind in JOURNALS if "line" in kind and "alone" not in kind])
 def test_the_search_refuses_a_journal_damaged_otherwise_and_says_how_it_is_built_anew(study, kind):
-    path = study / "study.journal"
+    path = study / "study.record.journal"
     path.write_text("".join(JOURNALS[kind](study)))
     before = everything(study)
     with pytest.raises(UsageError, match=r"damaged.*once it is moved away, the command that wrote it builds it anew"):

@@ -9,8 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from study import records
-from study.ledger import Ledger
+from study.record import files
+from study.record.ledger import Ledger
 from study.scheduler import Asha, is_cut
 from study.searcher import Searcher
 from study.space import parameters
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 def test_optunas_own_view_is_right(folder):
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.record.journal")))
     study = optuna.load_study(study_name="study", storage=storage)
     trials = study.trials
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
@@ -73,7 +73,7 @@ def test_a_row_that_reached_epochs_jsonl_but_not_the_journal_is_brought_there(fo
     assert ledger.study.trials[3].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.6}
 
 
-@pytest.mark.parametrize("name", ["study.journal", "trials/3/epochs.jsonl"])
+@pytest.mark.parametrize("name", ["study.record.journal", "trials/3/epochs.jsonl"])
 def test_a_half_written_last_line_is_dropped(folder, name):
     with (folder / name).open("a") as file:
         file.write('{"epoch": 3, "best_min')
@@ -98,13 +98,13 @@ def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(folder):
 
 def test_unknown_format_damaged_and_missing_study_are_told_apart(tmp_path):
     with pytest.raises(UsageError, match="holds no study"):
-        records.read_study(tmp_path)
+        files.read_study(tmp_path)
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(UsageError, match="damaged"):
-        records.read_study(tmp_path)
+        files.read_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99}')
     with pytest.raises(UsageError, match="has format 99, and this version reads 1"):
-        records.read_study(tmp_path)
+        files.read_study(tmp_path)
 
 
 def fake_trainer(ledger, num_trials, stop_after=None):
@@ -131,7 +131,7 @@ def fake_trainer(ledger, num_trials, stop_after=None):
 
 
 def optunas_view(folder):
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.record.journal")))
     trials = optuna.load_study(study_name="study", storage=storage).trials
     return [(t.state, t.value, t.params, t.intermediate_values, t.user_attrs) for t in trials]
 
@@ -154,11 +154,11 @@ def test_a_journal_cut_at_any_byte_of_its_last_lines_is_repaired_and_the_study_e
     ledger = Ledger(cut)
     fake_trainer(ledger, 7, stop_after)
     ledger.close()
-    whole = (cut / "study.journal").read_bytes()
+    whole = (cut / "study.record.journal").read_bytes()
     last_three = len(b"".join(whole.splitlines(keepends=True)[:-3]))
     shutil.copytree(cut, tmp_path / "before")
     for size in range(last_three, len(whole)):
-        (cut / "study.journal").write_bytes(whole[:size])
+        (cut / "study.record.journal").write_bytes(whole[:size])
         said = []
         Ledger(cut, say=said.append).close()
         torn = size > 0 and not whole[:size].endswith(b"\n")
@@ -192,14 +192,14 @@ def test_damage_that_cannot_be_repaired_is_told_all_at_once_and_nothing_is_writt
     (folder / "trials/0/config.json").write_text('{"dropout": 7}')
     (folder / "trials/1/epochs.jsonl").write_text("no row\n")
     (folder / "trials/3/last.pt").write_bytes(b"PK\x03\x04 and no more")
-    journal = (folder / "study.journal").read_bytes()
+    journal = (folder / "study.record.journal").read_bytes()
     with pytest.raises(UsageError) as caught:
         Ledger(folder, asked={"name": "x"})
     assert len(caught.value.problems) == 3
     for name, problem in zip(["0/config.json", "1/epochs.jsonl", "3/last.pt"], caught.value.problems, strict=True):
         assert f"trials/{name}: damaged, cannot be read" in problem
         assert "\n" not in problem
-    assert (folder / "study.journal").read_bytes() == journal
+    assert (folder / "study.record.journal").read_bytes() == journal
     assert not (folder / "study.json").exists()
     (folder / "trials/0/config.json").unlink()
     with pytest.raises(UsageError, match=r"0/config\.json: cannot be read"):
@@ -207,17 +207,17 @@ def test_damage_that_cannot_be_repaired_is_told_all_at_once_and_nothing_is_writt
 
 
 def test_a_journal_damaged_in_its_middle_is_refused_in_a_sentence(folder):
-    path = folder / "study.journal"
+    path = folder / "study.record.journal"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"}{\n", *lines[1:]]))
-    for read in (Ledger, records.read_trials):
+    for read in (Ledger, files.read_trials):
         with pytest.raises(UsageError, match=r"study\.journal: damaged, cannot be read"):
             read(folder)
 
 
 def test_fewer_rows_than_the_journal_knows_of_are_refused(folder):
     (folder / "trials/0/epochs.jsonl").write_text(json.dumps(row(1, 0.2)) + "\n")
-    for read in (Ledger, records.read_trials):
+    for read in (Ledger, files.read_trials):
         with pytest.raises(UsageError, match=r"has 1 rows where the journal knows of 3 epochs"):
             read(folder)
 
@@ -226,5 +226,5 @@ def test_smaller_batches_after_an_out_of_memory_reach_the_trials_config(folder):
     ledger = Ledger(folder)
     ledger.record(3, {**row(3, 0.6), "num_micro_batches": 4})
     ledger.close()
-    assert records.read_config(folder / "trials/3").num_micro_batches == 4
+    assert files.read_config(folder / "trials/3").num_micro_batches == 4
     assert Ledger(folder).trials[3].config.num_micro_batches == 4

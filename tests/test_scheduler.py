@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study import scheduler
-from study.ledger import Ledger
-from study.scheduler import Asha, Median, Never, Standings
+from study.record.ledger import Ledger
+from study.record.standings import Standings
+from study.scheduler import Asha, Median, Never
 from trainable.config import TrialConfig
 
 MAX_EPOCHS = 12

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.ledger import Ledger
+from study.record.ledger import Ledger
 from study.searcher import Searcher
 from study.space import parameters
 from study.space.parameters import ALGORITHMS, Parameter

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from study import analyze, pictures, search
-from study.ledger import Ledger
+from study.record.ledger import Ledger
 from tests import studies
 from tests.conftest import DIGITS_STUDY
 from trainable.__main__ import main as trainable

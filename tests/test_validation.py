@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study import validation
+from study.record import validation
 from trainable.config import UsageError
 
 NUM_IMAGES, NUM_CLASSES, NUM_EPOCHS = 40, 4, 3

@@ -10,7 +10,7 @@ from filelock import FileLock
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.records import damaged_journal
+from study.record.files import damaged_journal
 from trainable.config import UsageError
 from trainable.files import append
 

@@ -17,8 +17,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study import journal
-from study.records import (
+from study.record import journal
+from study.record.files import (
     JOURNAL,
     STATUS,
     STUDY_NAME,
@@ -34,7 +34,7 @@ from study.records import (
     write_atomically,
     write_study,
 )
-from study.scheduler import Standings
+from study.record.standings import Standings
 from trainable.config import TrialConfig, UsageError
 from trainable.files import append, inside, remove_partials
 

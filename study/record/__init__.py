@@ -1,0 +1,1 @@
+"""What happened, on disk: a study's files, and who may write them."""
