@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from study.record import environment
 from study.record.ledger import Ledger
-from study.searcher import Searcher
 from study.space import parameters
+from study.strategy.searcher import Searcher
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, fail, num_cores, positive_int, seed
 from trainable.config import TrialConfig, UsageError
 from trainable.data import DataSpec

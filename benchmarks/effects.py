@@ -11,9 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import effects, scheduler
+from study import effects
 from study.space import parameters
 from study.space.parameters import Parameter, Space, active_values
+from study.strategy import scheduler
 from trainable.arguments import Parser, positive_int, seed
 from trainable.config import TrialConfig
 from trainable.streams import derive
@@ -160,7 +161,7 @@ def _searched(algorithm: str, stopping: str) -> Callable[[Setting, Space, np.ran
 
     def design(setting: Setting, searched: Space, rng: np.random.Generator) -> list[Row]:
         from study.record.ledger import Ledger
-        from study.searcher import Searcher
+        from study.strategy.searcher import Searcher
 
         book, base = Ledger(None), TrialConfig(epochs=EPOCHS, seed=int(rng.integers(2**31)))
         source = Searcher(book, searched, base, algorithm, setting.num_trials)

@@ -7,9 +7,10 @@ from scipy import stats
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import scheduler, simulate
-from study.scheduler import Asha, Never, Scheduler
+from study import simulate
 from study.space import parameters
+from study.strategy import scheduler
+from study.strategy.scheduler import Asha, Never, Scheduler
 from trainable.arguments import Parser, positive_int, seed
 
 DEFAULT, RANDOM = "tpe, asha (the default)", "random, none"

@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.harness import SCRATCH, Figure, Outcome, Row
-from study import scheduler
 from study.record.ledger import Ledger
-from study.scheduler import is_cut
-from study.searcher import Searcher
 from study.space import parameters
+from study.strategy import scheduler
+from study.strategy.scheduler import is_cut
+from study.strategy.searcher import Searcher
 from trainable.arguments import Parser, default_config
 from trainable.config import TrialConfig
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.scheduler import Never
 from study.search import add_machine_flags, drive, machine_resources
+from study.strategy.scheduler import Never
 from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, checked, fail, positive_int
 from trainable.cli import command
 from trainable.config import UsageError

@@ -33,7 +33,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from study.record.ledger import Ledger, Trial
-from study.scheduler import Scheduler, is_cut
+from study.strategy.scheduler import Scheduler, is_cut
 from trainable import cli
 from trainable.config import UsageError
 from trainable.data import Pool

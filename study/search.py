@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.scheduler import SCHEDULERS
 from study.space.parameters import ALGORITHMS
+from study.strategy.scheduler import SCHEDULERS
 from trainable.arguments import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from study.display import Display
     from study.driver import Pause, Resources, Source
     from study.record.ledger import Ledger
-    from study.scheduler import Scheduler
     from study.space.parameters import Space
+    from study.strategy.scheduler import Scheduler
     from trainable.data import Pool, Split
 
 DEFAULT_TRIALS = {"digits": 16}
@@ -307,11 +307,12 @@ def _plain(value: Any) -> Any:
 
 def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
-    from study import analyze, ranking, scheduler
+    from study import analyze, ranking
     from study.display import Display
     from study.driver import Pause
     from study.record.ledger import Ledger
-    from study.searcher import Searcher
+    from study.strategy import scheduler
+    from study.strategy.searcher import Searcher
     from trainable import data
 
     try:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from study import scheduler as schedulers
-from study.scheduler import SCHEDULERS, Scheduler
 from study.space import parameters as spaces
 from study.space.parameters import ALGORITHMS, Parameter, Space
+from study.strategy import scheduler as schedulers
+from study.strategy.scheduler import SCHEDULERS, Scheduler
 from trainable.arguments import Parser, default_config, fail, positive_int, seed
 from trainable.cli import command, output_is_essential
 from trainable.config import TrialConfig, UsageError
@@ -118,7 +118,7 @@ def simulate(
 ) -> Iterator[Progress]:
     """Runs a study on recorded curves, an epoch at a time; the caller may end it whenever it likes."""
     from study.record.ledger import Ledger
-    from study.searcher import Searcher
+    from study.strategy.searcher import Searcher
     from trainable.streams import derive
 
     base = dataclasses.replace(default_config("digits", seed), epochs=curves.num_epochs)

@@ -21,9 +21,9 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study import scheduler
 from study.record.ledger import Ledger
-from study.searcher import Searcher
+from study.strategy import scheduler
+from study.strategy.searcher import Searcher
 from tests import studies
 from trainable import loop
 from trainable.worker import TRACE

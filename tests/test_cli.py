@@ -15,9 +15,9 @@ from PIL import Image
 
 from study import driver
 from study.record.ledger import Ledger
-from study.scheduler import Never
-from study.searcher import Searcher
 from study.space import parameters as spaces
+from study.strategy.scheduler import Never
+from study.strategy.searcher import Searcher
 from tests import studies
 from trainable.cli import SIGNALS
 from trainable.config import TrialConfig

@@ -10,9 +10,9 @@ import pytest
 
 from study import driver
 from study.record.ledger import Ledger
-from study.scheduler import Never
-from study.searcher import Searcher
 from study.space import parameters
+from study.strategy.scheduler import Never
+from study.strategy.searcher import Searcher
 from tests import studies
 from tests.kills import Study
 from trainable.config import TrialConfig

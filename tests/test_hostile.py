@@ -10,8 +10,8 @@ import pytest
 from study import analyze, confirm, findings, pictures, predict, ranking, report, search
 from study.record import files
 from study.record.ledger import Ledger
-from study.searcher import Searcher
 from study.space import parameters
+from study.strategy.searcher import Searcher
 from tests import studies
 from trainable import __main__ as trainable
 from trainable.config import TrialConfig, UsageError

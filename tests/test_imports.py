@@ -49,7 +49,7 @@ LIGHT = [
     ("study.ranking", {"ray", "torch", "torchvision"}),
     ("study.findings", {"ray", "torch", "torchvision"}),
     ("study.analyze", {"ray", "torch", "torchvision"}),
-    ("study.searcher", {"ray", "torch"}),
+    ("study.strategy.searcher", {"ray", "torch"}),
     ("study.recipes", {"ray", "torch"}),
 ]
 WITH_TORCH = [

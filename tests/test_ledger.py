@@ -11,9 +11,9 @@ from optuna.trial import TrialState
 
 from study.record import files
 from study.record.ledger import Ledger
-from study.scheduler import Asha, is_cut
-from study.searcher import Searcher
 from study.space import parameters
+from study.strategy.scheduler import Asha, is_cut
+from study.strategy.searcher import Searcher
 from trainable.config import TrialConfig, UsageError
 
 

@@ -3,10 +3,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study import scheduler
 from study.record.ledger import Ledger
 from study.record.standings import Standings
-from study.scheduler import Asha, Median, Never
+from study.strategy import scheduler
+from study.strategy.scheduler import Asha, Median, Never
 from trainable.config import TrialConfig
 
 MAX_EPOCHS = 12

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.record.ledger import Ledger
-from study.searcher import Searcher
 from study.space import parameters
 from study.space.parameters import ALGORITHMS, Parameter
+from study.strategy.searcher import Searcher
 from trainable.config import TrialConfig
 
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)

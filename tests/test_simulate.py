@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from study import scheduler, simulate
-from study.scheduler import Asha, Never
+from study import simulate
 from study.simulate import Curves, locate, spend
 from study.space import parameters
+from study.strategy import scheduler
+from study.strategy.scheduler import Asha, Never
 from trainable.arguments import default_config
 from trainable.config import UsageError
 
