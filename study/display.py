@@ -12,6 +12,7 @@ from rich.text import Text
 from study.record.ledger import Ledger, Trial
 from study.record.recipes import recipe_table, trial_name
 from study.space.parameters import Space
+from study.words import duration
 
 MAX_FINISHED_SHOWN = 8
 SCORES_WIDTH = 52  # of the columns before the recipe's
@@ -116,12 +117,3 @@ class Display:
         running = sum(min(len(t.best), length) for t in self.ledger.trials.values() if t.status == "running")
         num_left = max(0.0, (self.num_trials - num_ended) * length - running)
         return num_left * (time.monotonic() - self._start) / num_new
-
-
-def duration(seconds: float) -> str:
-    """ "2 h 05 min", "3 min 20 s" or "12 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.display import duration
 from study.record.files import num_ended
 from study.record.recipes import shown
 from study.space.parameters import active_values
-from study.verdict import signed
+from study.words import duration, signed
 
 if TYPE_CHECKING:
     import pandas as pd

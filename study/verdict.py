@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.record.recipes import shown
+from study.words import signed
 
 
 @dataclass(frozen=True)
@@ -193,10 +194,6 @@ class Verdict:
     def lines(self, num_trials: int) -> list[str]:
         """All of it, for a study of which ``num_trials`` have ended by now, as lines of at most 100 columns."""
         return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials)]
-
-
-def signed(interval: dict[str, Any]) -> str:
-    return f"{interval['estimate']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
 
 
 def _difference_lines(differences: list[dict[str, Any]]) -> list[str]:
