@@ -15,8 +15,8 @@ from scipy import special
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import confirmation, intervals
-from study.intervals import Intervals, Resamples
+from study.statistics import intervals, seeds
+from study.statistics.intervals import Intervals, Resamples
 from trainable.arguments import Parser, positive_int, seed
 from trainable.metrics import f1_per_class
 from trainable.streams import derive
@@ -141,8 +141,7 @@ def best_epoch(positives: int, f1: float, arguments: argparse.Namespace) -> Row:
         tally.add("best", found, truth)
         best_scores += found.estimate.tolist()
         half_scores += [
-            confirmation.two_halves(labels, epochs[:, index], NUM_CLASSES, MINORITY, index).score
-            for index in range(size)
+            seeds.two_halves(labels, epochs[:, index], NUM_CLASSES, MINORITY, index).score for index in range(size)
         ]
     deviation = float(np.std(best_scores))
     return {
@@ -219,16 +218,16 @@ def confirming(spread: float, image_share: float, arguments: argparse.Namespace)
         picked = np.array([0, 1, *[index for index in np.argsort(-search) if index > 1][:3]])
         of_seeds = rng.normal(0, np.sqrt(seed_share), num_seeds)
         scores = (truth + images)[picked, None] + of_seeds + rng.normal(0, own, (len(picked), num_seeds))
-        result, means = confirmation.confirmed(scores), confirmation.recipe_means(scores)
+        result, means = seeds.confirmed(scores), seeds.recipe_means(scores)
         expected = float(truth[picked][result.chosen].mean())
         errors["search score"].append(search[best] - truth[best])
-        errors["plain maximum"].append(scores.mean(axis=1).max() - truth[picked[confirmation.winner(scores)]])
+        errors["plain maximum"].append(scores.mean(axis=1).max() - truth[picked[seeds.winner(scores)]])
         errors["confirmed score"].append(float(result.mean.estimate) - expected)
         tally.add("confirmed score", result.mean, expected)
-        naive = confirmation.recipe_means(result.scores[None, :])
+        naive = seeds.recipe_means(result.scores[None, :])
         tally.add("t over the left-out scores alone", naive, expected)
         tally.add("each recipe's mean", means, truth[picked])
-        gaps = confirmation.paired_differences(scores)
+        gaps = seeds.paired_differences(scores)
         upper = np.triu_indices(len(picked), 1)
         tally.add(
             "difference of two recipes",
@@ -265,11 +264,11 @@ def seeds_and_images(positives: int, f1: float, deviation: float, arguments: arg
             models = [even_errors(value, positives) for value in values]
             predictions += list(draw(models, counts, CORRELATION, 1, rng))
         scores = resamples.score(np.concatenate(predictions))
-        alone = confirmation.recipe_means(scores.minority_f1.reshape(-1, NUM_SEEDS))
-        tally.add("mean over seeds and images", confirmation.means_on_images(scores, NUM_SEEDS), np.tile(truth, size))
+        alone = seeds.recipe_means(scores.minority_f1.reshape(-1, NUM_SEEDS))
+        tally.add("mean over seeds and images", seeds.means_on_images(scores, NUM_SEEDS), np.tile(truth, size))
         tally.add("t over the seeds alone", alone, np.tile(truth, size))
         for first in range(0, 2 * size, 2):
-            gap = confirmation.difference_on_images(scores, NUM_SEEDS, first, first + 1)
+            gap = seeds.difference_on_images(scores, NUM_SEEDS, first, first + 1)
             tally.add("difference of two recipes", gap, truth[0] - truth[1])
     return {
         "what": f"seeds {deviation:g} SE apart on the same images, {positives} positives, F1 {f1}",

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import effects
 from study.space import parameters
 from study.space.parameters import Parameter, Space, active_values
+from study.statistics import effects
 from study.strategy import scheduler
 from trainable.arguments import Parser, positive_int, seed
 from trainable.config import TrialConfig

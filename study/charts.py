@@ -11,10 +11,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from study.course import Comparison
-from study.effects import Effects, Knob
-from study.importance import Importance
 from study.record.recipes import SHUFFLED, WEIGHTED
 from study.space.parameters import Parameter, active_values
+from study.statistics.effects import Effects, Knob
+from study.statistics.importance import Importance
 from trainable.metrics import f1_per_class, recall_per_class
 
 if TYPE_CHECKING:

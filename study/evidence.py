@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from study.effects import Interval
-from study.intervals import Intervals, Resamples, Scores, difference, intervals, tied_with_best
 from study.record import validation
+from study.statistics.intervals import Interval, Intervals, Resamples, Scores, difference, intervals, tied_with_best
 from trainable.config import UsageError
 from trainable.metrics import confusion_matrix
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study import balancing, course, effects, importance
+from study import balancing, course
 from study.balancing import Balancing
 from study.course import Comparison
-from study.effects import Effects
-from study.importance import Importance
 from study.ranking import Ranking
 from study.record.files import num_ended, read_confirmation, read_mistakes
 from study.space.parameters import Space
+from study.statistics import effects, importance
+from study.statistics.effects import Effects
+from study.statistics.importance import Importance
 from study.verdict import Verdict
 from trainable.metrics import class_report
 

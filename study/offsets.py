@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.confirmation import second_half
+from study.statistics.seeds import second_half
 from trainable.metrics import confusion_matrix, minority_f1
 
 TAUS = np.arange(-20, 41) / 20

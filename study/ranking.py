@@ -9,10 +9,10 @@ from study.record.recipes import SEARCHED
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.effects import Interval
     from study.evidence import Evidence
     from study.record.files import TrialRecord
     from study.space.parameters import Space
+    from study.statistics.intervals import Interval
 
 MIN_BEST_TRIALS = 5
 LINE_WIDTH = 100

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from study import confirmation
-from study.intervals import Intervals, Resamples
 from study.recipes import Recipe
 from study.record import validation
 from study.record.files import CONFIRMATION_FORMAT
+from study.statistics import seeds
+from study.statistics.intervals import Intervals, Resamples
 from study.winner import fit_offsets
 from trainable import checkpoint, loop
 from trainable.config import UsageError
@@ -58,8 +58,8 @@ def measure(plan: "Plan") -> Measured:
             labels, predictions, adjusted = _read_predictions(folder, recipe, images)
             # the same halves for all recipes
             cell = table[:, index, column]
-            cell[0] = confirmation.two_halves(labels, predictions, num_classes, minority, seed).score
-            cell[1] = confirmation.two_halves(labels, adjusted, num_classes, minority, seed).score
+            cell[0] = seeds.two_halves(labels, predictions, num_classes, minority, seed).score
+            cell[1] = seeds.two_halves(labels, adjusted, num_classes, minority, seed).score
             confusions = [confusion_matrix(labels, row, num_classes) for row in predictions]
             best = max(confusions, key=lambda confusion: minority_f1(confusion, minority))  # the earlier where equal
             cell[2] = minority_recall(best)
@@ -96,7 +96,7 @@ def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
     # the same resamples for all runs
     resamples = Resamples(labels, num_classes, plan.pool.minority, seed=plan.study["seed"])
     raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
-    means = confirmation.means_on_images(raw, num_seeds)
+    means = seeds.means_on_images(raw, num_seeds)
     first = next(index for index, recipe in enumerate(recipes) if recipe.name == winner)
     return {
         "recipes": {
@@ -116,8 +116,8 @@ def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
             {
                 "first": winner,
                 "second": recipe.name,
-                **_difference(confirmation.difference_on_images(raw, num_seeds, first, index), ()),
-                "adjusted": _difference(confirmation.difference_on_images(adjusted, num_seeds, first, index), ()),
+                **_difference(seeds.difference_on_images(raw, num_seeds, first, index), ()),
+                "adjusted": _difference(seeds.difference_on_images(adjusted, num_seeds, first, index), ()),
             }
             for index, recipe in enumerate(recipes)
             if index != first
@@ -150,11 +150,11 @@ def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> ConvNet:
 def summary(plan: "Plan", measured: Measured, time: str) -> dict[str, Any]:
     """The content of confirm.json, its test part left open; ``time`` in ISO format."""
     scores, names = measured.scores, [recipe.name for recipe in plan.recipes]
-    means = confirmation.recipe_means(scores)
-    differences = confirmation.paired_differences(scores)
-    adjusted = confirmation.paired_differences(measured.scores_adjusted)
-    chosen = confirmation.confirmed(scores)
-    winner = confirmation.winner(scores)
+    means = seeds.recipe_means(scores)
+    differences = seeds.paired_differences(scores)
+    adjusted = seeds.paired_differences(measured.scores_adjusted)
+    chosen = seeds.confirmed(scores)
+    winner = seeds.winner(scores)
     # the winner with every other, and the course's two with each other: does balancing help?
     course = sorted((index for index, recipe in enumerate(plan.recipes) if recipe.is_course),
                     key=lambda index: -plan.recipes[index].trial)  # fmt: skip

@@ -21,12 +21,12 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from study import analyze, confirm, offsets, pictures, recipes, scoring, winner
-from study.confirmation import paired_differences, second_half
 from study.ranking import rank
 from study.recipes import Recipe, Runs, choose, fresh_seeds
 from study.record import files
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
+from study.statistics.seeds import paired_differences, second_half
 from study.verdict import Verdict
 from tests.kills import wait_until_gone
 from trainable import data, sources

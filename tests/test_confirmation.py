@@ -7,7 +7,8 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from benchmarks.calibration import MINORITY, NUM_CLASSES, class_counts, draw, even_errors, f1_of, labels_of, true_f1
-from study.confirmation import (
+from study.statistics.intervals import Resamples, Scores, difference, intervals
+from study.statistics.seeds import (
     confirmed,
     difference_on_images,
     means_on_images,
@@ -17,7 +18,6 @@ from study.confirmation import (
     two_halves,
     winner,
 )
-from study.intervals import Resamples, Scores, difference, intervals
 
 tables = hnp.arrays(
     float, st.tuples(st.integers(2, 5), st.integers(2, 6)), elements=st.integers(0, 1000).map(lambda n: n / 1000)

@@ -12,11 +12,12 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from benchmarks import effects as simulation
-from study import balancing, effects, importance
-from study.columns import NUM_POINTS
-from study.comparable import comparable
-from study.effects import Interval
+from study import balancing
 from study.space import parameters
+from study.statistics import effects, importance
+from study.statistics.columns import NUM_POINTS
+from study.statistics.comparable import comparable
+from study.statistics.intervals import Interval
 from study.verdict import Verdict
 from trainable.config import TrialConfig
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.calibration import NUM_CLASSES, class_counts, draw, even_errors, labels_of, true_f1, uneven_errors
-from study.intervals import Resamples, Scores, difference, intervals, tied_with_best
+from study.statistics.intervals import Resamples, Scores, difference, intervals, tied_with_best
 from trainable.metrics import confusion_matrix, minority_f1
 
 MINORITY = [0, 1, 2]

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from study.columns import Array, Block, columns_of
-from study.comparable import Rows, Trials, comparable
 from study.space.parameters import Space
+from study.statistics.columns import Array, Block, columns_of
+from study.statistics.comparable import Rows, Trials, comparable
+from study.statistics.intervals import Interval
 from trainable.config import FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.importance import Importance
+    from study.statistics.importance import Importance
 
 Verdict = Literal["matters", "no effect", "not enough trials"]
 
@@ -31,18 +32,6 @@ LEVEL = 0.95  # of intervals; 1 - LEVEL is the chance that any knob without effe
 VISIBLE = 0.10  # a study that cannot exclude an effect of this size has not enough trials to speak of none
 MIN_RESIDUAL_DF = 5  # fewer, and the noise itself is hardly known
 SMALLEST_VARIANCE = 1e-24  # of F1s that agree to their last bits
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its interval, in units of F1."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.estimate:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
 @dataclass(frozen=True)

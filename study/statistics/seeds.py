@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
+from study.statistics.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.streams import derive
 

@@ -6,12 +6,15 @@ trials are scored on the same resamples, so that what two of them have in common
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
 from trainable.streams import derive
+
+if TYPE_CHECKING:
+    pass
 
 BLOCK_SIZE = 64  # trials whose predictions are float32 at a time
 PSEUDO_COUNT = 0.5  # of a class: errors, and halves of true positives, that were not seen and could have been
@@ -196,3 +199,15 @@ def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
 def t_quantile(degrees_of_freedom: float | np.ndarray, confidence: float) -> Any:
     """Where Student's t interval of ``confidence`` ends, in standard errors."""
     return stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its interval, in units of F1."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:+.3f} ({self.low:+.3f} to {self.high:+.3f})"

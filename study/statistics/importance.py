@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.comparable import Rows, comparable
 from study.space.parameters import Space
+from study.statistics.comparable import Rows, comparable
 from trainable.streams import derive
 
 if TYPE_CHECKING:
