@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from study.ranking import Ranking, rank, write
+from study.findings.ranking import Ranking, rank, write
 from trainable.arguments import EXIT_FAILED, Parser, fail
 from trainable.cli import command
 from trainable.config import UsageError
@@ -27,11 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.folder
     start = time.monotonic()
 
-    from study import findings, pictures, report
+    from study import pictures, report
+    from study.findings import summary
 
     try:
         ranking = rank(folder)
-        found = findings.find(ranking, folder)
+        found = summary.find(ranking, folder)
     except UsageError as error:
         fail(parser.prog, error.problems)
     print("\n".join(ranking.lines() + found.lines()))
@@ -49,14 +50,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def page(folder: Path, ranking: Ranking, in_a_hurry: bool = False) -> str:
     """Writes report.html if that takes a few seconds only; where it is, or how to make it."""
-    from study import findings, report
+    from study import report
+    from study.findings import summary
 
     where = os.path.relpath(folder)
     how = f"python -m study.analyze {shlex.quote(where)}"
     if in_a_hurry or len(ranking.trials) > MAX_TRIALS_REPORTED:
         return f"effects, pictures and report.html: {how}"
     try:
-        path = report.write(findings.find(ranking, folder), folder)
+        path = report.write(summary.find(ranking, folder), folder)
     except (OSError, UsageError) as error:  # the study itself is whole
         return f"report.html could not be written ({error}); {how}"
     return f"{os.path.relpath(path)}: the page of this study; effects in words and pictures: {how}"

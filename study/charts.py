@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from study.course import Comparison
+from study.findings.course import Comparison
 from study.record.recipes import SHUFFLED, WEIGHTED
 from study.space.parameters import Parameter, active_values
 from study.statistics.effects import Effects, Knob
@@ -18,7 +18,7 @@ from study.statistics.importance import Importance
 from trainable.metrics import f1_per_class, recall_per_class
 
 if TYPE_CHECKING:
-    from study.findings import Findings
+    from study.findings.summary import Findings
 
 LEADER, OTHER = "#3b8bd4", "#8a8f98"
 COLORS = {SHUFFLED: "#e0752d", WEIGHTED: "#1fa97f"}

@@ -244,8 +244,9 @@ def finish(plan: Plan, display: "Display") -> None:
     Raises:
         UsageError: a run's files are damaged, or confirm.json cannot be written.
     """
-    from study import analyze, ranking, scoring, winner
-    from study.verdict import Verdict
+    from study import analyze, scoring, winner
+    from study.findings import ranking
+    from study.findings.verdict import Verdict
 
     content = scoring.summary(plan, scoring.measure(plan), _now())
     test_before = plan.before["test"] if plan.before else None

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.course import NUM_LAST, Comparison, Training
+from study.findings.course import NUM_LAST, Comparison, Training
+from study.findings.summary import shown_trials
+from study.findings.verdict import Verdict
 from study.record.recipes import SHUFFLED, WEIGHTED
-from study.verdict import Verdict
 from trainable.files import replacing
 from trainable.metrics import recall_per_class
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from study.findings import Findings
+    from study.findings.summary import Findings
 
 # Okabe & Ito's colours, which the colour-blind can tell apart
 BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
@@ -67,17 +68,6 @@ def _draw(findings: "Findings") -> "dict[str, Figure]":
 
 def _file_name(title: str) -> str:
     return re.sub("[^a-z0-9]+", "-", title.lower())
-
-
-def shown_trials(findings: "Findings") -> dict[int, str]:
-    """The leader and the course's recipes: their numbers and titles, those with an epoch."""
-    leader = findings.leader
-    if leader is None:
-        return {}
-    found = {int(leader["trial"]): f"trial {leader['trial']}"}
-    for gain in findings.ranking.gains():
-        found[gain.trial] = gain.recipe
-    return found
 
 
 def history(training: Training, title: str) -> "Figure":

@@ -13,7 +13,7 @@ from study.words import duration, signed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.findings import Findings
+    from study.findings.summary import Findings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 BETTER, WORSE, UNCLEAR = "better", "worse", "no difference can be seen"
@@ -40,11 +40,11 @@ def page(findings: "Findings") -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from study import pictures
+    from study.findings.summary import shown_trials
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"f1": _f1, "duration": duration, "sentence": lambda text: text[0].upper() + text[1:]}
-    trials = pictures.shown_trials(findings)
+    trials = shown_trials(findings)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         study=findings.ranking.study,
         findings=findings,

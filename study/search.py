@@ -307,9 +307,10 @@ def _plain(value: Any) -> Any:
 
 def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
-    from study import analyze, ranking
+    from study import analyze
     from study.display import Display
     from study.driver import Pause
+    from study.findings import ranking
     from study.record.ledger import Ledger
     from study.strategy import scheduler
     from study.strategy.searcher import Searcher

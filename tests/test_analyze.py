@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from study import ranking as analyze
+from study.findings import ranking as analyze
 from study.record import files
 from study.record.ledger import Ledger
 from trainable.config import TrialConfig, UsageError

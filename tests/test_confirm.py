@@ -21,13 +21,13 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from study import analyze, confirm, offsets, pictures, recipes, scoring, winner
-from study.ranking import rank
+from study.findings.ranking import rank
+from study.findings.verdict import Verdict
 from study.recipes import Recipe, Runs, choose, fresh_seeds
 from study.record import files
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
 from study.statistics.seeds import paired_differences, second_half
-from study.verdict import Verdict
 from tests.kills import wait_until_gone
 from trainable import data, sources
 from trainable.__main__ import main as trainable

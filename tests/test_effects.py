@@ -12,13 +12,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from benchmarks import effects as simulation
-from study import balancing
+from study.findings import balancing
+from study.findings.verdict import Verdict
 from study.space import parameters
 from study.statistics import effects, importance
 from study.statistics.columns import NUM_POINTS
 from study.statistics.comparable import comparable
 from study.statistics.intervals import Interval
-from study.verdict import Verdict
 from trainable.config import TrialConfig
 
 SPACE = parameters.load(parameters.DEFAULT_SPACE)

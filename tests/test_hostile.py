@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from study import analyze, confirm, findings, pictures, predict, ranking, report, search
+from study import analyze, confirm, pictures, predict, report, search
+from study.findings import ranking, summary
 from study.record import files
 from study.record.ledger import Ledger
 from study.space import parameters
@@ -319,7 +320,7 @@ def test_what_a_killed_process_left_half_written_goes_with_the_next_search_and_n
 
 def test_pictures_page_and_ranking_are_whole_or_as_they_were(study, monkeypatch):
     ranked = ranking.rank(study)
-    found = findings.find(ranked, study)
+    found = summary.find(ranked, study)
     before = everything(study)
 
     def full(descriptor, *arguments, **more):

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import analyze, findings, pictures, report
-from study.ranking import rank
+from study import analyze, pictures, report
+from study.findings import summary
+from study.findings.ranking import rank
 from tests import studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,7 +33,7 @@ def confirmed(tmp_path_factory):
     """What is found in a confirmed study."""
     folder = studies.write(tmp_path_factory.mktemp("results") / "study")
     studies.confirm(folder)
-    return findings.find(rank(folder), folder)
+    return summary.find(rank(folder), folder)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,13 @@ def test_a_damaged_or_foreign_validation_file_is_named_and_breaks_nothing(tmp_pa
     assert len(ranking.evidence.damaged) == 2
     assert not {2, 4} & set(ranking.evidence.numbers)
     assert "damaged, so this trial has no interval" in "\n".join(ranking.lines())
-    report.page(findings.find(ranking, folder))
+    report.page(summary.find(ranking, folder))
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2, 3])
 def test_a_study_that_has_just_begun_has_a_page(tmp_path, num_trials):
     folder = studies.write(tmp_path / "study", num_trials=num_trials, num_epochs=1)
-    found = findings.find(rank(folder), folder)
+    found = summary.find(rank(folder), folder)
     assert max(map(len, [*rank(folder).lines(), *found.lines(), ""])) <= 100
     assert ("No trial has finished" in report.page(found)) == (num_trials == 0)
 
@@ -129,7 +130,7 @@ def test_trials_without_a_single_epoch_have_a_page(tmp_path):
         (folder / f"trials/{number}/validation.npz").unlink()
     journal = folder / "study.record.journal"
     journal.write_text("".join(line for line in journal.open() if json.loads(line)["op_code"] in (0, 4)))
-    assert "No trial has finished" in report.page(findings.find(rank(folder), folder))
+    assert "No trial has finished" in report.page(summary.find(rank(folder), folder))
 
 
 def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
@@ -153,7 +154,7 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
 def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_path):
     folder = studies.write(tmp_path / "study")
     studies.confirm(folder, low=-0.01)
-    html = report.page(findings.find(rank(folder), folder))
+    html = report.page(summary.find(rank(folder), folder))
     assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in html
     assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
     assert "serves the rare classes best:" not in html
@@ -165,7 +166,7 @@ def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called
     content = json.loads((folder / "confirm.json").read_text())
     content["differences"].append(content["differences"][0] | {"second": "trial-5", "low": -0.001})
     (folder / "confirm.json").write_text(json.dumps(content))
-    html = report.page(findings.find(rank(folder), folder))
+    html = report.page(summary.find(rank(folder), folder))
     assert "Trial 2 did best, but cannot be told from trial 5: minority F1" in html
 
 
@@ -181,7 +182,7 @@ def test_the_confirmations_picture_has_each_recipes_three_scores(confirmed):
 def test_a_sealed_test_set_is_said_to_be(tmp_path):
     folder = studies.write(tmp_path / "study")
     studies.confirm(folder, opened=False)
-    found = findings.find(rank(folder), folder)
+    found = summary.find(rank(folder), folder)
     assert "sealed" in "\n".join(found.lines())
     assert "The test images are sealed" in report.page(found)
 

@@ -6,15 +6,12 @@ trials are scored on the same resamples, so that what two of them have in common
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from trainable.streams import derive
-
-if TYPE_CHECKING:
-    pass
 
 BLOCK_SIZE = 64  # trials whose predictions are float32 at a time
 PSEUDO_COUNT = 0.5  # of a class: errors, and halves of true positives, that were not seen and could have been

@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study import balancing, course
-from study.balancing import Balancing
-from study.course import Comparison
-from study.ranking import Ranking
+from study.findings import balancing, course
+from study.findings.balancing import Balancing
+from study.findings.course import Comparison
+from study.findings.ranking import Ranking
+from study.findings.verdict import Verdict
 from study.record.files import num_ended, read_confirmation, read_mistakes
 from study.space.parameters import Space
 from study.statistics import effects, importance
 from study.statistics.effects import Effects
 from study.statistics.importance import Importance
-from study.verdict import Verdict
 from trainable.metrics import class_report
 
 if TYPE_CHECKING:
     import pandas as pd
+if TYPE_CHECKING:
+    pass
 
 MAX_CLASSES_PRINTED = 40
 
@@ -103,3 +105,14 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         course.compare(ranking.trials, study["class_names"], minority),
         read_mistakes(folder),
     )
+
+
+def shown_trials(findings: "Findings") -> dict[int, str]:
+    """The leader and the course's recipes: their numbers and titles, those with an epoch."""
+    leader = findings.leader
+    if leader is None:
+        return {}
+    found = {int(leader["trial"]): f"trial {leader['trial']}"}
+    for gain in findings.ranking.gains():
+        found[gain.trial] = gain.recipe
+    return found

@@ -7,11 +7,11 @@ adjusted, plain training gains too, for nothing.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from study.findings.verdict import Verdict
 from study.space.parameters import Space
 from study.statistics import effects
 from study.statistics.comparable import Rows
 from study.statistics.intervals import Interval
-from study.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

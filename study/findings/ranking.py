@@ -9,7 +9,7 @@ from study.record.recipes import SEARCHED
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.evidence import Evidence
+    from study.findings.evidence import Evidence
     from study.record.files import TrialRecord
     from study.space.parameters import Space
     from study.statistics.intervals import Interval
@@ -190,7 +190,7 @@ def rank(folder: Path) -> Ranking:
     """
     import pandas as pd
 
-    from study import evidence
+    from study.findings import evidence
     from study.record import files
     from trainable.metrics import recall_per_class
 
