@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.search import add_machine_flags, drive, machine_resources
+from study.execution.machine import add_machine_flags, machine_resources
+from study.execution.tune import drive
 from study.strategy.scheduler import Never
 from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, checked, fail, positive_int
 from trainable.cli import command
@@ -19,8 +20,8 @@ from trainable.config import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from study.display import Display
-    from study.driver import Resources
+    from study.execution.display import Display
+    from study.execution.machine import Resources
     from study.recipes import Recipe
     from trainable.data import Pool
 
@@ -186,8 +187,8 @@ def run(plan: Plan) -> int:
 
 
 def _run(plan: Plan) -> int:
-    from study.display import Display
-    from study.driver import Pause
+    from study.execution.display import Display
+    from study.execution.runner import Pause
     from study.recipes import Runs
     from study.record.ledger import Ledger
     from study.space import parameters

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import shlex
 import sys
 import time
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.execution.machine import add_machine_flags, machine_resources
+from study.execution.tune import drive
 from study.space.parameters import ALGORITHMS
 from study.strategy.scheduler import SCHEDULERS
 from trainable.arguments import (
@@ -23,7 +24,6 @@ from trainable.arguments import (
     default_config,
     default_epochs,
     fail,
-    num_cores,
     one_of,
     positive_int,
     seed,
@@ -33,11 +33,8 @@ from trainable.config import TrialConfig, UsageError
 from trainable.files import check_folder
 
 if TYPE_CHECKING:
-    from study.display import Display
-    from study.driver import Pause, Resources, Source
-    from study.record.ledger import Ledger
+    from study.execution.machine import Resources
     from study.space.parameters import Space
-    from study.strategy.scheduler import Scheduler
     from trainable.data import Pool, Split
 
 DEFAULT_TRIALS = {"digits": 16}
@@ -139,30 +136,6 @@ def _parser() -> Parser:
     return parser
 
 
-def add_machine_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say what the trials run on."""
-    group = parser.add_argument_group("machine")
-    group.add_argument(
-        "--gpus",
-        default=None,
-        type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
-        help="GPUs to use, a trial on each; 0 = CPU (default: all there are)",
-    )
-    group.add_argument(
-        "--gpus-per-trial",
-        default=1.0,
-        type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
-        help="0.25 puts four trials on each GPU",
-    )
-    group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
-    group.add_argument(
-        "--address",
-        default=None,
-        type=checked(str, "auto or HOST:PORT", lambda v: v == "auto" or re.fullmatch(r"[^:/]+:\d{1,5}", v) is not None),
-        help="of a Ray cluster that is up (default: this machine alone)",
-    )
-
-
 def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     """Checks everything before anything starts.
 
@@ -247,42 +220,6 @@ def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> 
     return data.load(spec)
 
 
-def machine_resources(arguments: argparse.Namespace) -> "Resources":
-    """What the machine's flags ask for.
-
-    Raises:
-        UsageError: the machine or the cluster has not so much.
-    """
-    import torch
-
-    from study.driver import Resources, cluster_problem
-
-    cpus, address = arguments.cpus_per_trial, arguments.address
-    if address is None:
-        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        gpus = num_gpus if arguments.gpus is None else arguments.gpus
-        problems = []
-        if gpus > num_gpus:
-            problems.append(f"--gpus {gpus} asks for more GPUs than there are: {num_gpus} found on this machine")
-        if cpus > num_cores():
-            problems.append(f"--cpus-per-trial {cpus} is more than this machine's {num_cores()} cores")
-        if problems:
-            raise UsageError(problems)
-    else:
-        gpus = arguments.gpus or 0
-    if gpus:
-        # whole trials on each GPU: 0.4 means two
-        num_slots = gpus * int(1 / arguments.gpus_per_trial + 1e-9)
-        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address)
-    else:
-        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address)
-    if address is not None:
-        problem, resources = cluster_problem(resources, arguments.gpus)
-        if problem:
-            raise UsageError([problem])
-    return resources
-
-
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What would mix two protocols in one study, a sentence each."""
     old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
@@ -308,8 +245,8 @@ def _plain(value: Any) -> Any:
 def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
     from study import analyze
-    from study.display import Display
-    from study.driver import Pause
+    from study.execution.display import Display
+    from study.execution.runner import Pause
     from study.findings import ranking
     from study.record.ledger import Ledger
     from study.strategy import scheduler
@@ -347,26 +284,6 @@ def run(plan: Plan) -> int:
     if pause.requested and (ledger.running() or len(ledger.trials) < plan.num_trials):
         display.say(f"paused; to go on: {plan.command}")
     return EXIT_INTERRUPTED if pause.interrupted else 0
-
-
-def drive(
-    ledger: "Ledger", source: "Source", scheduler: "Scheduler", pool: "Pool", resources: "Resources", pause: "Pause",
-    display: "Display",
-) -> str | None:  # fmt: skip
-    """Starts Ray and runs trials until the source has no more or a pause is asked for; why it broke off, or None."""
-    from study import driver
-
-    with pause.on_signals(display.say), driver.ray_running(resources) as dashboard:
-        if dashboard:
-            display.say(f"dashboard: {dashboard} (its token: ray get-auth-token)")
-        with display.shown():
-            try:
-                driver.run(ledger, source, scheduler, pool, resources, pause, display.on_change)
-            except driver.TooManyFailuresError as error:
-                return f"{driver.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
-            except driver.FolderError as error:
-                return f"{error}; nothing is lost, the same command goes on once this is put right"
-    return None
 
 
 def _opening(plan: Plan, num_known: int) -> str:

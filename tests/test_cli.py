@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study import driver
+from study.execution import tune
+from study.execution.runner import Pause
 from study.record.ledger import Ledger
 from study.space import parameters as spaces
 from study.strategy.scheduler import Never
@@ -257,8 +258,8 @@ def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_
 
     ledger = Ledger(tmp_path)
     source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
-    session = driver._Session(ledger, source, Never(), driver.Pause(None), 1, on_change)
-    searcher, scheduler = driver._TuneSearcher(session), driver._TuneScheduler(session)
+    session = tune._Session(ledger, source, Never(), Pause(None), 1, on_change)
+    searcher, scheduler = tune._TuneSearcher(session), tune._TuneScheduler(session)
     row = {"row/epoch": 1, "row/best_minority_f1": 0.5}
     tune_trial = type("Trial", (), {"trial_id": "7ab7b962"})()
     config = searcher.suggest("7ab7b962")

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from study import driver
+from study.execution import tune
+from study.execution.runner import Pause
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.scheduler import Never
@@ -62,7 +63,7 @@ def test_a_loss_that_is_no_number_and_an_exception_fail_their_trials_and_the_stu
 def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among_them_does(tmp_path):
     ledger = Ledger(tmp_path)
     source = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
-    session = driver._Session(ledger, source, Never(), driver.Pause(None), 1, lambda trial: None)
+    session = tune._Session(ledger, source, Never(), Pause(None), 1, lambda trial: None)
     row = {"row/epoch": 1, "row/best_minority_f1": 0.5}
     for number in range(9 + 1 + 10):
         tune_id = str(number)
@@ -89,7 +90,7 @@ def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among
 )  # fmt: skip
 def test_the_reason_of_a_failure_is_its_last_line_or_what_ray_says_of_the_worker(text, reason):
     earlier = "Failure # 1 (occurred at noon)\n  File \"x.py\"\nKeyError: 'old'\n"
-    assert driver._last_failure(f"{earlier}Failure # 2 (occurred at night)\n{text}") == reason
+    assert tune._last_failure(f"{earlier}Failure # 2 (occurred at night)\n{text}") == reason
 
 
 @pytest.mark.slow

@@ -20,8 +20,6 @@ from trainable.metrics import class_report
 
 if TYPE_CHECKING:
     import pandas as pd
-if TYPE_CHECKING:
-    pass
 
 MAX_CLASSES_PRINTED = 40
 

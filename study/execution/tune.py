@@ -4,15 +4,13 @@ import logging
 import os
 import shutil
 import signal
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from study.execution.runner import FolderError, TooManyFailuresError
+from trainable.config import UsageError
 
 os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -35,88 +33,23 @@ from ray.tune.search import Searcher as TuneSearcher
 from study.record.ledger import Ledger, Trial
 from study.strategy.scheduler import Scheduler, is_cut
 from trainable import cli
-from trainable.config import UsageError
 from trainable.data import Pool
 from trainable.files import SCRATCH
 from trainable.tune import RayTrial
+
+if TYPE_CHECKING:
+    from study.execution.display import Display
+    from study.execution.machine import Resources
+    from study.execution.runner import Pause, Source
+    from study.record.ledger import Ledger
+    from study.strategy.scheduler import Scheduler
+    from trainable.data import Pool
 
 # Tune cannot write its snapshots to a full disk, and says so with a traceback; they are never read
 logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL + 1)
 
 MAX_ATTEMPTS = 3
 MAX_FAILURES_IN_A_ROW = 10
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the trials may use: ``num_slots`` of them run at a time."""
-
-    num_slots: int
-    cpus_per_trial: int
-    gpus_per_trial: float
-    gpus: int
-    address: str | None = None  # of a running cluster; None: this machine alone
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in study.json."""
-        return {
-            "gpus": self.gpus,
-            "gpus_per_trial": self.gpus_per_trial,
-            "cpus_per_trial": self.cpus_per_trial,
-        }
-
-
-class Source(Protocol):
-    """Hands out the trials of a ledger."""
-
-    def next(self) -> Trial | None:
-        """The next trial to run, one that was interrupted or a new one; None when there are no more."""
-        ...
-
-
-class Pause:
-    """Whether the study is to stop after the epochs that are running; set by a signal or when time is up."""
-
-    def __init__(self, time_budget_seconds: float | None) -> None:
-        self._deadline = time.monotonic() + time_budget_seconds if time_budget_seconds else None
-        self.interrupted = False
-
-    @property
-    def requested(self) -> bool:
-        return self.interrupted or (self._deadline is not None and time.monotonic() > self._deadline)
-
-    @contextmanager
-    def on_signals(self, say: Callable[[str], None]) -> Iterator[None]:
-        """The first SIGINT, SIGTERM or SIGHUP asks for a pause; the second ends the process at once."""
-        told: SimpleQueue[str] = SimpleQueue()
-
-        def handle() -> None:
-            if self.interrupted:
-                cli.end_at_once()
-            self.interrupted = True
-            # not from here: the main thread may be in the midst of printing
-            told.put("interrupted: the running epochs are finished and kept; once more to end at once")
-
-        def tell() -> None:
-            if text := told.get():
-                say(text)
-
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
-        with cli.on_signals(handle):
-            try:
-                yield
-            finally:
-                told.put("")
-                teller.join()
-
-
-class TooManyFailuresError(Exception):
-    """Trial after trial has failed; the message is the first one's reason."""
-
-
-class FolderError(Exception):
-    """The study's folder cannot be written to, because the disk is full or so, or has files that cannot be read."""
 
 
 class _Session:
@@ -319,57 +252,6 @@ def run(
         raise TooManyFailuresError(session.failures_in_a_row[0])
 
 
-def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
-    """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
-    address = resources.address
-    assert address is not None
-    try:
-        if address != "auto":  # Ray itself would knock for a quarter of an hour
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:  # a port above 65535 overflows
-        return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
-    try:
-        _start_ray(address=address)
-    except Exception as error:  # Ray raises many kinds where no cluster answers
-        reason = str(error).strip().splitlines()[0]
-        if os.environ.get("RAY_AUTH_MODE") != "token":
-            reason += "; a cluster that asks for a token needs RAY_AUTH_MODE=token here, too"
-        return f"--address {address}: no cluster answers there ({reason})", resources
-    try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    finally:
-        ray.shutdown()
-    found = int(sum(node.get("GPU", 0) for node in nodes))
-    wanted = found if gpus is None else gpus
-    if wanted > found:
-        return f"--gpus {wanted} asks for more GPUs than there are: {found} found in the cluster", resources
-    per_trial = (resources.gpus_per_trial or 1.0) if wanted else 0.0
-    # a trial must fit on one node: Ray would wait for ever otherwise
-    slots = [
-        int(min(node.get("CPU", 0) // resources.cpus_per_trial, node.get("GPU", 0) / per_trial if wanted else 10**6))
-        for node in nodes
-    ]
-    if max(slots) == 0:
-        return f"--cpus-per-trial {resources.cpus_per_trial}: no node of the cluster has so many CPUs free", resources
-    num_slots = min(sum(slots), int(wanted / per_trial) if wanted else 10**6)
-    return "", Resources(num_slots, resources.cpus_per_trial, per_trial, wanted, resources.address)
-
-
-@contextmanager
-def ray_running(resources: Resources) -> Iterator[str]:
-    """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
-    if resources.address is None:
-        num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = _start_ray(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True)
-    else:
-        context = _start_ray(address=resources.address)
-    try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()
-
-
 def _start_ray(**options: Any) -> Any:
     """``ray.init``, which would leave its own handlers in the place of ours.
 
@@ -389,3 +271,25 @@ def _start_ray(**options: Any) -> Any:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def drive(
+    ledger: "Ledger", source: "Source", scheduler: "Scheduler", pool: "Pool", resources: "Resources", pause: "Pause",
+    display: "Display",
+) -> str | None:  # fmt: skip
+    """Starts Ray and runs trials until the source has no more or a pause is asked for; why it broke off, or None."""
+    from study.execution import tune
+    from study.execution.machine import ray_running
+    from study.execution.runner import FolderError, TooManyFailuresError
+
+    with pause.on_signals(display.say), ray_running(resources) as dashboard:
+        if dashboard:
+            display.say(f"dashboard: {dashboard} (its token: ray get-auth-token)")
+        with display.shown():
+            try:
+                tune.run(ledger, source, scheduler, pool, resources, pause, display.on_change)
+            except TooManyFailuresError as error:
+                return f"{tune.MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
+            except FolderError as error:
+                return f"{error}; nothing is lost, the same command goes on once this is put right"
+    return None

@@ -1,0 +1,1 @@
+"""Running trials: through Ray Tune, one after the other here, or simulated."""

@@ -1,0 +1,150 @@
+"""What trials run on: this machine or a cluster, and Ray on it. Imports Ray."""
+
+import argparse
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from study.execution.tune import _start_ray
+from trainable.arguments import (
+    checked,
+    num_cores,
+    positive_int,
+)
+from trainable.config import UsageError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trials may use: ``num_slots`` of them run at a time."""
+
+    num_slots: int
+    cpus_per_trial: int
+    gpus_per_trial: float
+    gpus: int
+    address: str | None = None  # of a running cluster; None: this machine alone
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in study.json."""
+        return {
+            "gpus": self.gpus,
+            "gpus_per_trial": self.gpus_per_trial,
+            "cpus_per_trial": self.cpus_per_trial,
+        }
+
+
+def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
+    """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
+    address = resources.address
+    assert address is not None
+    try:
+        if address != "auto":  # Ray itself would knock for a quarter of an hour
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:  # a port above 65535 overflows
+        return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
+    try:
+        _start_ray(address=address)
+    except Exception as error:  # Ray raises many kinds where no cluster answers
+        reason = str(error).strip().splitlines()[0]
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            reason += "; a cluster that asks for a token needs RAY_AUTH_MODE=token here, too"
+        return f"--address {address}: no cluster answers there ({reason})", resources
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+    found = int(sum(node.get("GPU", 0) for node in nodes))
+    wanted = found if gpus is None else gpus
+    if wanted > found:
+        return f"--gpus {wanted} asks for more GPUs than there are: {found} found in the cluster", resources
+    per_trial = (resources.gpus_per_trial or 1.0) if wanted else 0.0
+    # a trial must fit on one node: Ray would wait for ever otherwise
+    slots = [
+        int(min(node.get("CPU", 0) // resources.cpus_per_trial, node.get("GPU", 0) / per_trial if wanted else 10**6))
+        for node in nodes
+    ]
+    if max(slots) == 0:
+        return f"--cpus-per-trial {resources.cpus_per_trial}: no node of the cluster has so many CPUs free", resources
+    num_slots = min(sum(slots), int(wanted / per_trial) if wanted else 10**6)
+    return "", Resources(num_slots, resources.cpus_per_trial, per_trial, wanted, resources.address)
+
+
+@contextmanager
+def ray_running(resources: Resources) -> Iterator[str]:
+    """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
+    if resources.address is None:
+        num_cpus = resources.num_slots * resources.cpus_per_trial
+        context = _start_ray(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True)
+    else:
+        context = _start_ray(address=resources.address)
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()
+
+
+def add_machine_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what the trials run on."""
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--gpus",
+        default=None,
+        type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
+        help="GPUs to use, a trial on each; 0 = CPU (default: all there are)",
+    )
+    group.add_argument(
+        "--gpus-per-trial",
+        default=1.0,
+        type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
+        help="0.25 puts four trials on each GPU",
+    )
+    group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
+    group.add_argument(
+        "--address",
+        default=None,
+        type=checked(str, "auto or HOST:PORT", lambda v: v == "auto" or re.fullmatch(r"[^:/]+:\d{1,5}", v) is not None),
+        help="of a Ray cluster that is up (default: this machine alone)",
+    )
+
+
+def machine_resources(arguments: argparse.Namespace) -> "Resources":
+    """What the machine's flags ask for.
+
+    Raises:
+        UsageError: the machine or the cluster has not so much.
+    """
+    import torch
+
+    pass
+
+    cpus, address = arguments.cpus_per_trial, arguments.address
+    if address is None:
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = num_gpus if arguments.gpus is None else arguments.gpus
+        problems = []
+        if gpus > num_gpus:
+            problems.append(f"--gpus {gpus} asks for more GPUs than there are: {num_gpus} found on this machine")
+        if cpus > num_cores():
+            problems.append(f"--cpus-per-trial {cpus} is more than this machine's {num_cores()} cores")
+        if problems:
+            raise UsageError(problems)
+    else:
+        gpus = arguments.gpus or 0
+    if gpus:
+        # whole trials on each GPU: 0.4 means two
+        num_slots = gpus * int(1 / arguments.gpus_per_trial + 1e-9)
+        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address)
+    else:
+        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address)
+    if address is not None:
+        problem, resources = cluster_problem(resources, arguments.gpus)
+        if problem:
+            raise UsageError([problem])
+    return resources
