@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import Figure, Outcome, Row, column
-from study import winner
+from study.confirmation import winner
 from study.record import files
 from trainable import checkpoint, data
 from trainable.arguments import Parser, positive_int

@@ -20,9 +20,9 @@ from trainable.config import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from study.confirmation.runs import Recipe
     from study.execution.display import Display
     from study.execution.machine import Resources
-    from study.recipes import Recipe
     from trainable.data import Pool
 
 
@@ -105,7 +105,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     Raises:
         UsageError: everything that is wrong, ``problems`` first.
     """
-    from study.recipes import choose, fresh_seeds, mixed_runs
+    from study.confirmation.runs import choose, fresh_seeds, mixed_runs
     from study.record import files
 
     problems = list(problems)
@@ -187,9 +187,9 @@ def run(plan: Plan) -> int:
 
 
 def _run(plan: Plan) -> int:
+    from study.confirmation.runs import Runs
     from study.execution.display import Display
     from study.execution.runner import Pause
-    from study.recipes import Runs
     from study.record.ledger import Ledger
     from study.space import parameters
     from trainable import data
@@ -245,7 +245,8 @@ def finish(plan: Plan, display: "Display") -> None:
     Raises:
         UsageError: a run's files are damaged, or confirm.json cannot be written.
     """
-    from study import analyze, scoring, winner
+    from study import analyze
+    from study.confirmation import scoring, winner
     from study.findings import ranking
     from study.findings.verdict import Verdict
 

@@ -13,7 +13,7 @@ from trainable.config import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from study.winner import Winner
+    from study.confirmation.winner import Winner
 
 
 @command("study.predict")
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     problems = list(parser.problems)
     files = attempt(problems, image_files, arguments.images, lambda text: print(text, file=sys.stderr))
 
-    from study import winner
+    from study.confirmation import winner
 
     found = attempt(problems, winner.read, arguments.folder)
     if problems or files is None or found is None:
@@ -97,7 +97,7 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
     import numpy as np
     from tqdm import tqdm
 
-    from study.winner import classify
+    from study.confirmation.winner import classify
     from trainable.sources import decoded, decoding_threads
 
     def decode(path: Path) -> "np.ndarray | str":

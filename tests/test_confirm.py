@@ -20,10 +20,11 @@ from PIL import Image
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, offsets, pictures, recipes, scoring, winner
+from study import analyze, confirm, pictures
+from study.confirmation import offsets, scoring, winner
+from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
-from study.recipes import Recipe, Runs, choose, fresh_seeds
 from study.record import files
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
@@ -175,9 +176,9 @@ def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
     runs.next()
     book.close()
     same = [Recipe("trial-4", 4, searched(4, 0.3, num_threads=5), 0.7)]
-    assert recipes.mixed_runs(tmp_path, same, [7]) == []
+    assert runs.mixed_runs(tmp_path, same, [7]) == []
     other = [Recipe("trial-4", 4, searched(4, 0.31), 0.7)]
-    assert recipes.mixed_runs(tmp_path, other, [7]) == [f"{tmp_path / 'trial-4-7'}: is a run of another recipe; move "
+    assert runs.mixed_runs(tmp_path, other, [7]) == [f"{tmp_path / 'trial-4-7'}: is a run of another recipe; move "
                                                        "it away"]  # fmt: skip
 
 

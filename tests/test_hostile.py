@@ -145,7 +145,7 @@ def edit_entry(study, number, **values):
 
 
 def test_a_recipe_named_like_a_path_names_no_folder_elsewhere(study):
-    from study.recipes import choose
+    from study.confirmation.runs import choose
 
     edit_entry(study, 4, user_attrs={"recipe": "../../../etc"})
     chosen = choose(files.read_trials(study), top=4)

@@ -50,14 +50,14 @@ LIGHT = [
     ("study.findings.summary", {"ray", "torch", "torchvision"}),
     ("study.analyze", {"ray", "torch", "torchvision"}),
     ("study.strategy.searcher", {"ray", "torch"}),
-    ("study.recipes", {"ray", "torch"}),
+    ("study.confirmation.runs", {"ray", "torch"}),
 ]
 WITH_TORCH = [
     ("trainable.worker", {"ray", "torchvision", "sklearn", "optuna", "study"}),
     ("trainable.loop", {"ray", "torchvision", "sklearn", "optuna", "study"}),
     ("trainable.tune", {"torchvision", "sklearn", "optuna", "study"}),
 ]
-SCORING = [("study.scoring", {"ray", "torchvision", "sklearn"})]
+SCORING = [("study.confirmation.scoring", {"ray", "torchvision", "sklearn"})]
 
 IMPORT_ALL = """
 import importlib, sys

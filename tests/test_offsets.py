@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from study import offsets
+from study.confirmation import offsets
 
 
 def logits_of(rng, counts, val_counts, sharpness):

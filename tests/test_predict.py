@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from study import predict, winner
+from study import predict
+from study.confirmation import winner
 from tests.studies import EVIL
 from trainable.config import TrialConfig
 from trainable.model import ConvNet

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from study import winner
+from study.confirmation import winner
 from tests.disk import damages
 from trainable import checkpoint, loop, sealed
 from trainable.arguments import default_config

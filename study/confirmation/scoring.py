@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from study.recipes import Recipe
+from study.confirmation.runs import Recipe
+from study.confirmation.winner import fit_offsets
 from study.record import validation
 from study.record.files import CONFIRMATION_FORMAT
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
-from study.winner import fit_offsets
 from trainable import checkpoint, loop
 from trainable.config import UsageError
 from trainable.data import split

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from study import offsets
+from study.confirmation import offsets
 from study.record import validation
 from study.record.files import read_config, write_atomically
 from trainable import checkpoint, data, loop
