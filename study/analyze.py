@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.folder
     start = time.monotonic()
 
-    from study import pictures, report
     from study.findings import summary
+    from study.report import page, pictures
 
     try:
         ranking = rank(folder)
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(ranking.lines() + found.lines()))
     try:
         write(ranking, folder)
-        report.write(found, folder)
+        page.write(found, folder)
         num_pictures = len(pictures.write(found, folder / "figures"))
     except OSError as error:
         print(f"study.analyze: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
@@ -50,15 +50,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def page(folder: Path, ranking: Ranking, in_a_hurry: bool = False) -> str:
     """Writes report.html if that takes a few seconds only; where it is, or how to make it."""
-    from study import report
     from study.findings import summary
+    from study.report import page
 
     where = os.path.relpath(folder)
     how = f"python -m study.analyze {shlex.quote(where)}"
     if in_a_hurry or len(ranking.trials) > MAX_TRIALS_REPORTED:
         return f"effects, pictures and report.html: {how}"
     try:
-        path = report.write(summary.find(ranking, folder), folder)
+        path = page.write(summary.find(ranking, folder), folder)
     except (OSError, UsageError) as error:  # the study itself is whole
         return f"report.html could not be written ({error}); {how}"
     return f"{os.path.relpath(path)}: the page of this study; effects in words and pictures: {how}"

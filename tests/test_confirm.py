@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from study import analyze, confirm, pictures
+from study import analyze, confirm
 from study.confirmation import offsets, scoring, winner
 from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds
 from study.findings.ranking import rank
@@ -28,6 +28,7 @@ from study.findings.verdict import Verdict
 from study.record import files
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
+from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
 from tests.kills import wait_until_gone
 from trainable import data, sources

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from study import analyze, confirm, pictures, predict, report, search
+from study import analyze, confirm, predict, search
 from study.findings import ranking, summary
 from study.record import files
 from study.record.ledger import Ledger
+from study.report import page, pictures
 from study.space import parameters
 from study.strategy.searcher import Searcher
 from tests import studies
@@ -329,7 +330,7 @@ def test_pictures_page_and_ranking_are_whole_or_as_they_were(study, monkeypatch)
     monkeypatch.setattr(os, "replace", full)
     for write in (
         lambda: ranking.write(ranked, study),
-        lambda: report.write(found, study),
+        lambda: page.write(found, study),
         lambda: pictures.write(found, study / "figures"),
     ):
         with pytest.raises(OSError, match="No space left"):

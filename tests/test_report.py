@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import analyze, pictures, report
+from study import analyze
 from study.findings import summary
 from study.findings.ranking import rank
+from study.report import page, pictures
 from tests import studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -112,7 +113,7 @@ def test_a_damaged_or_foreign_validation_file_is_named_and_breaks_nothing(tmp_pa
     assert len(ranking.evidence.damaged) == 2
     assert not {2, 4} & set(ranking.evidence.numbers)
     assert "damaged, so this trial has no interval" in "\n".join(ranking.lines())
-    report.page(summary.find(ranking, folder))
+    page.page(summary.find(ranking, folder))
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2, 3])
@@ -120,7 +121,7 @@ def test_a_study_that_has_just_begun_has_a_page(tmp_path, num_trials):
     folder = studies.write(tmp_path / "study", num_trials=num_trials, num_epochs=1)
     found = summary.find(rank(folder), folder)
     assert max(map(len, [*rank(folder).lines(), *found.lines(), ""])) <= 100
-    assert ("No trial has finished" in report.page(found)) == (num_trials == 0)
+    assert ("No trial has finished" in page.page(found)) == (num_trials == 0)
 
 
 def test_trials_without_a_single_epoch_have_a_page(tmp_path):
@@ -130,7 +131,7 @@ def test_trials_without_a_single_epoch_have_a_page(tmp_path):
         (folder / f"trials/{number}/validation.npz").unlink()
     journal = folder / "study.record.journal"
     journal.write_text("".join(line for line in journal.open() if json.loads(line)["op_code"] in (0, 4)))
-    assert "No trial has finished" in report.page(summary.find(rank(folder), folder))
+    assert "No trial has finished" in page.page(summary.find(rank(folder), folder))
 
 
 def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
@@ -142,7 +143,7 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert confirmed.leader["trial"] == 2
     told = lines.index("trial 2 less course, weighted: +0.2000 (-0.0100 to +0.4000)")
     assert lines[told + 1] == "    after logit adjustment: +0.1000 (+0.0500 to +0.1500)"
-    html = report.page(confirmed)
+    html = page.page(confirmed)
     assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.6900 to 0.7300), confirmed on 3" in html
     assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in html
     assert "On the test images, trial 2 less course, shuffled: +0.2000 (-0.0100 to +0.4000)" in html
@@ -154,7 +155,7 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
 def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_path):
     folder = studies.write(tmp_path / "study")
     studies.confirm(folder, low=-0.01)
-    html = report.page(summary.find(rank(folder), folder))
+    html = page.page(summary.find(rank(folder), folder))
     assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in html
     assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
     assert "serves the rare classes best:" not in html
@@ -166,7 +167,7 @@ def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called
     content = json.loads((folder / "confirm.json").read_text())
     content["differences"].append(content["differences"][0] | {"second": "trial-5", "low": -0.001})
     (folder / "confirm.json").write_text(json.dumps(content))
-    html = report.page(summary.find(rank(folder), folder))
+    html = page.page(summary.find(rank(folder), folder))
     assert "Trial 2 did best, but cannot be told from trial 5: minority F1" in html
 
 
@@ -184,7 +185,7 @@ def test_a_sealed_test_set_is_said_to_be(tmp_path):
     studies.confirm(folder, opened=False)
     found = summary.find(rank(folder), folder)
     assert "sealed" in "\n".join(found.lines())
-    assert "The test images are sealed" in report.page(found)
+    assert "The test images are sealed" in page.page(found)
 
 
 @pytest.mark.parametrize("content", ['{"format": 2}', "[]", "{"])
@@ -200,7 +201,7 @@ def test_a_confirmation_of_another_format_or_damaged_is_refused_in_a_sentence(tm
 
 
 def test_names_never_become_elements(finished, confirmed):
-    for html in ((finished[0] / "report.html").read_text("utf-8"), report.page(confirmed)):
+    for html in ((finished[0] / "report.html").read_text("utf-8"), page.page(confirmed)):
         assert "<img src=x" not in html
         assert html.count("&lt;img src=x") > 5
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study import analyze, pictures, search
+from study import analyze, search
 from study.record.ledger import Ledger
+from study.report import pictures
 from tests import studies
 from tests.conftest import DIGITS_STUDY
 from trainable.__main__ import main as trainable

@@ -227,7 +227,7 @@ def _column(values: Iterable[Any]) -> list[str]:
 
 def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
     """The charts' HTML by name; those that the study has the numbers for."""
-    from study import charts
+    from study.report import charts
 
     evidence, study = findings.ranking.evidence, findings.ranking.study
     found: dict[str, Any] = {
@@ -271,7 +271,7 @@ def _knobs(findings: "Findings") -> list[dict[str, Any]]:
     """Each searched field's chart, effect and verdict."""
     if findings.effects is None:
         return []
-    from study import charts
+    from study.report import charts
 
     return [
         {

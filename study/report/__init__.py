@@ -1,0 +1,1 @@
+"""How findings are shown: the page, its charts, the pictures."""
