@@ -10,7 +10,7 @@ from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import checkpoint, loop
 from trainable.arguments import Parser, num_cores, positive_int
 from trainable.config import TrialConfig
-from trainable.loop import TrialImages
+from trainable.images.trial import TrialImages
 
 WITHOUT, WITH = "without", "with"
 LONGEST_EPOCH_SECONDS = 2.0

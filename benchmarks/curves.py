@@ -20,7 +20,7 @@ from study.space import parameters
 from study.strategy.searcher import Searcher
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, fail, num_cores, positive_int, seed
 from trainable.config import TrialConfig, UsageError
-from trainable.data import DataSpec
+from trainable.images.pool import DataSpec
 from trainable.streams import derive
 
 _pool: Any = None  # of a worker process: its images
@@ -74,18 +74,19 @@ def _configs(base: TrialConfig, number: int) -> list[TrialConfig]:
 
 def _open(spec: DataSpec) -> None:
     global _pool
-    from trainable import data
+    from trainable.images import loading
 
-    _pool = data.load(spec, say=lambda text: None)
+    _pool = loading.load(spec, say=lambda text: None)
 
 
 def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
     import torch
 
     from trainable import loop
+    from trainable.images.trial import trial_images
 
     number, index, config = job
-    images = loop.trial_images(_pool, config.split_seed, config.cut_seed, torch.device("cpu"))
+    images = trial_images(_pool, config.split_seed, config.cut_seed, torch.device("cpu"))
     scores: list[float] = []
     seconds: list[float] = []
     try:

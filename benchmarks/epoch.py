@@ -11,11 +11,12 @@ import torch
 
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row, column
-from trainable import data, loop
+from trainable import loop
 from trainable.arguments import Parser, checked, num_cores, positive_int
 from trainable.config import TrialConfig
-from trainable.data import DataSpec
-from trainable.loop import TrialImages
+from trainable.images import loading
+from trainable.images.pool import DataSpec
+from trainable.images.trial import TrialImages
 
 REFERENCE, PROJECT = "reference", "project"
 
@@ -74,7 +75,7 @@ class _Reference:
     num_workers: int
 
     def epochs(self) -> Iterator[Seconds]:
-        pool = data.load(self.spec, say=harness.say)
+        pool = loading.load(self.spec, say=harness.say)
         images = harness.some_images(pool, self.config, harness.device(), self.num_images, self.num_images)
         torch.set_num_threads(self.config.num_threads)
         trainer = reference.new_trainer(self.config, images)
@@ -95,7 +96,7 @@ class _Project:
     num_images: int
 
     def epochs(self) -> Iterator[Seconds]:
-        pool = data.load(self.spec, say=harness.say)
+        pool = loading.load(self.spec, say=harness.say)
         images = harness.some_images(pool, self.config, harness.device(), self.num_images, self.num_images)
         for row in loop.run(loop.new_state(self.config, images), images):
             yield row["train_seconds"], row["val_seconds"]

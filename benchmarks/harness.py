@@ -16,11 +16,11 @@ import torch
 from tqdm import tqdm
 
 from study.record import environment
-from trainable import data, loop
 from trainable.arguments import Parser, add_data_flags, data_spec, default_config, positive_int, seed
 from trainable.config import TrialConfig
-from trainable.data import DataSpec, Pool
-from trainable.loop import TrialImages
+from trainable.images import loading
+from trainable.images.pool import DataSpec, Pool, class_counts
+from trainable.images.trial import TrialImages, trial_images
 
 HERE = Path(__file__).parent
 SCRATCH = HERE / "scratch"
@@ -70,7 +70,7 @@ def device() -> torch.device:
 
 
 def load(arguments: argparse.Namespace) -> Pool:
-    return data.load(data_spec(arguments), say=say)
+    return loading.load(data_spec(arguments), say=say)
 
 
 def course_config(spec: DataSpec, seed: int, num_threads: int, **values: Any) -> TrialConfig:
@@ -83,7 +83,7 @@ def some_images(
     pool: Pool, config: TrialConfig, where: torch.device, num_train: int, num_val: int | None = None
 ) -> TrialImages:
     """The images of the config's trial, but at most so many for training and validation, the same at each call."""
-    images = loop.trial_images(pool, config.split_seed, config.cut_seed, where)
+    images = trial_images(pool, config.split_seed, config.cut_seed, where)
     return dataclasses.replace(images, train=_some(images.train, num_train), val=_some(images.val, num_val))
 
 
@@ -100,8 +100,8 @@ def setting(pool: Pool, images: TrialImages, config: TrialConfig) -> dict[str, A
         "minority": list(pool.spec.minority or ()),
         "keep": pool.spec.keep,
         "val_fraction": pool.spec.val_fraction,
-        "train_counts": data.class_counts(pool, images.train.numpy()),
-        "val_counts": data.class_counts(pool, images.val.numpy()),
+        "train_counts": class_counts(pool, images.train.numpy()),
+        "val_counts": class_counts(pool, images.val.numpy()),
         "device": str(images.mean.device),
         "trial_config": config.to_dict(),
     }

@@ -12,9 +12,11 @@ from benchmarks import harness
 from benchmarks.harness import Figure, Outcome, Row, column
 from study.confirmation import winner
 from study.record import files
-from trainable import checkpoint, data
+from trainable import checkpoint
 from trainable.arguments import Parser, positive_int
 from trainable.config import TrialConfig
+from trainable.images import loading
+from trainable.images.pool import DataSpec, unpack
 
 PLAIN, FAST = "plain eager", "predict"
 BATCH_SIZES = (1, 256)
@@ -32,9 +34,9 @@ def add_flags(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     folder = Path(arguments.results)
     study, found = files.read_study(folder), winner.read(folder)
-    pool = data.load(data.DataSpec.from_dict(study["data"]), say=harness.say)
+    pool = loading.load(DataSpec.from_dict(study["data"]), say=harness.say)
     chosen = np.random.default_rng(0).permutation(len(pool.labels))[: arguments.images]
-    images = data.unpack(pool.pixels[chosen], found.image_size)
+    images = unpack(pool.pixels[chosen], found.image_size)
     contenders: dict[str, Classify] = {
         PLAIN: _plain(folder, found),
         FAST: partial(winner.classify, found.classifier),

@@ -15,9 +15,9 @@ from trainable import loop, metrics
 from trainable.arguments import Parser, add_data_flags, checked, num_cores, positive_int, seed
 from trainable.augment import Augment
 from trainable.config import TrialConfig
-from trainable.data import Pool
+from trainable.images.pool import Pool
+from trainable.images.trial import TrialImages
 from trainable.imbalance import epoch_order
-from trainable.loop import TrialImages
 from trainable.streams import derive
 
 NUM_LOSSES = 50

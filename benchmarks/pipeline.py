@@ -14,12 +14,12 @@ from torchvision.transforms import functional as vision
 
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row, column
-from trainable import data, loop
+from trainable import loop
 from trainable.arguments import Parser
 from trainable.augment import Augment, rotation_angles
 from trainable.config import TrialConfig
-from trainable.data import Pool
-from trainable.loop import TrialImages
+from trainable.images.pool import Pool, unpack
+from trainable.images.trial import TrialImages
 
 TORCHVISION = "torchvision, one by one"
 IMAGES_PER_ROW = 8  # compared for each flip and angle
@@ -166,7 +166,7 @@ def _kornia(pool: Pool, images: TrialImages, config: TrialConfig) -> MakeBatch:
 
 def _planes(pool: Pool, images: TrialImages) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All images as uint8 (n, 3, S, S) where the trial's are, and their mean and deviation (1, 3, 1, 1)."""
-    unpacked = data.unpack(pool.pixels, pool.spec.image_size).transpose(0, 3, 1, 2)
+    unpacked = unpack(pool.pixels, pool.spec.image_size).transpose(0, 3, 1, 2)
     source = torch.from_numpy(np.ascontiguousarray(unpacked)).to(images.mean.device)
     return source, images.mean.view(1, 3, 1, 1), images.std.view(1, 3, 1, 1)
 
@@ -178,7 +178,7 @@ def _check_pixels(pool: Pool, images: TrialImages, config: TrialConfig) -> dict[
     rows = torch.arange(len(angles) * (2 if config.flip else 1)).repeat_interleave(IMAGES_PER_ROW)
     positions = images.train[torch.arange(len(rows)) % len(images.train)]
     flipped, degrees = rows >= len(angles), torch.from_numpy(angles).float()[rows % len(angles)]
-    sources = data.unpack(pool.pixels[positions.numpy()], images.image_size)
+    sources = unpack(pool.pixels[positions.numpy()], images.image_size)
     expected = torch.from_numpy(
         np.stack([
             np.asarray(vision.rotate(vision.hflip(image) if mirror else image, float(angle)))

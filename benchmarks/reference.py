@@ -18,10 +18,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision import transforms
 
-from trainable import data
 from trainable.config import TrialConfig
-from trainable.data import Pool
-from trainable.loop import TrialImages
+from trainable.images.pool import Pool, unpack
+from trainable.images.trial import TrialImages
 from trainable.model import ConvNet
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images, labels
@@ -31,7 +30,7 @@ class PilImages(Dataset[tuple[torch.Tensor, int]]):
     """uint8 arrays that become PIL images, one by one, each time they are asked for."""
 
     def __init__(self, pool: Pool, positions: torch.Tensor, transform: Callable[[Image.Image], torch.Tensor]) -> None:
-        self.images = np.ascontiguousarray(data.unpack(pool.pixels[positions.numpy()], pool.spec.image_size))
+        self.images = np.ascontiguousarray(unpack(pool.pixels[positions.numpy()], pool.spec.image_size))
         self.labels = pool.labels[positions.numpy()]
         self.transform = transform
 

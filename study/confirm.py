@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from study.confirmation.runs import Recipe
     from study.execution.display import Display
     from study.execution.machine import Resources
-    from trainable.data import Pool
+    from trainable.images.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,10 @@ def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> 
 
 
 def _load_pool(study: dict[str, Any]) -> "Pool":
-    from trainable import data
+    from trainable.images import loading
+    from trainable.images.pool import DataSpec
 
-    pool = data.load(data.DataSpec.from_dict(study["data"]))
+    pool = loading.load(DataSpec.from_dict(study["data"]))
     problems = []
     if pool.fingerprint != study["fingerprint"]:
         problems.append(f"the images of {pool.spec.data} are no longer those of the study")
@@ -159,9 +160,9 @@ def _load_pool(study: dict[str, Any]) -> "Pool":
 
 
 def _load_test(pool: "Pool") -> "tuple[np.ndarray, np.ndarray]":
-    from trainable import data
+    from trainable.images import loading
 
-    pixels, labels = data.load_test(pool)
+    pixels, labels = loading.load_test(pool)
     missing = [pool.class_names[name] for name in pool.minority if not (labels == name).any()]
     if missing:
         raise UsageError([f"class {name}: no test image, so its F1 on them cannot be told" for name in missing])
@@ -192,7 +193,7 @@ def _run(plan: Plan) -> int:
     from study.execution.runner import Pause
     from study.record.ledger import Ledger
     from study.space import parameters
-    from trainable import data
+    from trainable.images.splits import count_lines, split
 
     try:
         plan.runs_folder.mkdir(exist_ok=True)
@@ -203,8 +204,8 @@ def _run(plan: Plan) -> int:
     display = Display(ledger, parameters.from_tables(plan.study["space"], {}, "study.json"),
                       len(ledger.trials) + runs.num_new, plan.study["epochs"], plan.resources.num_slots,
                       are_named=True)  # fmt: skip
-    drawn = data.split(plan.pool, plan.seeds[0], plan.seeds[0])
-    display.say("\n".join(data.count_lines(plan.pool, drawn)))
+    drawn = split(plan.pool, plan.seeds[0], plan.seeds[0])
+    display.say("\n".join(count_lines(plan.pool, drawn)))
     display.say(_opening(plan, len(runs.left)))
     pause, failure = Pause(None), None
     if runs.left:

@@ -63,7 +63,7 @@ def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
     """
     from PIL import Image
 
-    from trainable.sources import image_endings
+    from trainable.images.sources import image_endings
 
     endings = image_endings()
     problems: list[str] = []
@@ -98,7 +98,7 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
     from tqdm import tqdm
 
     from study.confirmation.winner import classify
-    from trainable.sources import decoded, decoding_threads
+    from trainable.images.sources import decoded, decoding_threads
 
     def decode(path: Path) -> "np.ndarray | str":
         try:

@@ -35,7 +35,8 @@ from trainable.files import check_folder
 if TYPE_CHECKING:
     from study.execution.machine import Resources
     from study.space.parameters import Space
-    from trainable.data import Pool, Split
+    from trainable.images.pool import Pool
+    from trainable.images.splits import Split
 
 DEFAULT_TRIALS = {"digits": 16}
 
@@ -62,10 +63,10 @@ class Plan:
         """What goes into study.json."""
         from study.record import environment
         from study.space import parameters
-        from trainable import data
+        from trainable.images.pool import class_counts
 
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
-        counts = {name: data.class_counts(self.pool, positions) for name, positions in
+        counts = {name: class_counts(self.pool, positions) for name, positions in
                   [("train", self.drawn.train), ("val", self.drawn.val), ("audit", self.drawn.audit)]}  # fmt: skip
         # those the study began with: by them a confirmation tells whether test/ is still what it was
         test_counts = self.before["class_counts"]["test"] if self.before else None
@@ -157,7 +158,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     if pool is None or space is None or resources is None:
         raise UsageError(problems)
 
-    from trainable import data
+    from trainable.images.splits import check_split, split
 
     num_trials = arguments.trials or (before["trials"] if before else DEFAULT_TRIALS.get(pool.spec.data, 50))
     base = default_config(
@@ -166,8 +167,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
         epochs=arguments.epochs or (before["epochs"] if before else default_epochs(pool.spec.data)),
         num_threads=resources.cpus_per_trial,
     )
-    drawn = data.split(pool, base.split_seed, base.cut_seed)
-    found, warnings = data.check_split(pool, drawn)
+    drawn = split(pool, base.split_seed, base.cut_seed)
+    found, warnings = check_split(pool, drawn)
     problems += found
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
@@ -211,13 +212,13 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
 def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> "Pool":
     from dataclasses import replace
 
-    from trainable import data
+    from trainable.images import loading
 
     spec = data_spec(arguments)
     if before and before["data"]["data"] == spec.data:
         # a study keeps to what it began with, also when test/ has been moved away since
         spec = replace(spec, own_test=before["data"]["own_test"])
-    return data.load(spec)
+    return loading.load(spec)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -251,7 +252,7 @@ def run(plan: Plan) -> int:
     from study.record.ledger import Ledger
     from study.strategy import scheduler
     from study.strategy.searcher import Searcher
-    from trainable import data
+    from trainable.images.splits import count_lines
 
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -262,7 +263,7 @@ def run(plan: Plan) -> int:
     except OSError as error:
         fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
-    display.say("\n".join([*data.count_lines(plan.pool, plan.drawn), *plan.warnings]))
+    display.say("\n".join([*count_lines(plan.pool, plan.drawn), *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
     pause = Pause(plan.time_budget_seconds)
     rule = scheduler.make(plan.scheduler, plan.base.epochs)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainable import data
-from trainable.data import DataSpec
+from trainable.images import loading
+from trainable.images.pool import DataSpec
 
 DIGITS_STUDY = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--seed", "3"]
 
@@ -28,7 +28,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def digits_pool(tmp_path_factory):
     """The digits at 16×16."""
-    return data.load(DataSpec("digits", "", str(tmp_path_factory.mktemp("cache")), image_size=16))
+    return loading.load(DataSpec("digits", "", str(tmp_path_factory.mktemp("cache")), image_size=16))
 
 
 @pytest.fixture

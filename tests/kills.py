@@ -26,6 +26,7 @@ from study.strategy import scheduler
 from study.strategy.searcher import Searcher
 from tests import studies
 from trainable import loop
+from trainable.images.trial import trial_images
 from trainable.worker import TRACE
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
@@ -75,7 +76,7 @@ class Study:
         rule = scheduler.make(plan.scheduler, plan.base.epochs)
         while (trial := source.next()) is not None:
             config = trial.config
-            images = loop.trial_images(plan.pool, config.split_seed, config.cut_seed, torch.device("cpu"))
+            images = trial_images(plan.pool, config.split_seed, config.cut_seed, torch.device("cpu"))
             state = loop.new_state(config, images)
             for row in loop.run(state, images):
                 ledger.record(trial.number, row)

@@ -8,7 +8,7 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, ToTens
 from torchvision.transforms import functional as torchvision
 
 from trainable.augment import Augment, normalise, rotation_angles
-from trainable.data import pack, unpack
+from trainable.images.pool import pack, unpack
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 theirs = Compose([ToTensor(), Normalize(MEAN, STD)])

@@ -13,6 +13,7 @@ from trainable import checkpoint, loop
 from trainable.arguments import default_config
 from trainable.checkpoint import CheckpointError
 from trainable.config import TrialConfig
+from trainable.images.trial import trial_images
 from trainable.metrics import confusion_matrix, f1_per_class, minority_f1
 
 CONFIG = dataclasses.replace(
@@ -22,7 +23,7 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def images(digits_pool):
-    return loop.trial_images(digits_pool, 3, 3, torch.device("cpu"))
+    return trial_images(digits_pool, 3, 3, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,12 @@ from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
 from tests.kills import wait_until_gone
-from trainable import data, sources
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
 from trainable.config import TrialConfig, UsageError
+from trainable.images import loading, sources
+from trainable.images.pool import DataSpec, channel_statistics, unpack
+from trainable.images.splits import split
 from trainable.model import ConvNet
 from trainable.streams import derive
 
@@ -374,7 +376,7 @@ NAMES = ("raw", "adjusted", "test", "test adjusted", "test offsets")
 
 def test_confirm_json_against_a_second_computation_from_the_files(confirmed, written):
     folder, _, _ = confirmed
-    pool = data.load(data.DataSpec("digits", "", "", image_size=16, seed=3))
+    pool = loading.load(DataSpec("digits", "", "", image_size=16, seed=3))
     whole = sources.digits(16)
     test = np.sort(np.concatenate([
         np.random.Generator(np.random.PCG64(derive("test_split", 3, label))).permutation(
@@ -389,7 +391,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
         confusion = np.zeros((10, 10), int)
         for column, seed in enumerate(written["seeds"]):
             run = folder / "confirm" / f"{recipe['name']}-{seed}"
-            drawn = data.split(pool, seed, seed)
+            drawn = split(pool, seed, seed)
             labels = pool.labels[drawn.val]
             second = second_half(labels, 10, seed)
             with np.load(run / "validation.npz") as stored:
@@ -403,8 +405,8 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
                         chosen = predictions[int(np.argmax(on_half))]
                         halves.append(minority(f1_score, labels[~half], chosen[~half]))
                     table[name][row, column] = np.mean(halves)
-            mean, std = data.channel_statistics(pool, drawn.train)
-            images = data.unpack(pool.pixels, 16)
+            mean, std = channel_statistics(pool, drawn.train)
+            images = unpack(pool.pixels, 16)
             recalls = [
                 minority(recall_score, pool.labels[part], logits_of(run, images[part], mean, std).argmax(1))
                 for part in (drawn.val, drawn.audit)
@@ -468,12 +470,12 @@ def test_the_winner_is_the_first_fresh_seeds_model_and_its_programs_say_the_same
     assert (content["recipe"], content["seed"]) == (written["winner"], seed)
     run = folder / "confirm" / f"{written['winner']}-{seed}"
     assert (folder / "winner" / "weights.pt").read_bytes() == (run / "best.pt").read_bytes()
-    pool = data.load(data.DataSpec("digits", "", "", image_size=16, seed=3))
-    drawn = data.split(pool, seed, seed)
-    mean, std = data.channel_statistics(pool, drawn.train)
+    pool = loading.load(DataSpec("digits", "", "", image_size=16, seed=3))
+    drawn = split(pool, seed, seed)
+    mean, std = channel_statistics(pool, drawn.train)
     assert content["mean"] == pytest.approx(mean)
     assert content["std"] == pytest.approx(std)
-    images = data.unpack(pool.pixels, 16)[drawn.val]
+    images = unpack(pool.pixels, 16)[drawn.val]
     logits = logits_of(run, images, mean, std) + torch.tensor(content["offsets"])
     probabilities = winner.classify(found.classifier, images)
     assert probabilities == pytest.approx(torch.softmax(logits, 1).numpy(), abs=1e-4)
@@ -620,8 +622,8 @@ def folder_study(image_folder, tmp_path):
     """A study of a folder with test images of its own, by its records alone."""
     for name in ("cat", "dog", "fox"):
         shutil.copytree(image_folder / "train" / name, image_folder / "test" / name)
-    spec = data.DataSpec(str(image_folder), "", str(tmp_path / "cache"), image_size=16)
-    pool = data.load(spec, print)
+    spec = DataSpec(str(image_folder), "", str(tmp_path / "cache"), image_size=16)
+    pool = loading.load(spec, print)
     folder = tmp_path / "study"
     folder.mkdir()
     base = default_config(spec.data, 0, epochs=1)

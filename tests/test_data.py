@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainable import data, sources
 from trainable.config import UsageError
-from trainable.data import DataSpec, Pool
+from trainable.images import loading, sources, splits
+from trainable.images.pool import DataSpec, Pool, channel_statistics, class_counts, pack, unpack
+from trainable.images.splits import check_split, count_lines
 
 
 def load(folder, tmp_path, said=None, **fields):
     spec = DataSpec(str(folder), "", str(tmp_path / "cache"), image_size=16, **fields)
-    return data.load(spec, say=(said if said is not None else []).append)
+    return loading.load(spec, say=(said if said is not None else []).append)
 
 
 def refused(folder, tmp_path, **fields):
@@ -63,14 +64,14 @@ def colours(root):
 
 
 def colours_of(pool, positions=slice(None)):
-    return {tuple(map(int, image[0, 0])) for image in data.unpack(pool.pixels[positions], 16)}
+    return {tuple(map(int, image[0, 0])) for image in unpack(pool.pixels[positions], 16)}
 
 
 def test_cut_is_exact_and_splits_are_disjoint_and_complete(digits_pool):
-    split = data.split(digits_pool, 5, 6)
+    split = splits.split(digits_pool, 5, 6)
     together = np.concatenate([split.train, split.val, split.audit])
     assert sorted(together) == list(range(len(digits_pool.labels)))
-    train, val, audit = (data.class_counts(digits_pool, part) for part in (split.train, split.val, split.audit))
+    train, val, audit = (class_counts(digits_pool, part) for part in (split.train, split.val, split.audit))
     for label in range(10):
         before = train[label] + audit[label]
         assert train[label] == (round(0.03 * before) if label < 3 else before)
@@ -78,16 +79,16 @@ def test_cut_is_exact_and_splits_are_disjoint_and_complete(digits_pool):
 
 
 def test_splits_depend_on_their_own_seed_alone(digits_pool):
-    first, other_cut, other_split = (data.split(digits_pool, *seeds) for seeds in [(5, 6), (5, 7), (8, 6)])
+    first, other_cut, other_split = (splits.split(digits_pool, *seeds) for seeds in [(5, 6), (5, 7), (8, 6)])
     assert np.array_equal(first.val, other_cut.val)
     assert not np.array_equal(first.train, other_cut.train)
     assert not np.array_equal(first.val, other_split.val)
 
 
 def test_channel_statistics(digits_pool):
-    split = data.split(digits_pool, 0, 0)
-    mean, std = data.channel_statistics(digits_pool, split.train)
-    pixels = data.unpack(digits_pool.pixels[split.train], 16).reshape(-1, 3) / 255
+    split = splits.split(digits_pool, 0, 0)
+    mean, std = channel_statistics(digits_pool, split.train)
+    pixels = unpack(digits_pool.pixels[split.train], 16).reshape(-1, 3) / 255
     assert mean == pytest.approx(pixels.mean(axis=0), abs=1e-12)
     assert std == pytest.approx(pixels.std(axis=0), abs=1e-9)
 
@@ -112,7 +113,7 @@ def test_moving_test_away_changes_nothing_for_a_study_that_began_with_it(image_f
 def test_own_validation_images_are_used(image_folder, tmp_path):
     shutil.copytree(image_folder / "train", image_folder / "val")
     pool = load(image_folder, tmp_path)
-    assert data.class_counts(pool, data.split(pool, 0, 0).val) == [20, 20, 8]
+    assert class_counts(pool, splits.split(pool, 0, 0).val) == [20, 20, 8]
 
 
 def test_what_makes_no_sense_is_refused_in_a_sentence(image_folder, tmp_path):
@@ -136,7 +137,7 @@ def test_a_class_with_a_single_image_is_refused(image_folder, tmp_path):
     for path in sorted((image_folder / "train/fox").iterdir())[1:]:
         path.unlink()
     pool = load(image_folder, tmp_path)
-    problems, _ = data.check_split(pool, data.split(pool, 0, 0))
+    problems, _ = check_split(pool, splits.split(pool, 0, 0))
     assert "class fox: 1 training image(s) left, at least 2 are needed" in problems
     assert "class fox: 0 validation image(s), at least 5 are needed" in problems
 
@@ -150,23 +151,23 @@ def test_a_class_with_a_single_image_is_refused(image_folder, tmp_path):
 )
 def test_every_split_is_exact_disjoint_complete_and_a_function_of_its_seeds(counts, keep, fraction, split_seed, seed):
     pool = pool_of(counts, minority=(0,), keep=keep, val_fraction=fraction)
-    drawn = data.split(pool, split_seed, seed)
+    drawn = splits.split(pool, split_seed, seed)
     assert sorted(np.concatenate([drawn.train, drawn.val, drawn.audit])) == list(range(len(pool.labels)))
     for part in (drawn.train, drawn.val, drawn.audit):
         assert (np.diff(part) > 0).all()
     for label, count in enumerate(counts):
         num_val = round(fraction * count)
         num_train = round(keep * (count - num_val)) if label == 0 else count - num_val
-        found = [data.class_counts(pool, part)[label] for part in (drawn.val, drawn.train, drawn.audit)]
+        found = [class_counts(pool, part)[label] for part in (drawn.val, drawn.train, drawn.audit)]
         assert found == [num_val, num_train, count - num_val - num_train]
-    again = data.split(pool, split_seed, seed)
+    again = splits.split(pool, split_seed, seed)
     assert all(np.array_equal(getattr(drawn, part), getattr(again, part)) for part in ("train", "val", "audit"))
 
 
 @given(st.floats(0.01, 1), st.integers(0, 1000))
 def test_validation_is_drawn_before_the_cut(keep, seed):
-    uncut = data.split(pool_of([50, 70, 40], minority=(0, 2)), seed, 0)
-    cut = data.split(pool_of([50, 70, 40], minority=(0, 2), keep=keep), seed, 0)
+    uncut = splits.split(pool_of([50, 70, 40], minority=(0, 2)), seed, 0)
+    cut = splits.split(pool_of([50, 70, 40], minority=(0, 2), keep=keep), seed, 0)
     assert np.array_equal(cut.val, uncut.val)
     assert np.array_equal(np.union1d(cut.train, cut.audit), uncut.train)
 
@@ -175,7 +176,7 @@ def test_every_image_is_as_likely_to_be_drawn_as_any_other_of_its_class():
     pool = pool_of([40, 60], keep=0.5, val_fraction=0.25)
     val, audit = np.zeros(100), np.zeros(100)
     for seed in range(600):
-        drawn = data.split(pool, seed, seed)
+        drawn = splits.split(pool, seed, seed)
         val[drawn.val] += 1
         audit[drawn.audit] += 1
     # 600 draws each: within 5 standard deviations of the mean
@@ -191,7 +192,7 @@ def test_pool_and_drawn_test_images_partition_the_digits(digits_pool):
         Counter(zip(map(bytes, images), labels.tolist(), strict=True))
         for images, labels in [
             (source.images, source.labels),
-            (np.ascontiguousarray(data.unpack(digits_pool.pixels, 16)), digits_pool.labels),
+            (np.ascontiguousarray(unpack(digits_pool.pixels, 16)), digits_pool.labels),
         ]
     )
     assert pool <= whole
@@ -204,36 +205,36 @@ def test_pool_and_drawn_test_images_partition_the_digits(digits_pool):
 
 def test_the_test_images_are_what_the_pool_leaves_out_whatever_a_trials_seeds(digits_pool):
     source = sources.digits(16)
-    pixels, labels = data.load_test(digits_pool)
+    pixels, labels = loading.load_test(digits_pool)
     assert np.bincount(labels).tolist() == list(digits_pool.test_counts)
     together = np.concatenate([digits_pool.pixels, pixels]), np.concatenate([digits_pool.labels, labels])
-    whole = data.pack(source.images), source.labels
+    whole = pack(source.images), source.labels
     assert Counter(zip(map(bytes, together[0]), together[1], strict=True)) == Counter(
         zip(map(bytes, whole[0]), whole[1], strict=True)
     )
-    data.split(digits_pool, 5, 6)
-    assert np.array_equal(data.load_test(digits_pool)[0], pixels)
+    splits.split(digits_pool, 5, 6)
+    assert np.array_equal(loading.load_test(digits_pool)[0], pixels)
 
 
 def test_a_folders_test_images_are_its_own_or_what_was_set_aside(coloured, tmp_path):
     folder = coloured({"train": {"cat": 30, "dog": 80, "fox": 90}})
     pool = load(folder, tmp_path)
-    pixels, labels = data.load_test(pool)
-    sealed = {tuple(image[0, 0]) for image in data.unpack(pixels, pool.spec.image_size)}
+    pixels, labels = loading.load_test(pool)
+    sealed = {tuple(image[0, 0]) for image in unpack(pixels, pool.spec.image_size)}
     assert sealed == colours(folder) - colours_of(pool)
     coloured({"test": {"cat": 3, "dog": 4, "fox": 5}})
-    assert np.array_equal(data.load_test(pool)[0], pixels)  # the study began without
+    assert np.array_equal(loading.load_test(pool)[0], pixels)  # the study began without
     own = load(folder, tmp_path)
-    pixels, labels = data.load_test(own)
+    pixels, labels = loading.load_test(own)
     assert np.bincount(labels).tolist() == [3, 4, 5]
-    assert {tuple(image[0, 0]) for image in data.unpack(pixels, own.spec.image_size)} == colours(folder / "test")
+    assert {tuple(image[0, 0]) for image in unpack(pixels, own.spec.image_size)} == colours(folder / "test")
 
 
 def test_another_seed_seals_other_images(digits_pool):
-    other = data.load(DataSpec("digits", "", "", image_size=16, seed=1))
+    other = loading.load(DataSpec("digits", "", "", image_size=16, seed=1))
     assert other.fingerprint != digits_pool.fingerprint
     assert not np.array_equal(other.pixels, digits_pool.pixels)
-    again = data.load(DataSpec("digits", "", "", image_size=16))
+    again = loading.load(DataSpec("digits", "", "", image_size=16))
     assert again.fingerprint == digits_pool.fingerprint
     assert np.array_equal(again.pixels, digits_pool.pixels)
 
@@ -260,13 +261,13 @@ def test_a_folders_own_parts_are_used_as_they_are_and_its_test_images_never_open
     assert pool.test_counts == (3, 4, 5)
     assert pool.spec.own_test
     for seed in (0, 1):
-        drawn = data.split(pool, seed, seed)
+        drawn = splits.split(pool, seed, seed)
         assert colours_of(pool, drawn.val) == colours(folder / "val")
         assert colours_of(pool, drawn.train) == colours(folder / "train")
         assert len(drawn.audit) == 0  # a user's own images are not cut unless asked
-    cut = data.split(load(folder, tmp_path, keep=0.5), 0, 0)
+    cut = splits.split(load(folder, tmp_path, keep=0.5), 0, 0)
     assert colours_of(pool, cut.val) == colours(folder / "val")
-    assert data.class_counts(pool, cut.train) == [15, 80, 90]
+    assert class_counts(pool, cut.train) == [15, 80, 90]
 
 
 def test_a_study_that_began_without_test_goes_on_without(coloured, tmp_path):
@@ -284,7 +285,7 @@ def test_a_study_that_began_without_test_goes_on_without(coloured, tmp_path):
 def test_the_fingerprint_knows_the_images_and_a_pool_is_what_its_settled_spec_says(coloured, tmp_path):
     folder = coloured({"train": {"cat": 30, "dog": 80, "fox": 90}})
     pool = load(folder, tmp_path)
-    again = data.load(pool.spec)
+    again = loading.load(pool.spec)
     assert again.spec == pool.spec == DataSpec.from_dict(pool.spec.to_dict())
     assert again.fingerprint == pool.fingerprint
     Image.new("RGB", (16, 16), (1, 2, 3)).save(folder / "train/cat/000.png")
@@ -350,30 +351,30 @@ def test_a_link_to_nowhere_is_named(coloured, tmp_path):
 )
 def test_too_few_images_are_a_problem_and_few_a_warning(num_train, num_val, problems, warned):
     pool = pool_of([num_train, 100], own_val=[num_val, 100])
-    found, warnings = data.check_split(pool, data.split(pool, 0, 0))
+    found, warnings = check_split(pool, splits.split(pool, 0, 0))
     assert found == problems
     assert [f"(c0 {num_val})" in text and "fewer than 25" in text for text in warnings] == [True] * warned
 
 
 def test_few_validation_images_of_a_majority_class_are_no_warning_but_too_few_a_problem():
     pool = pool_of([100, 100, 100], own_val=[100, 24, 4])
-    problems, warnings = data.check_split(pool, data.split(pool, 0, 0))
+    problems, warnings = check_split(pool, splits.split(pool, 0, 0))
     assert problems == ["class c2: 4 validation image(s), at least 5 are needed"]
     assert warnings == []
 
 
 def test_images_of_one_flat_colour_are_left_unscaled():
     pool = pool_of([3, 3])
-    assert [values.tolist() for values in data.channel_statistics(pool, np.arange(6))] == [[0] * 3, [1] * 3]
+    assert [values.tolist() for values in channel_statistics(pool, np.arange(6))] == [[0] * 3, [1] * 3]
 
 
 def test_counts_of_every_split_are_shown_and_the_minority_starred(digits_pool):
-    drawn = data.split(digits_pool, 0, 0)
-    header, *lines = data.count_lines(digits_pool, drawn)
+    drawn = splits.split(digits_pool, 0, 0)
+    header, *lines = count_lines(digits_pool, drawn)
     assert header.split() == ["class", "train", "val", "test", "cut", "off"]
     shown = {name: list(map(int, cells)) for name, *cells in map(str.split, lines)}
     assert list(shown) == ["0*", "1*", "2*", *"3456789", "all"]
-    parts = [data.class_counts(digits_pool, part) for part in (drawn.train, drawn.val, drawn.audit)]
+    parts = [class_counts(digits_pool, part) for part in (drawn.train, drawn.val, drawn.audit)]
     for label, cells in enumerate(list(shown.values())[:-1]):
         assert cells == [parts[0][label], parts[1][label], digits_pool.test_counts[label], parts[2][label]]
     assert shown["all"] == np.sum(list(shown.values())[:-1], axis=0).tolist()

@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from trainable import data, loop
+from trainable import loop
 from trainable.arguments import default_config
 from trainable.augment import normalise
+from trainable.images.pool import channel_statistics, class_counts, unpack
+from trainable.images.splits import split
+from trainable.images.trial import trial_images
 from trainable.imbalance import adjusted_logits, epoch_order
 from trainable.metrics import confusion_matrix, f1_per_class
 from trainable.streams import derive
@@ -24,7 +27,7 @@ def config(**fields):
 
 @pytest.fixture(scope="module")
 def images(digits_pool):
-    return loop.trial_images(digits_pool, 3, 3, CPU)
+    return trial_images(digits_pool, 3, 3, CPU)
 
 
 class Linear64(torch.nn.Module):
@@ -85,7 +88,7 @@ def test_accumulated_batches_give_the_step_of_their_union_last_partial_group_inc
 
 def plain_pixels(images, positions):
     """The images, normalised and otherwise as they are, by NumPy: float64 (n, 3, S, S)."""
-    pixels = data.unpack(images.pixels[positions].numpy(), images.image_size) / 255
+    pixels = unpack(images.pixels[positions].numpy(), images.image_size) / 255
     return torch.from_numpy((pixels - images.mean.numpy()) / images.std.numpy()).permute(0, 3, 1, 2)
 
 
@@ -342,11 +345,11 @@ def test_evaluation_is_the_models_output_image_by_image_and_leaves_the_model_alo
 
 
 def test_statistics_and_counts_are_those_of_the_training_images(images, digits_pool):
-    drawn = data.split(digits_pool, 3, 3)
-    mean, std = data.channel_statistics(digits_pool, drawn.train)
+    drawn = split(digits_pool, 3, 3)
+    mean, std = channel_statistics(digits_pool, drawn.train)
     np.testing.assert_allclose(images.mean, mean, rtol=1e-6)
     np.testing.assert_allclose(images.std, std, rtol=1e-6)
-    assert images.train_counts.tolist() == data.class_counts(digits_pool, drawn.train)
+    assert images.train_counts.tolist() == class_counts(digits_pool, drawn.train)
 
 
 def without_seconds(row):

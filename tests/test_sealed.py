@@ -17,6 +17,7 @@ from trainable import checkpoint, loop, sealed
 from trainable.arguments import default_config
 from trainable.checkpoint import CheckpointError
 from trainable.config import UsageError
+from trainable.images.trial import trial_images
 
 CONFIG = default_config("digits", 3, epochs=1, num_threads=1)
 
@@ -45,7 +46,7 @@ READ = {
 
 @pytest.fixture(scope="module")
 def images(digits_pool):
-    return loop.trial_images(digits_pool, 3, 3, torch.device("cpu"))
+    return trial_images(digits_pool, 3, 3, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
 from tests.disk import damages, files_of_at_most, small_disk
-from trainable import data, sources
 from trainable.config import UsageError
-from trainable.data import DataSpec
+from trainable.images import loading, sources
+from trainable.images.pool import DataSpec
 
 SIZE = 16
 
@@ -387,11 +387,11 @@ def test_a_cache_damaged_anywhere_gives_the_same_images(both):
 
 def test_a_damaged_hash_does_not_make_the_images_others(image_folder, tmp_path):
     spec = DataSpec(str(image_folder), "", str(tmp_path / "cache"), image_size=SIZE, minority=("fox",))
-    first = data.load(spec)
+    first = loading.load(spec)
     for path in (tmp_path / "cache").glob("*.sha256"):
         path.write_text("")
     said = []
-    assert data.load(spec, said.append).fingerprint == first.fingerprint
+    assert loading.load(spec, said.append).fingerprint == first.fingerprint
     assert len(said) == 1
 
 

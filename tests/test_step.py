@@ -5,6 +5,7 @@ import torch
 
 from trainable import loop, step
 from trainable.arguments import default_config
+from trainable.images.trial import trial_images
 from trainable.step import NUM_WARM_UP_CALLS, Graphed
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ def config(**fields):
 
 @pytest.fixture(scope="module")
 def images(digits_pool):
-    return loop.trial_images(digits_pool, 3, 3, CPU)
+    return trial_images(digits_pool, 3, 3, CPU)
 
 
 def call(work, inputs):
@@ -97,7 +98,7 @@ def test_the_optimizer_steps_as_often_whatever_the_micro_batches(images):
 
 @needs_gpu
 def test_on_a_gpu_replayed_graphs_train_like_the_eager_step(digits_pool, monkeypatch):
-    on_gpu = loop.trial_images(digits_pool, 3, 3, torch.device("cuda"))
+    on_gpu = trial_images(digits_pool, 3, 3, torch.device("cuda"))
     graphed, _ = rows_of(on_gpu, dropout=0.0)
     monkeypatch.setattr(step.Step, "_repeated", lambda self, work: work)
     eager, _ = rows_of(on_gpu, dropout=0.0)
@@ -107,7 +108,7 @@ def test_on_a_gpu_replayed_graphs_train_like_the_eager_step(digits_pool, monkeyp
 
 @needs_gpu
 def test_on_a_gpu_every_epoch_draws_another_dropout(digits_pool):
-    on_gpu = loop.trial_images(digits_pool, 3, 3, torch.device("cuda"))
+    on_gpu = trial_images(digits_pool, 3, 3, torch.device("cuda"))
     state = loop.new_state(config(learning_rate=1e-12, dropout=0.5, rotation_degrees=0.0), on_gpu)
     losses = [loop.train_epoch(state, on_gpu, epoch)[0] for epoch in (1, 2, 2)]
     assert losses[0] != losses[1]
@@ -117,9 +118,9 @@ def test_on_a_gpu_every_epoch_draws_another_dropout(digits_pool):
 def test_on_a_gpu_a_trial_resumes_from_a_checkpoint_made_there(digits_pool, tmp_path):
     from trainable import checkpoint
 
-    on_gpu = loop.trial_images(digits_pool, 3, 3, torch.device("cuda"))
+    on_gpu = trial_images(digits_pool, 3, 3, torch.device("cuda"))
     _, state = rows_of(on_gpu)
     checkpoint.save(state, on_gpu, tmp_path / "last.pt")
-    for images in (on_gpu, loop.trial_images(digits_pool, 3, 3, CPU)):
+    for images in (on_gpu, trial_images(digits_pool, 3, 3, CPU)):
         again = checkpoint.restore(checkpoint.read(tmp_path / "last.pt"), state.config, images, tmp_path / "last.pt")
         loop.train_epoch(again, images, 4)

@@ -10,6 +10,7 @@ from ray.tune.utils import flatten_dict
 from tests.disk import files_of_at_most
 from trainable import checkpoint, loop, step
 from trainable.arguments import default_config
+from trainable.images.trial import trial_images
 from trainable.tune import RayTrial, report_in
 from trainable.worker import TRACE, Report, Worker
 
@@ -47,7 +48,7 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_row_says_so(
     assert row["num_micro_batches"] == num_parts
     # as a trial that was told so from the start
     config = dataclasses.replace(CONFIG, num_micro_batches=num_parts)
-    images = loop.trial_images(digits_pool, 3, 3, torch.device("cpu"))
+    images = trial_images(digits_pool, 3, 3, torch.device("cpu"))
     assert without_seconds(row) == without_seconds(next(loop.run(loop.new_state(config, images), images)))
 
 

@@ -25,7 +25,7 @@ from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
 from trainable.files import check_folder
 
 if TYPE_CHECKING:
-    from trainable.data import DataSpec, Pool
+    from trainable.images.pool import DataSpec, Pool
     from trainable.loop import Row
 
 
@@ -50,13 +50,14 @@ def main(argv: list[str] | None = None) -> int:
         base = {"num_threads": num_cores(), "epochs": arguments.epochs or default_epochs(arguments.data)}
         config = attempt(problems, lambda: default_config(arguments.data, arguments.seed, **{**base, **given}))
 
-    from trainable import data  # numpy and Pillow: not for --help
+    from trainable.images import loading
+    from trainable.images.splits import check_split, count_lines, split  # numpy and Pillow: not for --help
 
-    pool = attempt(problems, data.load, spec, lambda text: print(text, file=sys.stderr)) if spec else None
+    pool = attempt(problems, loading.load, spec, lambda text: print(text, file=sys.stderr)) if spec else None
     if pool is None or config is None:
         fail(parser.prog, problems)
-    drawn = data.split(pool, config.split_seed, config.cut_seed)
-    too_few, warnings = data.check_split(pool, drawn)
+    drawn = split(pool, config.split_seed, config.cut_seed)
+    too_few, warnings = check_split(pool, drawn)
     problems += too_few
     if fingerprint not in (None, pool.fingerprint):
         problems.append(f"--replay: the images of {spec.data} are no longer those of the study")
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if stored is None:  # a replay's verdict is its exit status
         output_is_essential()
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
-    say("\n".join([*data.count_lines(pool, drawn), *warnings]))
+    say("\n".join([*count_lines(pool, drawn), *warnings]))
     return _run(pool, config, stored, study_on_gpu, arguments.json)
 
 
@@ -98,7 +99,7 @@ def _parser() -> Parser:
 
 def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str, bool]:
     """(data, config, rows, fingerprint, on a GPU) of a trial in a study's folder."""
-    from trainable.data import DataSpec
+    from trainable.images.pool import DataSpec
 
     path = Path(os.path.abspath(folder)).parent.parent / "study.json"  # the trial's own folder may not be a link
     try:
@@ -122,13 +123,14 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", on_gpu: 
     from tqdm import tqdm
 
     from trainable import loop
+    from trainable.images.trial import trial_images
     from trainable.metrics import class_report, confusion_matrix
 
     has_gpu = torch.cuda.is_available()
     if on_gpu and not has_gpu:
         print("note: the study ran on a GPU and this machine has none: rows will differ", file=sys.stderr)
     device = torch.device("cuda" if has_gpu and on_gpu is not False else "cpu")
-    images = loop.trial_images(pool, config.split_seed, config.cut_seed, device)
+    images = trial_images(pool, config.split_seed, config.cut_seed, device)
     state = loop.new_state(config, images)
     rows = loop.run(state, images)
     total = config.epochs if stored is None else len(stored)

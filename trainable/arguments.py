@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from trainable.config import TrialConfig, UsageError
 
 if TYPE_CHECKING:
-    from trainable.data import DataSpec
+    from trainable.images.pool import DataSpec
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -145,7 +145,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def data_spec(arguments: argparse.Namespace) -> "DataSpec":
     """The ``DataSpec`` that the flags describe."""
-    from trainable.data import DataSpec
+    from trainable.images.pool import DataSpec
 
     named = arguments.data in ("cifar10", "digits")
     return DataSpec(

@@ -9,7 +9,8 @@ import torch
 
 from trainable import sealed
 from trainable.config import TrialConfig, UsageError
-from trainable.loop import TrialImages, TrialState, network, new_state
+from trainable.images.trial import TrialImages
+from trainable.loop import TrialState, network, new_state
 from trainable.model import ConvNet
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch

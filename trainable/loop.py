@@ -6,7 +6,6 @@ so the state holds nothing that a fresh process could not pick up.
 
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from trainable import data, metrics
+from trainable import metrics
 from trainable.allocator import keep_freed_memory
 from trainable.augment import Augment, normalise
 from trainable.config import TrialConfig
-from trainable.data import Pool
+from trainable.images.trial import TrialImages
 from trainable.imbalance import adjusted_logits, epoch_order
 from trainable.model import ConvNet
 from trainable.step import Step
@@ -32,47 +31,6 @@ Row = dict[str, Any]
 
 class DivergedError(Exception):
     """The loss is no longer a finite number; going on would not help."""
-
-
-@dataclass(frozen=True)
-class TrialImages:
-    """The images of one trial, where the model is."""
-
-    pixels: torch.Tensor  # int32 (n, S * S + 1), see data.pack
-    labels: torch.Tensor  # int64 (n,), on the CPU
-    train: torch.Tensor  # int64, positions, on the CPU
-    val: torch.Tensor  # int64, positions, on the CPU
-    image_size: int
-    num_classes: int
-    minority: tuple[int, ...]
-    mean: torch.Tensor  # float32 (3,): of the training images, in units of [0, 1] pixels
-    std: torch.Tensor
-
-    @property
-    def train_counts(self) -> torch.Tensor:
-        """Training images of each class, int64 (num_classes,)."""
-        return torch.bincount(self.labels[self.train], minlength=self.num_classes)
-
-
-def trial_images(pool: Pool, split_seed: int, cut_seed: int, device: torch.device) -> TrialImages:
-    """Draws the split and moves the images to ``device``; on the CPU the pool's are used in place, not copied."""
-    split = data.split(pool, split_seed, cut_seed)
-    with warnings.catch_warnings():
-        # shared between processes, so read-only; and nothing here writes to it
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        pixels = torch.from_numpy(pool.pixels).to(device)
-    mean, std = data.channel_statistics(pool, split.train)
-    return TrialImages(
-        pixels=pixels,
-        labels=torch.from_numpy(pool.labels.copy()),
-        train=torch.from_numpy(split.train),
-        val=torch.from_numpy(split.val),
-        image_size=pool.spec.image_size,
-        num_classes=len(pool.class_names),
-        minority=pool.minority,
-        mean=torch.tensor(mean, dtype=torch.float32, device=device),
-        std=torch.tensor(std, dtype=torch.float32, device=device),
-    )
 
 
 @dataclass

@@ -10,7 +10,7 @@ import ray
 from ray import tune
 
 from trainable.config import TrialConfig
-from trainable.data import Pool
+from trainable.images.pool import Pool
 from trainable.worker import Report, Worker
 
 

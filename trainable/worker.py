@@ -9,7 +9,8 @@ import torch
 
 from trainable import checkpoint, loop
 from trainable.config import TrialConfig
-from trainable.data import Pool
+from trainable.images.pool import Pool
+from trainable.images.trial import TrialImages, trial_images
 from trainable.loop import Row
 
 TRACE = "STUDY_TRACE"  # environment: a file that gets a line "trial epoch" as each epoch starts, whatever comes of it
@@ -38,7 +39,7 @@ class Worker:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._images: dict[tuple[int, int], loop.TrialImages] = {}
+        self._images: dict[tuple[int, int], TrialImages] = {}
 
     def begin(self, number: int, folder: Path, config: TrialConfig) -> None:
         """Takes up the trial ``number``, whose files lie in ``folder``.
@@ -58,7 +59,7 @@ class Worker:
         key = (config.split_seed, config.cut_seed)
         if key not in self._images:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            self._images = {key: loop.trial_images(self._pool, *key, device)}
+            self._images = {key: trial_images(self._pool, *key, device)}
         images = self._images[key]
         if self._last.exists():
             content = checkpoint.read(self._last)

@@ -17,8 +17,8 @@ from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
 from trainable import checkpoint, loop
 from trainable.config import UsageError
-from trainable.data import split
-from trainable.loop import TrialImages
+from trainable.images.splits import split
+from trainable.images.trial import TrialImages, trial_images
 from trainable.metrics import confusion_matrix, minority_f1, recall_per_class
 from trainable.model import ConvNet
 
@@ -129,7 +129,7 @@ def _images_by_seed(plan: "Plan") -> Iterator[tuple[int, int, TrialImages]]:
     """(position, seed, images split and normalised as the runs on that seed had them), behind a progress bar."""
     device = torch.device("cuda" if plan.resources.gpus and torch.cuda.is_available() else "cpu")
     for column, seed in enumerate(tqdm(plan.seeds, "scoring", unit=" seeds", disable=None, leave=False)):
-        yield column, seed, loop.trial_images(plan.pool, seed, seed, device)
+        yield column, seed, trial_images(plan.pool, seed, seed, device)
 
 
 def _read_predictions(folder: Path, recipe: Recipe, images: TrialImages) -> list[np.ndarray]:

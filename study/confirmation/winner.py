@@ -19,9 +19,11 @@ from torch import nn
 from study.confirmation import offsets
 from study.record import validation
 from study.record.files import read_config, write_atomically
-from trainable import checkpoint, data, loop
+from trainable import checkpoint, loop
 from trainable.config import TrialConfig, UsageError
 from trainable.files import PARTIAL, check_folder
+from trainable.images.pool import unpack
+from trainable.images.trial import TrialImages, trial_images
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.model import ConvNet
 
@@ -134,7 +136,7 @@ def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
     recipe = next(recipe for recipe in plan.recipes if recipe.name == confirmation["winner"])
     seed = plan.seeds[0]
     run = plan.runs_folder / recipe.run_folder(seed)
-    images = loop.trial_images(plan.pool, seed, seed, torch.device("cpu"))
+    images = trial_images(plan.pool, seed, seed, torch.device("cpu"))
     fitted, scores = fit_offsets(run, images, plan.pool.minority, seed)
     content = {
         "format": FORMAT,
@@ -172,7 +174,7 @@ def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
 
 
 def fit_offsets(
-    run: Path, images: loop.TrialImages, minority: Sequence[int], seed: int
+    run: Path, images: TrialImages, minority: Sequence[int], seed: int
 ) -> tuple[offsets.Offsets, dict[str, float]]:
     """A run's decision offsets, and its minority F1 on the validation images they were fitted to, without and with."""
     stored = validation.read(run / "validation.npz", ["labels", "logits"], images.num_classes, len(images.val))
@@ -185,9 +187,9 @@ def fit_offsets(
     return fitted, {"minority_f1": plain, "minority_f1_with_offsets": shifted}
 
 
-def _mistakes(winner: Winner, plan: "Plan", images: loop.TrialImages) -> list[dict[str, Any]]:
+def _mistakes(winner: Winner, plan: "Plan", images: TrialImages) -> list[dict[str, Any]]:
     """The validation images that the winner gets most wrong: names, probabilities, and the image as a PNG in base64."""
-    pixels = data.unpack(plan.pool.pixels[images.val.numpy()], images.image_size)
+    pixels = unpack(plan.pool.pixels[images.val.numpy()], images.image_size)
     labels = images.labels[images.val].numpy()
     probabilities = classify(winner.classifier, pixels)
     of_truth = probabilities[np.arange(len(labels)), labels]

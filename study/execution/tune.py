@@ -33,8 +33,8 @@ from ray.tune.search import Searcher as TuneSearcher
 from study.record.ledger import Ledger, Trial
 from study.strategy.scheduler import Scheduler, is_cut
 from trainable import cli
-from trainable.data import Pool
 from trainable.files import SCRATCH
+from trainable.images.pool import Pool
 from trainable.tune import RayTrial
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from study.execution.runner import Pause, Source
     from study.record.ledger import Ledger
     from study.strategy.scheduler import Scheduler
-    from trainable.data import Pool
+    from trainable.images.pool import Pool
 
 # Tune cannot write its snapshots to a full disk, and says so with a traceback; they are never read
 logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL + 1)

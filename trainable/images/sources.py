@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from trainable import cache
 from trainable.config import UsageError
+from trainable.images import cache
 
 CACHE_FORMAT = 1
 

@@ -1,0 +1,1 @@
+"""Images: from their origin to what a trial may see."""

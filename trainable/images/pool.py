@@ -1,0 +1,82 @@
+"""The images that training and validation may use, packed for many trials to share."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images a study is about. Fields that are None are settled when the images are loaded."""
+
+    data: str  # "cifar10", "digits" or an absolute path
+    data_dir: str  # where CIFAR-10 lies or is downloaded to
+    cache_dir: str
+    image_size: int = 32
+    minority: tuple[str, ...] | None = None  # class names
+    keep: float | None = None  # fraction of the minority's training images that is kept
+    val_fraction: float | None = None
+    seed: int = 0  # draws the test images, where the source brings none
+    own_test: bool | None = None  # the source brings test images of its own
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DataSpec":
+        return cls(**{**values, "minority": tuple(values["minority"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All images that training and validation may use; the test images are not among them."""
+
+    spec: DataSpec  # settled: no field is None
+    pixels: np.ndarray  # int32 (n, S * S + 1), see pack
+    labels: np.ndarray  # int64 (n,)
+    class_names: tuple[str, ...]
+    num_own_val: int  # the last so many images are the source's own validation set; 0: it is drawn
+    test_counts: tuple[int, ...] | None  # test images of each class; None: the test files are not there
+    fingerprint: str
+
+    @property
+    def minority(self) -> tuple[int, ...]:
+        assert self.spec.minority is not None
+        return tuple(self.class_names.index(name) for name in self.spec.minority)
+
+
+def pack(images: np.ndarray) -> np.ndarray:
+    """uint8 (n, S, S, 3) as int32 (n, S * S + 1): a pixel's three channels in one word, a black one appended.
+
+    The form that trials share and gather from: one word moves a whole pixel, and the last is what a rotation
+    brings in from outside.
+    """
+    num_images, size = images.shape[:2]
+    packed = np.zeros((num_images, size * size + 1, 4), np.uint8)
+    packed[:, :-1, :3] = images.reshape(num_images, size * size, 3)
+    return packed.view(np.int32)[:, :, 0]
+
+
+def unpack(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """What was packed: uint8 (n, S, S, 3), a view."""
+    return pixels[:, :-1, None].view(np.uint8)[:, :, :3].reshape(len(pixels), image_size, image_size, 3)
+
+
+def channel_statistics(pool: Pool, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, float64 (3,), in units of [0, 1] pixels; exact sums."""
+    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for chunk in np.array_split(positions, -(-len(positions) // 4096)):
+        values = unpack(pool.pixels[chunk], pool.spec.image_size).reshape(-1, 3).astype(np.int32)
+        total += values.sum(axis=0, dtype=np.int64)
+        squares += (values * values).sum(axis=0, dtype=np.int64)
+    count = len(positions) * pool.spec.image_size**2
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    # images of one flat colour have no deviation; they are left unscaled
+    return mean / 255, np.where(variance > 0, np.sqrt(variance), 255.0) / 255
+
+
+def class_counts(pool: Pool, positions: np.ndarray) -> list[int]:
+    """How many of ``positions`` are of each class."""
+    return np.bincount(pool.labels[positions], minlength=len(pool.class_names)).tolist()
