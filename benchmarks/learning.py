@@ -13,11 +13,11 @@ from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row
 from trainable import loop, metrics
 from trainable.arguments import Parser, add_data_flags, checked, num_cores, positive_int, seed
-from trainable.augment import Augment
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages
-from trainable.imbalance import epoch_order
+from trainable.parts.augmentation import Augment
+from trainable.parts.samplers import epoch_order
 from trainable.streams import derive
 
 NUM_LOSSES = 50

@@ -16,10 +16,10 @@ from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import loop
 from trainable.arguments import Parser
-from trainable.augment import Augment, rotation_angles
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool, unpack
 from trainable.images.trial import TrialImages
+from trainable.parts.augmentation import Augment, rotation_angles
 
 TORCHVISION = "torchvision, one by one"
 IMAGES_PER_ROW = 8  # compared for each flip and angle

@@ -21,7 +21,7 @@ from torchvision import transforms
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool, unpack
 from trainable.images.trial import TrialImages
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images, labels
 

@@ -7,8 +7,8 @@ from PIL import Image
 from torchvision.transforms import Compose, InterpolationMode, Normalize, ToTensor
 from torchvision.transforms import functional as torchvision
 
-from trainable.augment import Augment, normalise, rotation_angles
 from trainable.images.pool import pack, unpack
+from trainable.parts.augmentation import Augment, normalise, rotation_angles
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 theirs = Compose([ToTensor(), Normalize(MEAN, STD)])

@@ -13,6 +13,7 @@ from trainable import checkpoint, loop
 from trainable.arguments import default_config
 from trainable.checkpoint import CheckpointError
 from trainable.config import TrialConfig
+from trainable.evaluation import evaluate
 from trainable.images.trial import trial_images
 from trainable.metrics import confusion_matrix, f1_per_class, minority_f1
 
@@ -252,7 +253,7 @@ def test_finish_cuts_the_best_epoch_out(spoiled, images, tmp_path):
     assert best["row"] == spoiled.rows[best_epoch - 1]
     model = loop.new_state(CONFIG, images).model
     model.load_state_dict(best["model"])
-    logits = loop.evaluate(model, images, images.val).numpy()
+    logits = evaluate(model, images, images.val).numpy()
     with np.load(last.with_name("validation.npz")) as stored:
         labels, stored_logits = stored["labels"], stored["logits"]
         predictions, adjusted = stored["predictions"], stored["predictions_adjusted"]

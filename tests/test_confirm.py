@@ -37,7 +37,7 @@ from trainable.config import TrialConfig, UsageError
 from trainable.images import loading, sources
 from trainable.images.pool import DataSpec, channel_statistics, unpack
 from trainable.images.splits import split
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 from trainable.streams import derive
 
 SHUFFLED, WEIGHTED = TrialConfig(seed=10), TrialConfig(seed=11, sampler="weighted")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainable.config import TrialConfig
-from trainable.imbalance import adjusted_logits, draw_probabilities, epoch_order
+from trainable.evaluation import adjusted_logits
+from trainable.parts.samplers import draw_probabilities, epoch_order
 
 SHUFFLE = TrialConfig(sampler="shuffle")
 COUNTS = [12_000, 3_000, 600, 20]

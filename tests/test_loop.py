@@ -10,12 +10,13 @@ from torch.nn import functional
 
 from trainable import loop
 from trainable.arguments import default_config
-from trainable.augment import normalise
+from trainable.evaluation import adjusted_logits, evaluate
 from trainable.images.pool import channel_statistics, class_counts, unpack
 from trainable.images.splits import split
 from trainable.images.trial import trial_images
-from trainable.imbalance import adjusted_logits, epoch_order
 from trainable.metrics import confusion_matrix, f1_per_class
+from trainable.parts.augmentation import normalise
+from trainable.parts.samplers import epoch_order
 from trainable.streams import derive
 
 CPU = torch.device("cpu")
@@ -312,12 +313,12 @@ def test_running_best_and_the_best_state_are_those_of_the_first_epoch_with_the_h
     assert all(torch.equal(tensor, models[best][name]) for name, tensor in state.best["model"].items())
     model = loop.new_state(state.config, images).model
     model.load_state_dict(models[best])
-    assert torch.equal(state.best["logits"], loop.evaluate(model, images, images.val).half())
+    assert torch.equal(state.best["logits"], evaluate(model, images, images.val).half())
 
 
 def test_validation_scores_follow_from_the_logits(trial, images):
     state, found, _ = trial
-    logits = loop.evaluate(state.model, images, images.val)
+    logits = evaluate(state.model, images, images.val)
     labels = images.labels[images.val].numpy()
     row = found[-1]
     f1 = f1_per_class(confusion_matrix(labels, logits.argmax(1).numpy(), 10))
@@ -337,7 +338,7 @@ def test_evaluation_is_the_models_output_image_by_image_and_leaves_the_model_alo
     model = trial[0].model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     # more images than fit one chunk
-    logits = loop.evaluate(model, images, images.train)
+    logits = evaluate(model, images, images.train)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     with torch.no_grad():
         alone = torch.cat([model(image[None]) for image in plain_pixels(images, images.train[490:510]).float()])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 
 
 def network(image_size, num_classes=10, dropout=0.3):

@@ -15,7 +15,7 @@ from study import predict
 from study.confirmation import winner
 from tests.studies import EVIL
 from trainable.config import TrialConfig
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 
 NAMES = [EVIL, "dog", "\x1b[31mred"]
 MEAN, STD, OFFSETS = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25], [0.5, 0.0, -0.25]

@@ -25,8 +25,8 @@ from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
 from trainable.files import check_folder
 
 if TYPE_CHECKING:
+    from trainable.evaluation import Row
     from trainable.images.pool import DataSpec, Pool
-    from trainable.loop import Row
 
 
 @command("trainable")

@@ -11,7 +11,7 @@ from trainable import sealed
 from trainable.config import TrialConfig, UsageError
 from trainable.images.trial import TrialImages
 from trainable.loop import TrialState, network, new_state
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
 BEST_FORMAT = 1

@@ -10,23 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional
 
-from trainable import metrics
 from trainable.allocator import keep_freed_memory
-from trainable.augment import Augment, normalise
 from trainable.config import TrialConfig
+from trainable.evaluation import Row, evaluate, predict, score
 from trainable.images.trial import TrialImages
-from trainable.imbalance import adjusted_logits, epoch_order
-from trainable.model import ConvNet
+from trainable.parts.augmentation import Augment
+from trainable.parts.networks import ConvNet
+from trainable.parts.samplers import epoch_order
 from trainable.step import Step
 from trainable.streams import derive
-
-EVALUATION_BATCH = 500
-
-Row = dict[str, Any]
 
 
 class DivergedError(Exception):
@@ -156,43 +150,6 @@ def batch_slices(num_images: int, batch_size: int) -> list[slice]:
     if len(starts) > 1 and num_images - starts[-1] == 1:
         starts.pop()
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], num_images], strict=True)]
-
-
-@torch.inference_mode()
-def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor) -> torch.Tensor:
-    """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes)."""
-    model.eval()
-    logits = [
-        model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
-        for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
-    ]
-    return torch.cat(logits)
-
-
-def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig) -> torch.Tensor:
-    """The predicted classes, (2, n) on the CPU: row 0 as the network says, row 1 after post-hoc logit adjustment.
-
-    uint8, or int16 where there are more classes than that holds: they are kept for every epoch.
-    """
-    both = torch.stack([logits.argmax(1), adjusted_logits(logits, images.train_counts, config).argmax(1)])
-    return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
-
-
-def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages) -> Row:
-    """The validation part of a row, from the logits of the validation images and what ``predict`` makes of them."""
-    labels = images.labels[images.val]
-    confusion, adjusted = (
-        metrics.confusion_matrix(labels.numpy(), row, images.num_classes) for row in predictions.numpy()
-    )
-    f1 = metrics.f1_per_class(confusion)
-    return {
-        "val_loss": functional.cross_entropy(logits.cpu().double(), labels).item(),
-        "val_accuracy": float(np.trace(confusion) / confusion.sum()),
-        "minority_f1": metrics.minority_f1(confusion, images.minority),
-        "macro_f1": float(f1.mean()),
-        "f1": f1.tolist(),
-        "minority_f1_adjusted": metrics.minority_f1(adjusted, images.minority),
-    }
 
 
 def _generator(purpose: str, seed: int, epoch: int) -> torch.Generator:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
-from trainable.augment import Augment
 from trainable.config import TrialConfig
+from trainable.parts.augmentation import Augment
 
 NUM_WARM_UP_CALLS = 3  # trained on for real; in them the libraries allocate what they may not inside a capture
 

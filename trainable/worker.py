@@ -9,9 +9,9 @@ import torch
 
 from trainable import checkpoint, loop
 from trainable.config import TrialConfig
+from trainable.evaluation import Row
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages, trial_images
-from trainable.loop import Row
 
 TRACE = "STUDY_TRACE"  # environment: a file that gets a line "trial epoch" as each epoch starts, whatever comes of it
 

@@ -15,12 +15,13 @@ from study.record import validation
 from study.record.files import CONFIRMATION_FORMAT
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
-from trainable import checkpoint, loop
+from trainable import checkpoint
 from trainable.config import UsageError
+from trainable.evaluation import evaluate, predict
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images
 from trainable.metrics import confusion_matrix, minority_f1, recall_per_class
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 
 if TYPE_CHECKING:
     from study.confirm import Plan
@@ -64,7 +65,7 @@ def measure(plan: "Plan") -> Measured:
             best = max(confusions, key=lambda confusion: minority_f1(confusion, minority))  # the earlier where equal
             cell[2] = minority_recall(best)
             if len(audit):
-                logits = loop.evaluate(_best_model(folder, recipe, images), images, torch.from_numpy(audit))
+                logits = evaluate(_best_model(folder, recipe, images), images, torch.from_numpy(audit))
                 predicted = logits.argmax(1).cpu().numpy()
                 cell[3] = minority_recall(confusion_matrix(plan.pool.labels[audit], predicted, num_classes))
     return Measured(table[0], table[1], table[2], None if np.isnan(table[3]).any() else table[3])
@@ -88,8 +89,8 @@ def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
         test_images = replace(images, pixels=torch.from_numpy(pixels).to(images.pixels.device))
         for index, recipe in enumerate(recipes):
             model = _best_model(plan.runs_folder / recipe.run_folder(seed), recipe, images)
-            logits = loop.evaluate(model, test_images, torch.arange(len(labels)))
-            predictions[:2, index, column] = loop.predict(logits, images, recipe.config).numpy()
+            logits = evaluate(model, test_images, torch.arange(len(labels)))
+            predictions[:2, index, column] = predict(logits, images, recipe.config).numpy()
             run = plan.runs_folder / recipe.run_folder(seed)
             fitted, _ = fit_offsets(run, images, plan.pool.minority, seed)  # to this run's validation images
             predictions[2, index, column] = (logits.cpu().numpy() + fitted.values).argmax(axis=1)

@@ -19,13 +19,14 @@ from torch import nn
 from study.confirmation import offsets
 from study.record import validation
 from study.record.files import read_config, write_atomically
-from trainable import checkpoint, loop
+from trainable import checkpoint
 from trainable.config import TrialConfig, UsageError
+from trainable.evaluation import EVALUATION_BATCH
 from trainable.files import PARTIAL, check_folder
 from trainable.images.pool import unpack
 from trainable.images.trial import TrialImages, trial_images
 from trainable.metrics import confusion_matrix, minority_f1
-from trainable.model import ConvNet
+from trainable.parts.networks import ConvNet
 
 if TYPE_CHECKING:
     from study.confirm import Plan
@@ -209,7 +210,7 @@ def _mistakes(winner: Winner, plan: "Plan", images: TrialImages) -> list[dict[st
 
 
 @torch.inference_mode()
-def classify(classifier: Classifier, images: np.ndarray, batch_size: int = loop.EVALUATION_BATCH) -> np.ndarray:
+def classify(classifier: Classifier, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
     """Probabilities, float32 (n, num_classes), of images uint8 (n, S, S, 3).
 
     Raises:

@@ -26,13 +26,3 @@ def epoch_order(labels: torch.Tensor, config: TrialConfig, generator: torch.Gene
     counts = torch.bincount(labels)
     weights = counts.double().pow(-config.sampler_power)[labels]
     return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-
-
-def adjusted_logits(logits: torch.Tensor, class_counts: torch.Tensor, config: TrialConfig) -> torch.Tensor:
-    """Logits after post-hoc adjustment to balanced classes: logits - log(prior), tau = 1.
-
-    Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9. The prior is that of the images the
-    network was trained on: the training counts as the sampler draws them. Under the fully weighted sampler it
-    is uniform and nothing changes; subtracting the raw counts there would correct the same thing twice.
-    """
-    return logits - draw_probabilities(class_counts, config).log().to(logits)

@@ -1,0 +1,66 @@
+"""What a network says of images, and what that is worth: logits, predictions, the validation part of a row."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from trainable import metrics
+from trainable.config import TrialConfig
+from trainable.images.trial import TrialImages
+from trainable.parts.augmentation import normalise
+from trainable.parts.networks import ConvNet
+from trainable.parts.samplers import draw_probabilities
+
+EVALUATION_BATCH = 500
+
+
+Row = dict[str, Any]
+
+
+@torch.inference_mode()
+def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor) -> torch.Tensor:
+    """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes)."""
+    model.eval()
+    logits = [
+        model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
+        for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
+    ]
+    return torch.cat(logits)
+
+
+def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig) -> torch.Tensor:
+    """The predicted classes, (2, n) on the CPU: row 0 as the network says, row 1 after post-hoc logit adjustment.
+
+    uint8, or int16 where there are more classes than that holds: they are kept for every epoch.
+    """
+    both = torch.stack([logits.argmax(1), adjusted_logits(logits, images.train_counts, config).argmax(1)])
+    return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
+
+
+def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages) -> Row:
+    """The validation part of a row, from the logits of the validation images and what ``predict`` makes of them."""
+    labels = images.labels[images.val]
+    confusion, adjusted = (
+        metrics.confusion_matrix(labels.numpy(), row, images.num_classes) for row in predictions.numpy()
+    )
+    f1 = metrics.f1_per_class(confusion)
+    return {
+        "val_loss": functional.cross_entropy(logits.cpu().double(), labels).item(),
+        "val_accuracy": float(np.trace(confusion) / confusion.sum()),
+        "minority_f1": metrics.minority_f1(confusion, images.minority),
+        "macro_f1": float(f1.mean()),
+        "f1": f1.tolist(),
+        "minority_f1_adjusted": metrics.minority_f1(adjusted, images.minority),
+    }
+
+
+def adjusted_logits(logits: torch.Tensor, class_counts: torch.Tensor, config: TrialConfig) -> torch.Tensor:
+    """Logits after post-hoc adjustment to balanced classes: logits - log(prior), tau = 1.
+
+    Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9. The prior is that of the images the
+    network was trained on: the training counts as the sampler draws them. Under the fully weighted sampler it
+    is uniform and nothing changes; subtracting the raw counts there would correct the same thing twice.
+    """
+    return logits - draw_probabilities(class_counts, config).log().to(logits)

@@ -1,0 +1,1 @@
+"""The toolbox: what a recipe is put together from."""
