@@ -4,8 +4,7 @@ import importlib
 import os
 import sys
 
-from trainable.arguments import EXIT_INTERRUPTED, Parser, fail
-from trainable.config import UsageError
+from trainable.cli import EXIT_INTERRUPTED, Parser, UsageError, fail
 
 BENCHMARKS = {
     "epoch": "images per second of training and validation, the course's loop against the project's",

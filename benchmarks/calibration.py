@@ -17,7 +17,7 @@ from tqdm import tqdm
 from benchmarks.harness import Figure, Outcome, Row
 from study.statistics import intervals, seeds
 from study.statistics.intervals import Intervals, Resamples
-from trainable.arguments import Parser, positive_int, seed
+from trainable.cli import Parser, positive_int, seed
 from trainable.metrics import f1_per_class
 from trainable.streams import derive
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from benchmarks import harness
 from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import checkpoint, loop
-from trainable.arguments import Parser, num_cores, positive_int
+from trainable.arguments import num_cores
+from trainable.cli import Parser, positive_int
 from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 

@@ -18,8 +18,9 @@ from study.record import environment
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.searcher import Searcher
-from trainable.arguments import Parser, add_data_flags, data_spec, default_config, fail, num_cores, positive_int, seed
-from trainable.config import TrialConfig, UsageError
+from trainable.arguments import add_data_flags, data_spec, default_config, num_cores
+from trainable.cli import Parser, UsageError, fail, positive_int, seed
+from trainable.config import TrialConfig
 from trainable.images.pool import DataSpec
 from trainable.streams import derive
 

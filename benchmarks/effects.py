@@ -15,7 +15,7 @@ from study.space import parameters
 from study.space.parameters import Parameter, Space, active_values
 from study.statistics import effects
 from study.strategy import scheduler
-from trainable.arguments import Parser, positive_int, seed
+from trainable.cli import Parser, positive_int, seed
 from trainable.config import TrialConfig
 from trainable.streams import derive
 

@@ -12,7 +12,8 @@ import torch
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import loop
-from trainable.arguments import Parser, checked, num_cores, positive_int
+from trainable.arguments import num_cores
+from trainable.cli import Parser, checked, positive_int
 from trainable.config import TrialConfig
 from trainable.images import loading
 from trainable.images.pool import DataSpec

@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from study.record import environment
-from trainable.arguments import Parser, add_data_flags, data_spec, default_config, positive_int, seed
+from trainable.arguments import add_data_flags, data_spec, default_config
+from trainable.cli import Parser, positive_int, seed
 from trainable.config import TrialConfig
 from trainable.images import loading
 from trainable.images.pool import DataSpec, Pool, class_counts

@@ -13,7 +13,7 @@ from benchmarks.harness import Figure, Outcome, Row, column
 from study.confirmation import winner
 from study.record import files
 from trainable import checkpoint
-from trainable.arguments import Parser, positive_int
+from trainable.cli import Parser, positive_int
 from trainable.config import TrialConfig
 from trainable.images import loading
 from trainable.images.pool import DataSpec, unpack

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row
 from trainable import loop, metrics
-from trainable.arguments import Parser, add_data_flags, checked, num_cores, positive_int, seed
+from trainable.arguments import add_data_flags, num_cores
+from trainable.cli import Parser, checked, positive_int, seed
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages

@@ -15,7 +15,7 @@ from torchvision.transforms import functional as vision
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import loop
-from trainable.arguments import Parser
+from trainable.cli import Parser
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool, unpack
 from trainable.images.trial import TrialImages

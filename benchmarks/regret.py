@@ -11,7 +11,7 @@ from study import simulate
 from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Never, Scheduler
-from trainable.arguments import Parser, positive_int, seed
+from trainable.cli import Parser, positive_int, seed
 
 DEFAULT, RANDOM = "tpe, asha (the default)", "random, none"
 CONFIDENCE = 0.95

@@ -16,7 +16,8 @@ from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import is_cut
 from study.strategy.searcher import Searcher
-from trainable.arguments import Parser, default_config
+from trainable.arguments import default_config
+from trainable.cli import Parser
 from trainable.config import TrialConfig
 
 ALGORITHMS = ("random", "tpe")

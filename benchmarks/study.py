@@ -16,8 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.harness import Figure, Outcome
 from study.record import files
-from trainable.arguments import Parser
-from trainable.config import UsageError
+from trainable.cli import Parser, UsageError
 
 ENDED = "ended_unix_seconds"  # in a row: when its epoch ended, on the clock of time.time()
 

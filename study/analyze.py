@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 from study.findings.ranking import Ranking, rank, write
-from trainable.arguments import EXIT_FAILED, Parser, fail
-from trainable.cli import command
-from trainable.config import UsageError
+from trainable.cli import EXIT_FAILED, Parser, UsageError, fail
+from trainable.command import command
 
 MAX_TRIALS_REPORTED = 200  # the page of so many takes a few seconds, and the importances of more take longer
 

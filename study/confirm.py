@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from study.execution.machine import add_machine_flags, machine_resources
 from study.execution.tune import drive
 from study.strategy.scheduler import Never
-from trainable.arguments import EXIT_FAILED, EXIT_INTERRUPTED, Parser, attempt, checked, fail, positive_int
-from trainable.cli import command
-from trainable.config import UsageError
+from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, Parser, UsageError, attempt, checked, fail, positive_int
+from trainable.command import command
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.arguments import EXIT_FAILED, Parser, attempt, fail, positive_int, printable
-from trainable.cli import command, output_is_essential
-from trainable.config import UsageError
+from trainable.cli import EXIT_FAILED, Parser, UsageError, attempt, fail, positive_int, printable
+from trainable.command import command, output_is_essential
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,23 +13,21 @@ from study.execution.machine import add_machine_flags, machine_resources
 from study.execution.tune import drive
 from study.space.parameters import ALGORITHMS
 from study.strategy.scheduler import SCHEDULERS
-from trainable.arguments import (
+from trainable.arguments import add_data_flags, data_spec, default_config, default_epochs
+from trainable.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Parser,
-    add_data_flags,
+    UsageError,
     attempt,
     checked,
-    data_spec,
-    default_config,
-    default_epochs,
     fail,
     one_of,
     positive_int,
     seed,
 )
-from trainable.cli import command
-from trainable.config import TrialConfig, UsageError
+from trainable.command import command
+from trainable.config import TrialConfig
 from trainable.files import check_folder
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from study.space import parameters as spaces
 from study.space.parameters import ALGORITHMS, Parameter, Space
 from study.strategy import scheduler as schedulers
 from study.strategy.scheduler import SCHEDULERS, Scheduler
-from trainable.arguments import Parser, default_config, fail, positive_int, seed
-from trainable.cli import command, output_is_essential
-from trainable.config import TrialConfig, UsageError
+from trainable.arguments import default_config
+from trainable.cli import Parser, UsageError, fail, positive_int, seed
+from trainable.command import command, output_is_essential
+from trainable.config import TrialConfig
 
 DIGITS_CURVES = Path(__file__).with_name("digits_curves.csv")
 NUM_CONFIRMED = 3

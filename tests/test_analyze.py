@@ -6,7 +6,8 @@ import pytest
 from study.findings import ranking as analyze
 from study.record import files
 from study.record.ledger import Ledger
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 
 
 def test_a_study_paused_before_its_first_trial_or_epoch_has_a_ranking_that_says_so(tmp_path):

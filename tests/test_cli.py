@@ -20,7 +20,7 @@ from study.space import parameters as spaces
 from study.strategy.scheduler import Never
 from study.strategy.searcher import Searcher
 from tests import studies
-from trainable.cli import SIGNALS
+from trainable.command import SIGNALS
 from trainable.config import TrialConfig
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainable.arguments import default_config
-from trainable.config import FIELDS, TrialConfig, UsageError, parse_assignments
+from trainable.cli import UsageError
+from trainable.config import FIELDS, TrialConfig, parse_assignments
 
 small_seeds = st.integers(0, 2**53)
 

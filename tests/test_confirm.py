@@ -33,7 +33,8 @@ from study.statistics.seeds import paired_differences, second_half
 from tests.kills import wait_until_gone
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 from trainable.images import loading, sources
 from trainable.images.pool import DataSpec, channel_statistics, unpack
 from trainable.images.splits import split

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.images import loading, sources, splits
 from trainable.images.pool import DataSpec, Pool, channel_statistics, class_counts, pack, unpack
 from trainable.images.splits import check_split, count_lines

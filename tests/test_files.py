@@ -3,7 +3,7 @@ import os
 import pytest
 
 from trainable import files
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 
 def test_a_new_file_takes_the_old_ones_place_only_once_it_is_whole(tmp_path):

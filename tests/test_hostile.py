@@ -16,7 +16,8 @@ from study.space import parameters
 from study.strategy.searcher import Searcher
 from tests import studies
 from trainable import __main__ as trainable
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 
 EARLIER_NAMES = [
     *(f".{name}.partial" for name in ("ranking.csv", "report.html", "study.json", "confirm.json")),

@@ -14,7 +14,8 @@ from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.scheduler import Asha, is_cut
 from study.strategy.searcher import Searcher
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 
 
 def row(epoch, best):

@@ -16,7 +16,7 @@ from tests.disk import damages
 from trainable import checkpoint, loop, sealed
 from trainable.arguments import default_config
 from trainable.checkpoint import CheckpointError
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.images.trial import trial_images
 
 CONFIG = default_config("digits", 3, epochs=1, num_threads=1)

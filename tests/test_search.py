@@ -10,7 +10,8 @@ import pytest
 from study import search
 from study.record.ledger import Ledger
 from tests import studies
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 
 SETTINGS = ["--data", "digits", "--image-size", "16"]
 

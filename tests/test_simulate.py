@@ -9,7 +9,7 @@ from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Never
 from trainable.arguments import default_config
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 SPACE = parameters.load(parameters.DEFAULT_SPACE)
 BASE = default_config("digits", 0).to_dict()

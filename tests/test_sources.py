@@ -15,7 +15,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
 from tests.disk import damages, files_of_at_most, small_disk
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.images import loading, sources
 from trainable.images.pool import DataSpec
 

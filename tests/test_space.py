@@ -1,7 +1,7 @@
 import pytest
 
 from study.space import parameters
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 BOTH = "[sampler]\nchoices = ['weighted', 'shuffle']\n"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.record import validation
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 NUM_IMAGES, NUM_CLASSES, NUM_EPOCHS = 40, 4, 3
 NAMES = list(validation.LAYOUT)

@@ -2,101 +2,14 @@
 
 import argparse
 import os
-import sys
-import textwrap
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING
 
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError, checked
+from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
     from trainable.images.pool import DataSpec
-
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-
-T = TypeVar("T")
-
-
-def checked(parse: Callable[[str], T], rule: str, check: Callable[[T], bool]) -> Callable[[str], T]:
-    """An argparse type: ``parse`` the text, and refuse what breaks the rule in a sentence with the value."""
-
-    def convert(text: str) -> T:
-        try:
-            value = parse(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}") from None
-        if not check(value):
-            raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}")
-        return value
-
-    return convert
-
-
-def one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """An argparse type: one of ``names``; unlike argparse's choices it lets other mistakes be told too."""
-    return checked(str, f"one of {', '.join(names)}", lambda text: text in names)
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        # a default of None is settled later, and the help says how
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that goes on after a bad value, so that all problems can be told at once."""
-
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
-        """``epilog`` is shown below the flags, its lines as they are."""
-        wrapped = textwrap.fill(description, 80)
-        super().__init__(prog, description=wrapped, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
-        self.problems: list[str] = []
-
-    def parse(self, argv: list[str] | None) -> argparse.Namespace:
-        """The arguments; what is wrong with them is in ``problems``, and the default stands in for it."""
-        arguments, unknown = self.parse_known_args(argv)
-        self.problems += [f"{text}: no such argument" for text in unknown]
-        return arguments
-
-    def _get_value(self, action: argparse.Action, arg_string: str) -> object:
-        try:
-            return super()._get_value(action, arg_string)
-        except argparse.ArgumentError as error:
-            self.problems.append(f"{'/'.join(action.option_strings) or action.dest} {error.message}")
-            return action.default
-
-    def error(self, message: str) -> NoReturn:
-        fail(self.prog, [*self.problems, message])
-
-
-def fail(program: str, problems: list[str]) -> NoReturn:
-    """Prints one line for each problem and exits with 2."""
-    for problem in problems:
-        print(f"{program}: {printable(problem)}", file=sys.stderr)
-    raise SystemExit(EXIT_USAGE)
-
-
-def printable(text: object) -> str:
-    """The text with what could drive a terminal written out, as in a Python string."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
-
-
-def attempt(problems: list[str], part: Callable[..., Any], *values: Any) -> Any:
-    """What ``part`` returns; None where it refuses, and then its problems are added to ``problems``."""
-    try:
-        return part(*values)
-    except UsageError as error:
-        problems.extend(error.problems)
-        return None
-
-
-def positive_int(text: str) -> float:
-    return checked(int, "a whole number of at least 1", lambda v: v >= 1)(text)
-
-
-def seed(text: str) -> float:
-    return checked(int, "a whole number from 0 to 2^32 - 1", lambda v: 0 <= v < 2**32)(text)
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:

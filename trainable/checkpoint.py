@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from trainable import sealed
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.loop import TrialState, network, new_state
 from trainable.parts.networks import ConvNet

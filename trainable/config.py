@@ -8,17 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainable.cli import UsageError
 from trainable.options import Choices, Range, Role, Switch, option, options_of
 
 SEEDS = Range(0, 2**63 - 1)
-
-
-class UsageError(Exception):
-    """Bad input, found before anything started; ``problems`` holds one sentence for each mistake."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass(frozen=True)

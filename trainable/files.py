@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 PARTIAL = ".partial"  # how the names of files end that are not whole yet; a killed process may leave one behind
 EARLIER_PARTIAL = "validation.partial.npz"  # the one such name of earlier versions that ends otherwise

@@ -7,8 +7,8 @@ from pathlib import Path
 from study.record.files import TrialRecord, read_config
 from study.record.ledger import Ledger, Trial
 from study.record.recipes import COURSE_RECIPES
-from trainable.arguments import attempt
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError, attempt
+from trainable.config import TrialConfig
 from trainable.options import Role
 from trainable.streams import derive
 

@@ -16,7 +16,7 @@ from study.record.files import CONFIRMATION_FORMAT
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
 from trainable import checkpoint
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.evaluation import evaluate, predict
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images

@@ -20,7 +20,8 @@ from study.confirmation import offsets
 from study.record import validation
 from study.record.files import read_config, write_atomically
 from trainable import checkpoint
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 from trainable.evaluation import EVALUATION_BATCH
 from trainable.files import PARTIAL, check_folder
 from trainable.images.pool import unpack

@@ -12,12 +12,8 @@ from typing import Any
 import ray
 
 from study.execution.tune import _start_ray
-from trainable.arguments import (
-    checked,
-    num_cores,
-    positive_int,
-)
-from trainable.config import UsageError
+from trainable.arguments import num_cores
+from trainable.cli import UsageError, checked, positive_int
 
 
 @dataclass(frozen=True)

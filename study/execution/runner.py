@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from study.record.ledger import Trial
-from trainable import cli
+from trainable import command
 
 
 class Source(Protocol):
@@ -37,7 +37,7 @@ class Pause:
 
         def handle() -> None:
             if self.interrupted:
-                cli.end_at_once()
+                command.end_at_once()
             self.interrupted = True
             # not from here: the main thread may be in the midst of printing
             told.put("interrupted: the running epochs are finished and kept; once more to end at once")
@@ -48,7 +48,7 @@ class Pause:
 
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
-        with cli.on_signals(handle):
+        with command.on_signals(handle):
             try:
                 yield
             finally:

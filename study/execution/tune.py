@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.execution.runner import FolderError, TooManyFailuresError
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -32,7 +32,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from study.record.ledger import Ledger, Trial
 from study.strategy.scheduler import Scheduler, is_cut
-from trainable import cli
+from trainable import command
 from trainable.files import SCRATCH
 from trainable.images.pool import Pool
 from trainable.tune import RayTrial
@@ -258,7 +258,7 @@ def _start_ray(**options: Any) -> Any:
     What it starts never sees a SIGTERM or SIGHUP that is meant for this process, also where a closed terminal,
     ``timeout`` or a cluster's scheduler sends one to all: blocked signals are inherited. (SIGINT Ray blocks itself.)
     """
-    handlers = {number: signal.getsignal(number) for number in cli.SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         return ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from study.record import validation
 from study.statistics.intervals import Interval, Intervals, Resamples, Scores, difference, intervals, tied_with_best
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix
 
 

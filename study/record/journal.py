@@ -11,7 +11,7 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from study.record.files import damaged_journal
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.files import append
 
 

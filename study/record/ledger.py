@@ -35,7 +35,8 @@ from study.record.files import (
     write_study,
 )
 from study.record.standings import Standings
-from trainable.config import TrialConfig, UsageError
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
 from trainable.files import append, inside, remove_partials
 
 

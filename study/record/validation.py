@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainable import sealed
-from trainable.config import UsageError
+from trainable.cli import UsageError
 
 LABELS, LOGITS, PREDICTIONS, ADJUSTED = "labels", "logits", "predictions", "predictions_adjusted"
 LAYOUT: dict[str, tuple[type[np.generic], tuple[str, ...]]] = {

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainable.config import FIELDS, UsageError
+from trainable.cli import UsageError
+from trainable.config import FIELDS
 
 DEFAULT_SPACE = Path(__file__).with_name("course.toml")
 ALGORITHMS = ("tpe", "random", "sobol", "grid")  # the ways to search it, see searcher.py

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.files import replacing
 
 PARTIAL_SECONDS = 86400  # whoever has not written for so long was killed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.images import sources
 from trainable.images.pool import DataSpec, Pool, pack
 from trainable.images.sources import Source

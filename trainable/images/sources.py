@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from trainable.config import UsageError
+from trainable.cli import UsageError
 from trainable.images import cache
 
 CACHE_FORMAT = 1
