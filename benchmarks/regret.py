@@ -7,7 +7,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
-from study import simulate
+from study.execution import simulated
 from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Never, Scheduler
@@ -25,7 +25,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
-    curves = simulate.read_curves(simulate.DIGITS_CURVES, parameters.load(parameters.DEFAULT_SPACE))
+    curves = simulated.read_curves(simulated.DIGITS_CURVES, parameters.load(parameters.DEFAULT_SPACE))
     contenders: dict[str, tuple[str, Scheduler]] = {
         RANDOM: ("random", Never()),
         DEFAULT: ("tpe", scheduler.make("asha", curves.num_epochs)),
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
     with tqdm(total=len(contenders) * arguments.repeats, unit=" studies", disable=None, leave=False) as progress:
         for number in range(arguments.repeats):
             for name, (algorithm, rule) in contenders.items():
-                steps = simulate.spend(
+                steps = simulated.spend(
                     curves, algorithm, rule, arguments.workers, arguments.budget, arguments.seed + number
                 )
                 path = np.array([(step.regret, step.regret_of_leader) for step in steps])

@@ -107,7 +107,7 @@ def _num_slots(study: dict[str, Any]) -> int:
 
 def _spans(folder: Path) -> list[Span]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.record.journal")))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     spans = []
     for trial in optuna.load_study(study_name="study", storage=storage).get_trials(deepcopy=False):
         rows = files.read_rows(folder / "trials" / str(trial.number))

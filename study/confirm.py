@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.execution.machine import add_machine_flags, machine_resources
-from study.execution.tune import drive
 from study.strategy.scheduler import Never
 from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, Parser, UsageError, attempt, checked, fail, positive_int
 from trainable.command import command
@@ -189,7 +188,8 @@ def run(plan: Plan) -> int:
 def _run(plan: Plan) -> int:
     from study.confirmation.runs import Runs
     from study.execution.display import Display
-    from study.execution.runner import Pause
+    from study.execution.runner import Pause, Runner
+    from study.execution.tune import drive
     from study.record.ledger import Ledger
     from study.space import parameters
     from trainable.images.splits import count_lines, split
@@ -208,7 +208,8 @@ def _run(plan: Plan) -> int:
     display.say(_opening(plan, len(runs.left)))
     pause, failure = Pause(None), None
     if runs.left:
-        failure = drive(ledger, runs, Never(), plan.pool, plan.resources, pause, display)
+        runner = Runner(ledger, runs, Never(), pause, display.on_change)
+        failure = drive(runner, plan.pool, plan.resources, display)
     ledger.close()
     if pause.interrupted:
         display.say(f"paused; to go on: {plan.command}")

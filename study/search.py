@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.execution.machine import add_machine_flags, machine_resources
-from study.execution.tune import drive
 from study.space.parameters import ALGORITHMS
 from study.strategy.scheduler import SCHEDULERS
 from trainable.arguments import add_data_flags, data_spec, default_config, default_epochs
@@ -197,7 +196,7 @@ def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
 def _study_before(folder: Path) -> dict[str, Any] | None:
     from study.record import files
 
-    if not (folder / "study.json").exists() and not (folder / "study.record.journal").exists():
+    if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
         if folder.exists() and not folder.is_dir():
             raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
         if (folder / "trials").exists():
@@ -245,7 +244,8 @@ def run(plan: Plan) -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
     from study import analyze
     from study.execution.display import Display
-    from study.execution.runner import Pause
+    from study.execution.runner import Pause, Runner
+    from study.execution.tune import drive
     from study.findings import ranking
     from study.record.ledger import Ledger
     from study.strategy import scheduler
@@ -265,7 +265,8 @@ def run(plan: Plan) -> int:
     display.say(_opening(plan, len(ledger.trials)))
     pause = Pause(plan.time_budget_seconds)
     rule = scheduler.make(plan.scheduler, plan.base.epochs)
-    failure = drive(ledger, searcher, rule, plan.pool, plan.resources, pause, display)
+    runner = Runner(ledger, searcher, rule, pause, display.on_change)
+    failure = drive(runner, plan.pool, plan.resources, display)
     ledger.close()
     try:
         found = ranking.rank(plan.folder)

@@ -21,12 +21,12 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from study.execution import inline
+from study.execution.runner import Pause, Runner
 from study.record.ledger import Ledger
 from study.strategy import scheduler
 from study.strategy.searcher import Searcher
 from tests import studies
-from trainable import loop
-from trainable.images.trial import trial_images
 from trainable.worker import TRACE
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
@@ -69,23 +69,12 @@ class Study:
         assert process.returncode == 0, out
 
     def finish_here(self) -> None:
-        """Runs the study in this process, one trial after the other: no Ray, no checkpoint, nothing to be killed."""
+        """Runs the study in this process, one trial after the other: no Ray, nothing to be killed."""
         plan, num_threads = studies.begin(*self.arguments), torch.get_num_threads()
         ledger = Ledger(plan.folder)
         source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
         rule = scheduler.make(plan.scheduler, plan.base.epochs)
-        while (trial := source.next()) is not None:
-            config = trial.config
-            images = trial_images(plan.pool, config.split_seed, config.cut_seed, torch.device("cpu"))
-            state = loop.new_state(config, images)
-            for row in loop.run(state, images):
-                ledger.record(trial.number, row)
-                if reason := loop.stop_reason(config, state.rows):
-                    ledger.complete(trial.number, reason)
-                elif scheduler.is_cut(rule, trial, ledger.standings):
-                    ledger.stop(trial.number, f"scheduler, epoch {row['epoch']}")
-                if trial.status != "running":
-                    break
+        inline.run(Runner(ledger, source, rule, Pause(None)), plan.pool)
         ledger.close()
         torch.set_num_threads(num_threads)
 
@@ -104,14 +93,14 @@ class Study:
     def optuna_view(self) -> list[tuple]:
         """(state, value, params, intermediate values, attributes) of each trial, as Optuna reads them."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.record.journal")))
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.journal")))
         return [
             (t.state.name, t.value, t.params, t.intermediate_values, t.user_attrs)
             for t in optuna.load_study(study_name="study", storage=storage).trials
         ]
 
     def ended(self) -> dict[int, tuple]:
-        if not (self.folder / "study.record.journal").exists():
+        if not (self.folder / "study.journal").exists():
             return {}
         try:
             view = self.optuna_view()

@@ -57,7 +57,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
         if status in ("complete", "stopped"):
             np.savez(trial / "validation.npz", labels=labels, logits=logits)
         journal += _entries(number, recipe, status, reason, rows)
-    (folder / "study.record.journal").write_text("".join(json.dumps(entry) + "\n" for entry in journal))
+    (folder / "study.journal").write_text("".join(json.dumps(entry) + "\n" for entry in journal))
     return folder
 
 

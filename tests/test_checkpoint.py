@@ -72,11 +72,14 @@ def assert_same(expected, found, where):
 GO_ON = """
 import sys, torch
 from pathlib import Path
-from trainable import checkpoint, data, loop
+from trainable import checkpoint, loop
+from trainable.images import loading
+from trainable.images.pool import DataSpec
+from trainable.images.trial import trial_images
 from trainable.config import TrialConfig
 path = Path(sys.argv[1])
-pool = data.load(data.DataSpec("digits", "", "", image_size=16))
-images = loop.trial_images(pool, 3, 3, torch.device("cpu"))
+pool = loading.load(DataSpec("digits", "", "", image_size=16))
+images = trial_images(pool, 3, 3, torch.device("cpu"))
 content = checkpoint.read(path)
 state = checkpoint.restore(content, TrialConfig.from_dict(content["config"]), images, path)
 list(loop.run(state, images))

@@ -22,7 +22,7 @@ from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from study import analyze, confirm
 from study.confirmation import offsets, scoring, winner
-from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds
+from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_runs
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
 from study.record import files
@@ -161,7 +161,7 @@ def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
             (tmp_path / trial.folder / "validation.npz").touch()  # as their end leaves it
             book.complete(trial.number, "epochs")
     book.close()
-    (tmp_path / "study.record.journal").unlink()
+    (tmp_path / "study.journal").unlink()
     rows = {path: path.read_bytes() for path in tmp_path.glob("*/epochs.jsonl")}
 
     book, runs = runs_ledger([7, 8])
@@ -180,9 +180,9 @@ def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
     runs.next()
     book.close()
     same = [Recipe("trial-4", 4, searched(4, 0.3, num_threads=5), 0.7)]
-    assert runs.mixed_runs(tmp_path, same, [7]) == []
+    assert mixed_runs(tmp_path, same, [7]) == []
     other = [Recipe("trial-4", 4, searched(4, 0.31), 0.7)]
-    assert runs.mixed_runs(tmp_path, other, [7]) == [f"{tmp_path / 'trial-4-7'}: is a run of another recipe; move "
+    assert mixed_runs(tmp_path, other, [7]) == [f"{tmp_path / 'trial-4-7'}: is a run of another recipe; move "
                                                        "it away"]  # fmt: skip
 
 
@@ -673,7 +673,7 @@ def test_test_images_that_are_damaged_or_no_longer_as_many_are_found_before_anyt
 
 def test_a_minority_class_without_a_test_image_is_named_before_anything_starts(folder_study, capsys, monkeypatch):
     # as where a class of two images has a val/ of its own: a fifth of two is none
-    monkeypatch.setattr(data, "load_test", lambda pool: (np.zeros((4, 257), np.int32), np.array([0, 0, 1, 1])))
+    monkeypatch.setattr(loading, "load_test", lambda pool: (np.zeros((4, 257), np.int32), np.array([0, 0, 1, 1])))
     (line,) = refusal(capsys, folder_study, "--top", "2")
     assert line == "study.confirm: class fox: no test image, so its F1 on them cannot be told"
     assert not (folder_study / "confirm").exists()
@@ -688,4 +688,4 @@ def test_no_other_file_loads_test_images():
     root = Path(__file__).parent.parent
     users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
-    assert users == {"data.py", "confirm.py"}
+    assert users == {"loading.py", "confirm.py"}

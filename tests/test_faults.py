@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from study.execution import tune
-from study.execution.runner import Pause
+from study.execution.runner import Pause, Runner, TooManyFailuresError
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.scheduler import Never
@@ -17,6 +17,7 @@ from study.strategy.searcher import Searcher
 from tests import studies
 from tests.kills import Study
 from trainable.config import TrialConfig
+from trainable.report import Report
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "1", "--seed", "3", "--algorithm", "random"]
 
@@ -63,19 +64,17 @@ def test_a_loss_that_is_no_number_and_an_exception_fail_their_trials_and_the_stu
 def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among_them_does(tmp_path):
     ledger = Ledger(tmp_path)
     source = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
-    session = tune._Session(ledger, source, Never(), Pause(None), 1, lambda trial: None)
-    row = {"row/epoch": 1, "row/best_minority_f1": 0.5}
+    runner = Runner(ledger, source, Never(), Pause(None))
+    row = {"epoch": 1, "best_minority_f1": 0.5}
     for number in range(9 + 1 + 10):
-        tune_id = str(number)
-        assert session.next_config(tune_id)["number"] == number
+        assert runner.next().number == number
         if number == 9:
-            session.on_end(tune_id, {**row, "reason": "epochs"}, error=False)
+            assert runner.report(number, Report(1, row, "epochs"))
         else:
-            session.errors[tune_id] = "ValueError: no"
-            session.on_end(tune_id, None, error=True)
-    assert session.hopeless
-    assert session.failures_in_a_row[0] == "trial 10: ValueError: no"
-    assert session.next_config("more") == "FINISHED"
+            runner.fail(number, "ValueError: no")
+    assert runner.next() is None
+    with pytest.raises(TooManyFailuresError, match="trial 10: ValueError: no"):
+        runner.raise_what_broke_it()
     assert [trial.status for trial in ledger.trials.values()] == ["failed"] * 9 + ["complete"] + ["failed"] * 10
 
 

@@ -40,7 +40,7 @@ def finished(tmp_path_factory):
         shutil.copy(folder / "trials/2" / name, run / name)
     (folder / "winner").mkdir()
     (folder / "winner/mistakes.json").write_text("[]")
-    empty = [".lock", "study.record.journal.lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
+    empty = [".lock", "study.journal.lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
              "confirm/study.journal.lock", "winner/model.json", "winner/weights.pt", "winner/README.md",
              "winner/model.pt2", "winner/model.onnx", "trials/2/last.pt", "trials/2/best.pt",
              "confirm/trial-2-7/last.pt", "confirm/trial-2-7/best.pt"]  # fmt: skip
@@ -140,7 +140,7 @@ def test_a_trial_that_says_it_lies_elsewhere_is_not_followed(study, capsys, name
 
 def edit_entry(study, number, **values):
     """Changes a trial's first line in the journal."""
-    path = study / "study.record.journal"
+    path = study / "study.journal"
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     [entry for entry in entries if entry["op_code"] == 4][number].update(values)
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -155,7 +155,7 @@ def test_a_recipe_named_like_a_path_names_no_folder_elsewhere(study):
 
 
 def lines(study):
-    return (study / "study.record.journal").read_text().splitlines(keepends=True)
+    return (study / "study.journal").read_text().splitlines(keepends=True)
 
 
 def other_journal(study):
@@ -193,7 +193,7 @@ JOURNALS = {
 
 @pytest.mark.parametrize("kind", JOURNALS)
 def test_a_journal_that_is_lost_or_not_the_studys_never_makes_the_ranking_less(study, capsys, kind):
-    path = study / "study.record.journal"
+    path = study / "study.journal"
     if JOURNALS[kind] is None:
         path.unlink()
     else:
@@ -210,7 +210,7 @@ def test_a_journal_that_is_lost_or_not_the_studys_never_makes_the_ranking_less(s
 
 def test_the_sentence_says_what_is_lost_and_the_command_that_brings_it_back_quoted_anew(study, capsys):
     asked = files.read_study(study)
-    (study / "study.record.journal").write_text("".join(lines(study)[:1]))
+    (study / "study.journal").write_text("".join(lines(study)[:1]))
     for command, said in {
         "python -m study.search --name 'a b' -x 6": "python -m study.search --name 'a b' -x 6 puts it right",
         "python -m study.search --name x; reboot": "python -m study.search --name 'x;' reboot puts it right",
@@ -243,16 +243,16 @@ def test_the_search_enters_lost_trials_again_as_they_were_and_says_so(study, num
     kept = [line for line in lines(study) if '"trial_id": 4' not in line]
     place = max(index for index, line in enumerate(kept) if json.loads(line)["op_code"] == 4)
     kept = [line.replace('"trial_id": 5', '"trial_id": 4') for index, line in enumerate(kept) if index != place]
-    (study / "study.record.journal").write_text("".join(kept))
+    (study / "study.journal").write_text("".join(kept))
     (study / "trials/2/last.pt").unlink()  # the fixture's, empty
     ranked = ranking.rank(study).table.drop(columns=["reason"])
     trials = files.read_trials(study)
     assert [trial.status for trial in trials] == ["complete", "complete", "complete", "stopped", "running"]
 
     if num_lines is None:
-        (study / "study.record.journal").unlink()
+        (study / "study.journal").unlink()
     else:
-        (study / "study.record.journal").write_text("".join(kept[:num_lines]))
+        (study / "study.journal").write_text("".join(kept[:num_lines]))
     ledger, _, said = searcher(study, num_trials)
     ledger.close()
     (sentence,) = said
@@ -274,7 +274,7 @@ def test_the_search_enters_lost_trials_again_as_they_were_and_says_so(study, num
 
 def test_a_gap_among_the_folders_is_filled_by_a_new_trial_and_a_number_made_up_fills_no_disk(study):
     (study / "trials/2/last.pt").unlink()
-    (study / "study.record.journal").unlink()
+    (study / "study.journal").unlink()
     shutil.rmtree(study / "trials/2")
     shutil.copytree(study / "trials/3", study / "trials/99999999")
     ledger, source, _ = searcher(study)
@@ -286,7 +286,7 @@ def test_a_gap_among_the_folders_is_filled_by_a_new_trial_and_a_number_made_up_f
 
 @pytest.mark.parametrize("kind", [kind for kind in JOURNALS if "line" in kind and "alone" not in kind])
 def test_the_search_refuses_a_journal_damaged_otherwise_and_says_how_it_is_built_anew(study, kind):
-    path = study / "study.record.journal"
+    path = study / "study.journal"
     path.write_text("".join(JOURNALS[kind](study)))
     before = everything(study)
     with pytest.raises(UsageError, match=r"damaged.*once it is moved away, the command that wrote it builds it anew"):

@@ -22,20 +22,21 @@ def imported(path):
 
 
 def test_trainable_knows_neither_the_study_nor_optuna_and_only_tune_py_knows_ray():
-    for path in (ROOT / "trainable").glob("*.py"):
+    for path in (ROOT / "trainable").rglob("*.py"):
         names = set(imported(path))
         assert not names & {"study", "optuna"}, path
         assert ("ray" in names) == (path.name == "tune.py"), path
 
 
-def test_the_studys_brains_do_not_know_ray():
-    for path in (ROOT / "study").glob("*.py"):
-        assert ("ray" in set(imported(path))) == (path.name == "driver.py"), path
+def test_of_the_study_only_execution_knows_ray():
+    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "study").rglob("*.py") if "ray" in imported(path)}
+    assert users == {"study/execution/machine.py", "study/execution/tune.py"}
 
 
 # Each list is imported in one process, in its order: what a module brings is there for all that follow, so those that
 # may bring least come first.
 LIGHT = [
+    ("study.simulate", {"ray", "torch", "optuna", "numpy"}),
     ("study.search", {"ray", "torch", "optuna", "numpy"}),
     ("study.confirm", {"ray", "torch", "optuna", "numpy"}),
     ("study.findings.verdict", {"ray", "torch", "optuna", "numpy"}),
@@ -51,6 +52,8 @@ LIGHT = [
     ("study.analyze", {"ray", "torch", "torchvision"}),
     ("study.strategy.searcher", {"ray", "torch"}),
     ("study.confirmation.runs", {"ray", "torch"}),
+    ("study.execution.runner", {"ray", "torch"}),
+    ("study.execution.simulated", {"ray", "torch"}),
 ]
 WITH_TORCH = [
     ("trainable.worker", {"ray", "torchvision", "sklearn", "optuna", "study"}),

@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 
 def test_optunas_own_view_is_right(folder):
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.record.journal")))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     study = optuna.load_study(study_name="study", storage=storage)
     trials = study.trials
     assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
@@ -74,7 +74,7 @@ def test_a_row_that_reached_epochs_jsonl_but_not_the_journal_is_brought_there(fo
     assert ledger.study.trials[3].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.6}
 
 
-@pytest.mark.parametrize("name", ["study.record.journal", "trials/3/epochs.jsonl"])
+@pytest.mark.parametrize("name", ["study.journal", "trials/3/epochs.jsonl"])
 def test_a_half_written_last_line_is_dropped(folder, name):
     with (folder / name).open("a") as file:
         file.write('{"epoch": 3, "best_min')
@@ -86,7 +86,7 @@ def test_a_half_written_last_line_is_dropped(folder, name):
 
 
 def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(folder):
-    code = "import sys, time; from pathlib import Path; from study.ledger import Ledger; " \
+    code = "import sys, time; from pathlib import Path; from study.record.ledger import Ledger; " \
            "ledger = Ledger(Path(sys.argv[1])); print('open', flush=True); time.sleep(60)"  # fmt: skip
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "open\n"
@@ -132,7 +132,7 @@ def fake_trainer(ledger, num_trials, stop_after=None):
 
 
 def optunas_view(folder):
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.record.journal")))
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     trials = optuna.load_study(study_name="study", storage=storage).trials
     return [(t.state, t.value, t.params, t.intermediate_values, t.user_attrs) for t in trials]
 
@@ -155,11 +155,11 @@ def test_a_journal_cut_at_any_byte_of_its_last_lines_is_repaired_and_the_study_e
     ledger = Ledger(cut)
     fake_trainer(ledger, 7, stop_after)
     ledger.close()
-    whole = (cut / "study.record.journal").read_bytes()
+    whole = (cut / "study.journal").read_bytes()
     last_three = len(b"".join(whole.splitlines(keepends=True)[:-3]))
     shutil.copytree(cut, tmp_path / "before")
     for size in range(last_three, len(whole)):
-        (cut / "study.record.journal").write_bytes(whole[:size])
+        (cut / "study.journal").write_bytes(whole[:size])
         said = []
         Ledger(cut, say=said.append).close()
         torn = size > 0 and not whole[:size].endswith(b"\n")
@@ -193,14 +193,14 @@ def test_damage_that_cannot_be_repaired_is_told_all_at_once_and_nothing_is_writt
     (folder / "trials/0/config.json").write_text('{"dropout": 7}')
     (folder / "trials/1/epochs.jsonl").write_text("no row\n")
     (folder / "trials/3/last.pt").write_bytes(b"PK\x03\x04 and no more")
-    journal = (folder / "study.record.journal").read_bytes()
+    journal = (folder / "study.journal").read_bytes()
     with pytest.raises(UsageError) as caught:
         Ledger(folder, asked={"name": "x"})
     assert len(caught.value.problems) == 3
     for name, problem in zip(["0/config.json", "1/epochs.jsonl", "3/last.pt"], caught.value.problems, strict=True):
         assert f"trials/{name}: damaged, cannot be read" in problem
         assert "\n" not in problem
-    assert (folder / "study.record.journal").read_bytes() == journal
+    assert (folder / "study.journal").read_bytes() == journal
     assert not (folder / "study.json").exists()
     (folder / "trials/0/config.json").unlink()
     with pytest.raises(UsageError, match=r"0/config\.json: cannot be read"):
@@ -208,7 +208,7 @@ def test_damage_that_cannot_be_repaired_is_told_all_at_once_and_nothing_is_writt
 
 
 def test_a_journal_damaged_in_its_middle_is_refused_in_a_sentence(folder):
-    path = folder / "study.record.journal"
+    path = folder / "study.journal"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"}{\n", *lines[1:]]))
     for read in (Ledger, files.read_trials):

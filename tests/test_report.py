@@ -129,7 +129,7 @@ def test_trials_without_a_single_epoch_have_a_page(tmp_path):
     for number in range(2):
         (folder / f"trials/{number}/epochs.jsonl").write_text("")
         (folder / f"trials/{number}/validation.npz").unlink()
-    journal = folder / "study.record.journal"
+    journal = folder / "study.journal"
     journal.write_text("".join(line for line in journal.open() if json.loads(line)["op_code"] in (0, 4)))
     assert "No trial has finished" in page.page(summary.find(rank(folder), folder))
 

@@ -37,11 +37,9 @@ def folder(tmp_path):
 def test_a_study_without_its_study_json_is_refused_in_a_sentence(folder, tmp_path, capsys):
     before = sorted(path.name for path in folder.rglob("*"))
     assert "holds no study (study.json: No such file" in refused(capsys, "--results", str(tmp_path))
-    (folder / "study.record.journal").unlink()
+    (folder / "study.journal").unlink()
     assert "has trials but no study.json" in refused(capsys, "--results", str(tmp_path))
-    assert sorted(path.name for path in folder.rglob("*")) == [
-        name for name in before if name != "study.record.journal"
-    ]
+    assert sorted(path.name for path in folder.rglob("*")) == [name for name in before if name != "study.journal"]
 
 
 def plan_of(tmp_path, *arguments):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from study import simulate
-from study.simulate import Curves, locate, spend
+from study.execution import simulated
+from study.execution.simulated import Curves, locate, spend
 from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Never
@@ -17,14 +18,14 @@ BASE = default_config("digits", 0).to_dict()
 
 @pytest.fixture(scope="module")
 def recorded():
-    return simulate.read_curves(simulate.DIGITS_CURVES, SPACE)
+    return simulated.read_curves(simulated.DIGITS_CURVES, SPACE)
 
 
 def test_the_table_that_is_shipped_holds_what_it_promises(recorded):
     assert recorded.minority_f1.shape[0] >= 200
     assert recorded.minority_f1.shape[1:] == (2, 20)
     assert recorded.true_f1[:2].max() < 0.95  # the course's recipes leave something to find
-    assert simulate.DIGITS_CURVES.stat().st_size < 2**20
+    assert simulated.DIGITS_CURVES.stat().st_size < 2**20
     assert (recorded.epoch_seconds > 0).all()
 
 
@@ -46,7 +47,7 @@ def test_distance_is_euclidean_over_fields_scaled_to_one():
 def test_a_config_of_the_table_is_nearest_to_itself(recorded):
     import pandas as pd
 
-    table = pd.read_csv(simulate.DIGITS_CURVES, comment="#").drop_duplicates("config")
+    table = pd.read_csv(simulated.DIGITS_CURVES, comment="#").drop_duplicates("config")
     fields = [p.name for p in SPACE]
     for values in table.sample(30, random_state=0).to_dict("records"):
         config = dataclasses.replace(default_config("digits", 0), **{name: values[name] for name in fields})
@@ -65,7 +66,7 @@ def made_up(num_configs=40, num_epochs=6):
 def test_time_and_epochs_add_up():
     curves = made_up()
     for num_workers in (1, 3):
-        steps = list(simulate.simulate(curves, "random", Never(), num_workers, 9, seed=1))
+        steps = list(simulated.simulate(curves, "random", Never(), num_workers, 9, seed=1))
         assert [step.num_epochs for step in steps] == list(range(1, 9 * 6 + 1))
         assert steps[-1].seconds == pytest.approx(9 * 6 * 2.0 / num_workers)  # 9 trials: 3 each
         assert steps[-1].regret >= 0
@@ -99,7 +100,7 @@ def test_a_scheduler_spends_its_epochs_on_more_trials():
     curves = made_up()
     counts = {}
     for rule in (Never(), scheduler.make("asha", curves.num_epochs)):
-        steps = list(simulate.simulate(curves, "random", rule, 2, 30, seed=0))
+        steps = list(simulated.simulate(curves, "random", rule, 2, 30, seed=0))
         counts[type(rule)] = steps[-1].num_epochs
     assert counts[Asha] < 0.8 * counts[Never]
 
@@ -107,8 +108,14 @@ def test_a_scheduler_spends_its_epochs_on_more_trials():
 def test_a_simulation_asks_the_studys_own_scheduler(monkeypatch):
     seen = []
     monkeypatch.setattr(Asha, "stops", lambda self, epoch, best, rung: seen.append(epoch) or False)
-    list(simulate.simulate(made_up(), "random", Asha(2), 2, 3, seed=0))
-    assert seen == [1, 2, 3, 4, 5, 6]  # of the third trial: the first two are the course's
+    list(simulated.simulate(made_up(), "random", Asha(2), 2, 3, seed=0))
+    assert seen == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # of the third trial, whose sixth epoch is its own end; the first two are the course's
 
 
 def test_the_command_prints_a_line_for_each_combination(capsys):
@@ -128,4 +135,4 @@ def test_mistakes_are_told_together(tmp_path, capsys):
     assert all(word in err for word in ("--curves", "'magic' is none of tpe", "--workers"))
     (tmp_path / "empty.csv").write_text("config,seed\n0,0\n")
     with pytest.raises(UsageError, match="has no column sampler"):
-        simulate.read_curves(tmp_path / "empty.csv", SPACE)
+        simulated.read_curves(tmp_path / "empty.csv", SPACE)

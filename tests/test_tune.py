@@ -11,8 +11,9 @@ from tests.disk import files_of_at_most
 from trainable import checkpoint, loop, step
 from trainable.arguments import default_config
 from trainable.images.trial import trial_images
+from trainable.report import Report
 from trainable.tune import RayTrial, report_in
-from trainable.worker import TRACE, Report, Worker
+from trainable.worker import TRACE, Worker
 
 CONFIG = default_config("digits", 3, epochs=3, num_threads=1)
 

@@ -13,8 +13,8 @@ from trainable.config import FIELDS, TrialConfig, parse_assignments
 from trainable.replay import _Comparison, _read_trial
 
 if TYPE_CHECKING:
-    from trainable.evaluation import Row
     from trainable.images.pool import Pool
+    from trainable.report import Row
 
 
 @command("trainable")

@@ -1,7 +1,5 @@
 """What a network says of images, and what that is worth: logits, predictions, the validation part of a row."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch.nn import functional
@@ -12,11 +10,9 @@ from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import normalise
 from trainable.parts.networks import ConvNet
 from trainable.parts.samplers import draw_probabilities
+from trainable.report import Row
 
 EVALUATION_BATCH = 500
-
-
-Row = dict[str, Any]
 
 
 @torch.inference_mode()

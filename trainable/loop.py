@@ -14,11 +14,12 @@ import torch
 
 from trainable.allocator import keep_freed_memory
 from trainable.config import TrialConfig
-from trainable.evaluation import Row, evaluate, predict, score
+from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import Augment
 from trainable.parts.networks import ConvNet
 from trainable.parts.samplers import epoch_order
+from trainable.report import Row
 from trainable.step import Step
 from trainable.streams import derive
 

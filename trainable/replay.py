@@ -11,8 +11,8 @@ from trainable.config import TrialConfig
 from trainable.files import check_folder
 
 if TYPE_CHECKING:
-    from trainable.evaluation import Row
     from trainable.images.pool import DataSpec
+    from trainable.report import Row
 
 
 def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str, bool]:

@@ -11,7 +11,8 @@ from ray import tune
 
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool
-from trainable.worker import Report, Worker
+from trainable.report import Report
+from trainable.worker import Worker
 
 
 class RayTrial(tune.Trainable):

@@ -2,33 +2,17 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from trainable import checkpoint, loop
 from trainable.config import TrialConfig
-from trainable.evaluation import Row
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages, trial_images
+from trainable.report import Report
 
 TRACE = "STUDY_TRACE"  # environment: a file that gets a line "trial epoch" as each epoch starts, whatever comes of it
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a trial says after an epoch, or instead of one."""
-
-    num_epochs: int  # that the trial has got to, the one that came to nothing among them
-    row: Row | None = None  # of the last epoch
-    reason: str = ""  # why the trial is over by itself
-    failure: str = ""  # why it has come to nothing
-    unwritable: str = ""  # why its checkpoint could not be written, which is not the trial's fault
-
-    @property
-    def is_last(self) -> bool:
-        return bool(self.reason or self.failure or self.unwritable)
 
 
 class Worker:

@@ -1,19 +1,31 @@
-"""What trials run on: this machine or a cluster, and Ray on it. Imports Ray."""
+"""What trials run on: this machine or a cluster, and Ray on it, which is imported only where it is needed."""
 
 import argparse
+import logging
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
-from study.execution.tune import _start_ray
+from trainable import command
 from trainable.arguments import num_cores
 from trainable.cli import UsageError, checked, positive_int
+
+os.environ |= {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # under "uv run" Ray would start each worker through uv in a copy of the checkout, half a minute late
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshots are never read
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class Resources:
 
 def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
     """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
+    import ray
+
     address = resources.address
     assert address is not None
     try:
@@ -75,6 +89,8 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
 @contextmanager
 def ray_running(resources: Resources) -> Iterator[str]:
     """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
+    import ray
+
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
         context = _start_ray(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True)
@@ -118,8 +134,6 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
     """
     import torch
 
-    pass
-
     cpus, address = arguments.cpus_per_trial, arguments.address
     if address is None:
         num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -144,3 +158,26 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
         if problem:
             raise UsageError([problem])
     return resources
+
+
+def _start_ray(**options: Any) -> Any:
+    """``ray.init``, which would leave its own handlers in the place of ours.
+
+    What it starts never sees a SIGTERM or SIGHUP that is meant for this process, also where a closed terminal,
+    ``timeout`` or a cluster's scheduler sends one to all: blocked signals are inherited. (SIGINT Ray blocks itself.)
+    """
+    import ray
+
+    handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        return ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except BaseException as error:
+        ray.shutdown()  # what has been started of it
+        if isinstance(error, SystemExit):  # of Ray's handler, while it was there
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,4 +1,8 @@
-"""One trial's way from a proposal to its end, whoever runs it: record, then complete, cut or stop. Knows no Ray."""
+"""A trial's way from a proposal to its end, whoever runs it: record its row, then complete it, cut it, or let it go on.
+
+Knows no executor: Ray Tune (tune.py), one trial after the other in this process (inline.py) and a simulation
+(simulated.py) hand out what ``next`` gives and bring back what the trials report.
+"""
 
 import threading
 import time
@@ -7,8 +11,13 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Protocol
 
-from study.record.ledger import Trial
+from study.record.ledger import Ledger, Trial
+from study.strategy.scheduler import Scheduler, is_cut
 from trainable import command
+from trainable.cli import UsageError
+from trainable.report import Report
+
+MAX_FAILURES_IN_A_ROW = 10
 
 
 class Source(Protocol):
@@ -62,3 +71,99 @@ class TooManyFailuresError(Exception):
 
 class FolderError(Exception):
     """The study's folder cannot be written to, because the disk is full or so, or has files that cannot be read."""
+
+
+class Runner:
+    """The trials of a study that are under way, for one executor."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        scheduler: Scheduler,
+        pause: Pause,
+        on_change: Callable[[Trial], None] = lambda trial: None,
+    ) -> None:
+        """``on_change`` is told of a trial after each entry."""
+        self.ledger, self.source, self.scheduler, self.pause = ledger, source, scheduler, pause
+        self.on_change = on_change
+        self.active: set[int] = set()  # numbers of the trials that have been handed out and go on
+        self._failures_in_a_row: list[str] = []
+        self._broken: str | None = None  # why nothing more may be written
+
+    @property
+    def stops(self) -> bool:
+        """Whether no further epoch is to be begun."""
+        hopeless = len(self._failures_in_a_row) >= MAX_FAILURES_IN_A_ROW
+        return self.pause.requested or hopeless or self._broken is not None
+
+    def next(self) -> Trial | None:
+        """The next trial to run; None when there is none, or the study is to stop."""
+        trial = None
+        if not self.stops:
+            with self._writing():
+                trial = self.source.next()
+        if trial is not None:
+            self.on_change(trial)
+            self.active.add(trial.number)
+        return trial
+
+    def report(self, number: int, report: Report) -> bool:
+        """Enters what a trial reports; True if it goes no further: it is over, or the study is to stop."""
+        self._broken = self._broken or report.unwritable or None
+        if report.failure:
+            self.fail(number, report.failure)
+        elif self._broken is None:
+            with self._writing():
+                self._enter(number, report)
+            self.on_change(self.ledger.trials[number])
+        return number not in self.active or self.stops
+
+    def fail(self, number: int, reason: str) -> None:
+        """The trial has come to nothing, or whatever ran it."""
+        self.active.discard(number)
+        if self._broken is None:
+            with self._writing():
+                self.ledger.fail(number, reason)
+            self._failures_in_a_row.append(f"trial {number}: {reason}")
+            self.on_change(self.ledger.trials[number])
+
+    def leave(self, number: int) -> None:
+        """The trial is run no further for now; in the ledger it stays as it is, and whoever resumes takes it up."""
+        self.active.discard(number)
+
+    def raise_what_broke_it(self) -> None:
+        """To be called when no trial is under way any more.
+
+        Raises:
+            FolderError: the folder cannot be written to; what is there is whole.
+            TooManyFailuresError: ten trials in a row have failed.
+        """
+        if self._broken is not None:
+            raise FolderError(self._broken)
+        if len(self._failures_in_a_row) >= MAX_FAILURES_IN_A_ROW:
+            raise TooManyFailuresError(self._failures_in_a_row[0])
+
+    def _enter(self, number: int, report: Report) -> None:
+        trial = self.ledger.trials[number]
+        if report.row is not None:
+            self.ledger.record(number, report.row)
+        if report.reason:
+            self.ledger.complete(number, report.reason)
+        elif is_cut(self.scheduler, trial, self.ledger.standings):
+            self.on_change(trial)  # of its row, before its end
+            self.ledger.stop(number, f"scheduler, epoch {len(trial.best)}")
+        else:
+            return
+        self.active.discard(number)
+        self._failures_in_a_row.clear()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Writing to the ledger; after a failure what is half written must be repaired before anything is added."""
+        try:
+            yield
+        except OSError as error:
+            self._broken = f"{error.filename or self.ledger.folder}: cannot be written ({error.strerror or error})"
+        except UsageError as error:
+            self._broken = "; ".join(error.problems)

@@ -24,7 +24,7 @@ from trainable.files import check_folder, inside, replacing
 
 FORMAT = 1
 CONFIRMATION_FORMAT = 1  # of confirm.json
-JOURNAL = "study.record.journal"
+JOURNAL = "study.journal"
 STUDY_NAME = "study"  # in the journal
 STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
           TrialState.RUNNING: "running"}  # fmt: skip

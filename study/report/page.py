@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from study.findings.summary import Findings
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 BETTER, WORSE, UNCLEAR = "better", "worse", "no difference can be seen"
 SIGNS = {BETTER: "better than", WORSE: "worse than", UNCLEAR: "no difference can be seen to"}
 PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
