@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from study.record.files import TrialRecord
 from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
+from tests.conftest import DIGITS_STUDY
 from tests.kills import wait_until_gone
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
@@ -689,3 +691,44 @@ def test_no_other_file_loads_test_images():
     users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
     assert users == {"loading.py", "confirm.py"}
+
+
+# runs a command whose function MODULE.NAME says that it has begun, and then takes its time
+SLOW_AT = """
+import importlib, sys, time
+command, module, name = sys.argv[1:4]
+sys.argv = [command, *sys.argv[4:]]
+setattr(importlib.import_module(module), name, lambda *given, **named: (print("begun", flush=True), time.sleep(60)))
+from study.execution import tune
+tune.drive = lambda *given: None  # nothing is left to be run
+sys.exit(importlib.import_module(command).main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "command", "module", "name"),
+    [
+        (signal.SIGINT, "study.confirm", "study.confirmation.scoring", "measure"),
+        (signal.SIGTERM, "study.confirm", "study.confirmation.winner", "write"),
+        (signal.SIGHUP, "study.search", "study.findings.ranking", "rank"),
+    ],
+)
+def test_a_signal_while_a_study_is_scored_or_ranked_pauses_it(copy, written, number, command, module, name):
+    (copy / "confirm.json").unlink()
+    before = files_of(copy)
+    asked = {
+        "study.confirm": [str(copy), "--top", "3", "--seeds", "2"],
+        "study.search": [*DIGITS_STUDY, "--trials", "6", "--results", str(copy.parent)],
+    }[command]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_AT, command, module, name, *asked],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.stdout.readline() != "begun\n":
+        assert process.poll() is None, process.communicate()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == f"{command}: interrupted; to go on: python -m {command} {shlex.join(asked)}\n"
+    kept = {path: content for path, content in files_of(copy).items() if path in before and path.suffix != ".json"}
+    assert kept == {path: content for path, content in before.items() if path in kept}
