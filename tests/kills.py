@@ -1,5 +1,5 @@
 """python -m tests.kills: kills drivers and workers of real studies at random moments, resumes each, and checks
-that nothing was lost, repeated or changed. tests/test_kills.py runs a short form.
+that nothing was lost, repeated or changed. tests/study/test_kills.py runs a short form.
 """
 
 import argparse

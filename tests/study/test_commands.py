@@ -1,4 +1,4 @@
-"""Signals and failing output, on real processes; those in the midst of a study are in test_study."""
+"""Signals and failing output, on real processes; those in the midst of a study are in test_search."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from trainable.command import SIGNALS, on_signals
 from trainable.config import TrialConfig
 from trainable.images.sources import decoding_threads
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMANDS = ["study.search", "study.confirm", "study.analyze", "study.predict", "study.simulate", "trainable.__main__"]
 
 # calls the command's main with an argument parser that runs the code given

@@ -11,7 +11,7 @@ from PIL import Image
 
 from trainable.__main__ import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DIGITS = ["--data", "digits", "--image-size", "16"]
 
 

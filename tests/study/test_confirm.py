@@ -685,7 +685,7 @@ def test_help_says_that_the_seal_is_a_record():
 
 
 def test_no_other_file_loads_test_images():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
     assert users == {"loading.py", "confirm.py"}
