@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from xdist.scheduler import LoadScopeScheduling
 
+from trainable.__main__ import main
 from trainable.images import loading
 from trainable.images.pool import DataSpec
 
@@ -18,6 +20,31 @@ DIGITS_STUDY = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--se
 # how long an example takes says something about the machine only
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+# these run Ray studies, each of which takes all cores
+RAY = tuple(f"tests/study/test_{name}.py" for name in ("search", "confirm", "faults", "kills"))
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests run in one process, which makes their fixtures once; those with Ray are as one file.
+
+    So one process works on the studies, which wait more than they compute, and the other on all the rest. (The marker
+    xdist_group would say the same; pytest-xdist 3.8 has no way to read it under pytest 9.2.)
+    """
+
+    def _split_scope(self, nodeid):
+        return "ray" if nodeid.startswith(RAY) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """The studies first, since they take longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -66,3 +93,29 @@ def digits_study(tmp_path_factory):
     while Path("/proc").exists() and (left := session_pids(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return FinishedStudy(results / "digits", out, left)
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capfd):
+    """A function that runs the command in an empty folder and returns the problems told, a line each.
+
+    Nothing else may have happened.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        assert stop.value.code == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert all(line.startswith("trainable: ") for line in lines), err
+        return [line.removeprefix("trainable: ") for line in lines]
+
+    return run
+
+
+def told(problems, *expected):
+    """Whether each of ``expected`` is in a problem of its own, and there are no others."""
+    return len(problems) == len(expected) and all(sum(text in p for p in problems) == 1 for text in expected)

@@ -1,5 +1,5 @@
 """python -m tests.kills: kills drivers and workers of real studies at random moments, resumes each, and checks
-that nothing was lost, repeated or changed. tests/test_kills.py runs a short form.
+that nothing was lost, repeated or changed. tests/study/test_kills.py runs a short form.
 """
 
 import argparse
@@ -17,15 +17,9 @@ import time
 from pathlib import Path
 
 import optuna
-import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.execution import inline
-from study.execution.runner import Pause, Runner
-from study.record.ledger import Ledger
-from study.strategy import scheduler
-from study.strategy.searcher import Searcher
 from tests import studies
 from trainable.worker import TRACE
 
@@ -69,14 +63,8 @@ class Study:
         assert process.returncode == 0, out
 
     def finish_here(self) -> None:
-        """Runs the study in this process, one trial after the other: no Ray, nothing to be killed."""
-        plan, num_threads = studies.begin(*self.arguments), torch.get_num_threads()
-        ledger = Ledger(plan.folder)
-        source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
-        rule = scheduler.make(plan.scheduler, plan.base.epochs)
-        inline.run(Runner(ledger, source, rule, Pause(None)), plan.pool)
-        ledger.close()
-        torch.set_num_threads(num_threads)
+        """Runs the study in this process: nothing to be killed."""
+        studies.finish(studies.begin(*self.arguments))
 
     def starts(self) -> list[str]:
         """A line "trial epoch" for each epoch that was started, in that order."""

@@ -1,15 +1,20 @@
-"""Studies on disk without a trial being trained: made-up ones, as a finished search leaves them, and begun ones."""
+"""Studies without Ray: made-up ones, as a finished search leaves them, begun ones, and such as run in this process."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from study import search
+from study.execution import inline
+from study.execution.runner import Pause, Runner
 from study.record import files
 from study.record.ledger import Ledger
 from study.record.recipes import COURSE_RECIPES
 from study.space import parameters
+from study.strategy import scheduler
+from study.strategy.searcher import Searcher
 from trainable import metrics
 from trainable.config import TrialConfig
 
@@ -157,3 +162,13 @@ def begin(*arguments):
     plan.folder.mkdir(parents=True, exist_ok=True)
     Ledger(plan.folder, plan.record()).close()
     return plan
+
+
+def finish(plan):
+    """Runs it to its end in this process, one trial after the other, wherever Ray is not the point."""
+    num_threads = torch.get_num_threads()
+    ledger = Ledger(plan.folder)
+    source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
+    inline.run(Runner(ledger, source, scheduler.make(plan.scheduler, plan.base.epochs), Pause(None)), plan.pool)
+    ledger.close()
+    torch.set_num_threads(num_threads)

@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 
 import optuna
 import pytest
@@ -83,18 +81,6 @@ def test_a_half_written_last_line_is_dropped(folder, name):
     ledger.record(3, row(3, 0.6))
     ledger.close()
     assert Ledger(folder).trials[3].best == [0.3, 0.4, 0.6]
-
-
-def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(folder):
-    code = "import sys, time; from pathlib import Path; from study.record.ledger import Ledger; " \
-           "ledger = Ledger(Path(sys.argv[1])); print('open', flush=True); time.sleep(60)"  # fmt: skip
-    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "open\n"
-    with pytest.raises(UsageError, match="another process is running this study"):
-        Ledger(folder)
-    other.kill()
-    other.wait()
-    assert len(Ledger(folder).trials) == 4
 
 
 def test_unknown_format_damaged_and_missing_study_are_told_apart(tmp_path):

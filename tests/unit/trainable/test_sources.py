@@ -1,10 +1,10 @@
+import contextlib
 import hashlib
 import io
 import os
 import pickle
 import shutil
-import subprocess
-import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,10 +14,11 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
-from tests.disk import damages, files_of_at_most, small_disk
+from tests.disk import damages, files_of_at_most
 from trainable.cli import UsageError
 from trainable.images import loading, sources
 from trainable.images.pool import DataSpec
+from trainable.images.sources import decoding_threads
 
 SIZE = 16
 
@@ -426,18 +427,6 @@ def test_of_what_killed_processes_have_left_only_the_old_is_removed(both):
     assert left & {*old, *young, *others} == {*young, *others}
 
 
-TRAIN = ["--epochs", "1", "--image-size", "32", "--minority", "fox"]
-
-
-def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path):
-    with small_disk(tmp_path / "small", "100k") as cache:
-        command = [sys.executable, "-m", "trainable", "--data", str(image_folder), "--cache-dir", str(cache), *TRAIN]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.stderr == f"trainable: --cache-dir {cache}: cannot be written (No space left on device)\n"
-        assert done.returncode == 2
-        assert list(cache.iterdir()) == []
-
-
 def test_a_cache_file_that_becomes_too_large_is_told_in_a_sentence(both):
     with files_of_at_most(1000):
         (problem,) = refused(both)
@@ -518,3 +507,10 @@ def test_a_download_that_fails_leaves_nothing_behind(tiny_cifar10):
     with pytest.raises(UsageError):
         sources.cifar10(32, base.parent)
     assert not base.parent.exists()
+
+
+def test_an_interruption_while_images_are_handed_to_the_threads_waits_for_none_that_has_not_begun():
+    with contextlib.suppress(KeyboardInterrupt), decoding_threads() as threads:
+        waiting = [threads.submit(time.sleep, 0.1) for _ in range(1000)]
+        raise KeyboardInterrupt
+    assert sum(future.cancelled() for future in waiting) > 900

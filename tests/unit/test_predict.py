@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -229,13 +227,6 @@ def test_weights_that_hold_code_are_refused_and_it_does_not_run(folder, images, 
         predict.main([str(folder), str(images)])
     assert not (tmp_path / "sprung").exists()
     assert "damaged, cannot be read" in capsys.readouterr().err
-
-
-def test_a_reader_who_has_had_enough_is_no_failure(folder, images):
-    command = f"{sys.executable} -m study.predict {folder} {images} | head -1"
-    out = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr
-    assert out.stderr == ""
 
 
 def test_folding_batch_norm_changes_no_prediction(folder):

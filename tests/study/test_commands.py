@@ -1,6 +1,5 @@
-"""Signals and failing output, on real processes; those in the midst of a study are in test_study."""
+"""Signals and failing output, on real processes; those in the midst of a study are in test_search."""
 
-import contextlib
 import os
 import shlex
 import shutil
@@ -14,18 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.execution import tune
-from study.execution.runner import Pause, Runner
-from study.record.ledger import Ledger
-from study.space import parameters as spaces
-from study.strategy.scheduler import Never
-from study.strategy.searcher import Searcher
 from tests import studies
-from trainable.command import SIGNALS, on_signals
-from trainable.config import TrialConfig
-from trainable.images.sources import decoding_threads
+from trainable.command import SIGNALS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMANDS = ["study.search", "study.confirm", "study.analyze", "study.predict", "study.simulate", "trainable.__main__"]
 
 # calls the command's main with an argument parser that runs the code given
@@ -111,17 +102,6 @@ def test_a_closed_terminal_does_not_end_what_nohup_has_started():
     assert process.wait(timeout=60) == 7
 
 
-def test_signals_within_a_second_count_as_one():
-    calls = []
-    with on_signals(lambda: calls.append("called")):
-        for number in SIGNALS:
-            os.kill(os.getpid(), number)
-        assert len(calls) == 1
-        time.sleep(1.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert len(calls) == 2
-
-
 def test_a_signal_after_the_work_is_done_changes_no_exit_status():
     code = "import atexit; atexit.register(lambda: (print('over', flush=True), time.sleep(60))); sys.exit(7)"
     process = start("-c", MAIN, "study.analyze", code)
@@ -163,13 +143,6 @@ def test_a_signal_while_images_are_decoded_leaves_nothing_behind(many_images, tm
     assert "study.search: interrupted; to go on: python -m study.search --data " in err
     assert not list(cache.iterdir())
     assert not results.exists()
-
-
-def test_an_interruption_while_images_are_handed_to_the_threads_waits_for_none_that_has_not_begun():
-    with contextlib.suppress(KeyboardInterrupt), decoding_threads() as threads:
-        waiting = [threads.submit(time.sleep, 0.1) for _ in range(1000)]
-        raise KeyboardInterrupt
-    assert sum(future.cancelled() for future in waiting) > 900
 
 
 def test_a_signal_during_an_analysis(tmp_path):
@@ -251,14 +224,6 @@ def test_a_trial_without_a_reader_ends_as_its_output_is_all_there_is(more, redir
     assert "Traceback" not in done.stderr
 
 
-def test_a_replay_goes_on_without_a_reader_because_its_verdict_is_its_status(digits_study):
-    trial = digits_study.folder / "trials/0"
-    done = shell(f"{sys.executable} -m trainable --replay {trial} >/dev/full")
-    assert done.returncode == 0
-    assert f"trainable: {FULL}{ON}\n" in done.stderr
-    assert "2 epochs, no difference" in done.stderr
-
-
 @pytest.mark.skipif(shutil.which("script") is None, reason="needs a pseudo-terminal")
 def test_on_a_terminal_it_is_still_a_terminal():
     code = "print(sys.stdout.isatty(), sys.stderr.isatty(), sys.stdout.fileno()); sys.exit(0)"
@@ -267,31 +232,3 @@ def test_on_a_terminal_it_is_still_a_terminal():
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "True True 1"
-
-
-@pytest.mark.parametrize("fails_at", ["start", "result", "end"])
-def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_at):
-    """As Tune does it: what a stop's hook raises makes it call that hook again, for a trial that is gone."""
-    calls = []
-
-    def on_change(trial):
-        calls.append(trial.number)
-        if len(calls) > ["start", "result", "end"].index(fails_at):
-            raise UnicodeEncodeError("ascii", "ü", 0, 1, "no such letter")
-
-    ledger = Ledger(tmp_path)
-    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
-    session = tune._Session(Runner(ledger, source, Never(), Pause(None), on_change), 1)
-    searcher, scheduler = tune._TuneSearcher(session), tune._TuneScheduler(session)
-    row = {"row/epoch": 1, "row/best_minority_f1": 0.5, "training_iteration": 1, "done": False}
-    tune_trial = type("Trial", (), {"trial_id": "7ab7b962"})()
-    config = searcher.suggest("7ab7b962")
-    assert (config is None) == (fails_at == "start")
-    if config is not None:
-        decision = scheduler.on_trial_result(None, tune_trial, row)
-        assert decision == ("STOP" if fails_at == "result" else "CONTINUE")
-        searcher.on_trial_complete("7ab7b962", {**row, "reason": "epochs", "done": True})
-        searcher.on_trial_complete("7ab7b962", error=True)
-    assert isinstance(session.error, UnicodeEncodeError)
-    assert searcher.suggest("next") == "FINISHED"
-    ledger.close()

@@ -1,4 +1,4 @@
-"""The confirmation: counted by hand, and a real one in real processes, killed once: small digits at 16×16."""
+"""A real confirmation in real processes, killed once: small digits at 16×16."""
 
 import base64
 import dataclasses
@@ -11,23 +11,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
-from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from study import analyze, confirm
 from study.confirmation import offsets, scoring, winner
-from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_runs
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
 from study.record import files
-from study.record.files import TrialRecord
 from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
@@ -35,261 +31,11 @@ from tests.conftest import DIGITS_STUDY
 from tests.kills import wait_until_gone
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
-from trainable.cli import UsageError
-from trainable.config import TrialConfig
 from trainable.images import loading, sources
 from trainable.images.pool import DataSpec, channel_statistics, unpack
 from trainable.images.splits import split
 from trainable.parts.networks import ConvNet
 from trainable.streams import derive
-
-SHUFFLED, WEIGHTED = TrialConfig(seed=10), TrialConfig(seed=11, sampler="weighted")
-
-
-def record(number, best, config, recipe="searched", status="complete"):
-    rows = [{"epoch": 1, "best_minority_f1": best}] if best is not None else []
-    return TrialRecord(number, status, "", recipe, config, rows)
-
-
-def searched(number, dropout, **fields):
-    return TrialConfig(seed=100 + number, dropout=dropout, **fields)
-
-
-COURSE = [record(0, 0.4, SHUFFLED, "course, shuffled"), record(1, 0.6, WEIGHTED, "course, weighted")]
-
-
-def test_the_top_of_the_ranking_and_the_courses_are_chosen_the_failed_and_the_running_never():
-    trials = [
-        *COURSE,
-        record(2, 0.5, searched(2, 0.1)),
-        record(3, 0.9, searched(3, 0.2), status="failed"),
-        record(4, 0.7, searched(4, 0.3, weight_decay=0.0), status="stopped"),
-        record(5, 0.95, searched(5, 0.4), status="running"),
-        record(6, 0.7, searched(6, 0.5)),
-        record(7, None, searched(7, 0.6)),
-    ]
-    assert [(r.name, r.trial, r.search_score) for r in choose(trials, 2)] == [
-        ("trial-4", 4, 0.7), ("trial-6", 6, 0.7), ("course-shuffled", 0, 0.4), ("course-weighted", 1, 0.6)
-    ]  # fmt: skip
-    # one of the course's may be among the best, and is then there once
-    assert [r.name for r in choose(trials, 3)] == ["trial-4", "trial-6", "course-weighted", "course-shuffled"]
-    assert choose(trials, 1)[0].config == trials[4].config
-
-
-def test_a_recipe_tried_twice_is_confirmed_once_and_the_courses_keep_their_names():
-    again = dataclasses.replace(WEIGHTED, seed=5, num_threads=2)
-    trials = [
-        *COURSE,
-        record(2, 0.9, again),
-        record(3, 0.8, searched(3, 0.2)),
-        record(4, 0.7, searched(4, 0.2)),
-        record(5, 0.5, searched(5, 0.1)),
-    ]
-    assert [r.name for r in choose(trials, 3)] == ["trial-3", "course-weighted", "trial-5", "course-shuffled"]
-    with pytest.raises(UsageError, match="--top 5 is more than the 4 recipes"):
-        choose(trials, 5)
-
-
-def test_a_course_recipe_that_came_to_nothing_is_named():
-    trials = [dataclasses.replace(COURSE[0], status="failed"), COURSE[1], record(2, 0.5, searched(2, 0.1))]
-    with pytest.raises(UsageError, match=r"^course, shuffled: this trial of the study has not ended well"):
-        choose(trials, 1)
-
-
-def test_fresh_seeds_are_none_of_the_searchs_and_more_of_them_begin_with_the_same():
-    first = fresh_seeds(3, 4, COURSE)
-    assert len({*first, 0, 10, 11}) == 7
-    assert fresh_seeds(3, 2, COURSE) == first[:2]
-    assert set(fresh_seeds(4, 4, COURSE)).isdisjoint(first)
-    taken = [record(2, 0.5, TrialConfig(seed=first[0], cut_seed=first[2]))]
-    assert fresh_seeds(3, 2, taken) == [first[1], first[3]]
-
-
-@pytest.fixture
-def runs_ledger(tmp_path):
-    """Opens the ledger under ``tmp_path`` and hands out what is left of two recipes on the seeds that are asked for."""
-    chosen = [Recipe("trial-4", 4, searched(4, 0.3), 0.7), Recipe("course-shuffled", 0, SHUFFLED, 0.4)]
-
-    def opened(seeds):
-        book = Ledger(tmp_path)
-        return book, Runs(book, chosen, seeds, num_threads=2)
-
-    return opened
-
-
-def all_of(runs):
-    return [trial.folder for trial in iter(runs.next, None)]
-
-
-def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(runs_ledger, tmp_path):
-    book, runs = runs_ledger([7, 8])
-    assert runs.num_new == 4
-    complete, failed, running = runs.next(), runs.next(), runs.next()
-    for trial in (complete, failed, running):
-        book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.5})
-    book.complete(complete.number, "epochs")
-    book.fail(failed.number, "the worker died")
-    assert runs.failures == ["course-shuffled-7 failed: the worker died"]
-    book.close()
-    config = files.read_config(tmp_path / "trial-4-8")
-    assert config == dataclasses.replace(searched(4, 0.3), seed=8, split_seed=8, cut_seed=8, num_threads=2)
-
-    book, runs = runs_ledger([7, 8])
-    assert runs.num_new == 2  # the one that failed, again, and the last
-    again = runs.next()
-    assert (again.folder, again.number, again.best) == ("course-shuffled-7", 3, [0.5])  # from where it was
-    assert runs.failures == []
-    assert all_of(runs) == ["trial-4-8", "course-shuffled-8"]
-    for trial in book.running():
-        if not trial.best:
-            book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.6})
-        book.complete(trial.number, "epochs")
-    book.close()
-
-    book, runs = runs_ledger([7, 8, 9])
-    assert all_of(runs) == ["trial-4-9", "course-shuffled-9"]
-    book.close()
-    assert [trial.recipe for trial in files.read_trials(tmp_path)].count("course-shuffled") == 4
-
-
-def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
-    book, runs = runs_ledger([7, 8])
-    row = {"epoch": 1, "best_minority_f1": 0.5, "best_epoch": 1, "val_loss": 1.0}
-    for _ in range(3):
-        trial = runs.next()
-        for epoch in range(1, trial.config.epochs + 1 if trial.number < 2 else 3):
-            book.record(trial.number, {**row, "epoch": epoch})
-        if trial.number < 2:
-            (tmp_path / trial.folder / "validation.npz").touch()  # as their end leaves it
-            book.complete(trial.number, "epochs")
-    book.close()
-    (tmp_path / "study.journal").unlink()
-    rows = {path: path.read_bytes() for path in tmp_path.glob("*/epochs.jsonl")}
-
-    book, runs = runs_ledger([7, 8])
-    assert [(trial.folder, trial.status, trial.reason) for trial in book.trials.values()] == [
-        ("trial-4-7", "complete", "epochs"), ("course-shuffled-7", "complete", "epochs"), ("trial-4-8", "running", ""),
-    ]  # fmt: skip
-    assert runs.num_new == 1
-    assert all_of(runs) == ["trial-4-8", "course-shuffled-8"]
-    assert len(book.trials[2].best) == 2  # goes on from there
-    assert {path: path.read_bytes() for path in tmp_path.glob("*/epochs.jsonl")} == rows
-    book.close()
-
-
-def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
-    book, runs = runs_ledger([7])
-    runs.next()
-    book.close()
-    same = [Recipe("trial-4", 4, searched(4, 0.3, num_threads=5), 0.7)]
-    assert mixed_runs(tmp_path, same, [7]) == []
-    other = [Recipe("trial-4", 4, searched(4, 0.31), 0.7)]
-    assert mixed_runs(tmp_path, other, [7]) == [f"{tmp_path / 'trial-4-7'}: is a run of another recipe; move "
-                                                       "it away"]  # fmt: skip
-
-
-@pytest.mark.parametrize("content", [b"", b"PK", b"x"])
-def test_a_runs_predictions_that_cannot_be_read_are_told_in_a_sentence(tmp_path, content):
-    (tmp_path / "validation.npz").write_bytes(content)
-    images = SimpleNamespace(num_classes=4, val=range(300))
-    with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        scoring._read_predictions(tmp_path, Recipe("trial-4", 4, SHUFFLED, 0.7), images)
-    with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        winner.fit_offsets(tmp_path, images, [0], seed=0)
-
-
-SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
-
-
-@pytest.fixture
-def content():
-    """A confirmation of three recipes on three seeds, scored on the test images."""
-    plan = SimpleNamespace(
-        study={"name": "made up", "epochs": 20},
-        seeds=[7, 8, 9],
-        top=1,
-        num_trials=12,
-        pool=SimpleNamespace(num_own_val=0),
-        recipes=[
-            Recipe("trial-4", 4, searched(4, 0.3), 0.9),
-            Recipe("course-shuffled", 0, SHUFFLED, 0.5),
-            Recipe("course-weighted", 1, WEIGHTED, 0.6),
-        ],
-    )
-    order = [0, 2, 1]  # so that the recipes' rows are not in the order of the trials
-    measured = scoring.Measured(SCORES[order], SCORES[order][::-1], SCORES[order] + 0.1, None)
-    found = scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")
-    test = {
-        "scores": [0.6, 0.65, 0.7],
-        "scores_adjusted": [0.6, 0.6, 0.6],
-        "scores_offsets": [0.6, 0.6, 0.6],
-        "mean": 0.65,
-        "low": 0.5,
-        "high": 0.8,
-    }
-    gap = {"estimate": 0.1, "low": -0.1, "high": 0.3}
-    gaps = [{"first": "trial-4", "second": "course-weighted", **gap, "adjusted": {**gap, "estimate": 0.2}}]
-    opening = {"opened": "2026-11-24T13:00:00+0000", "reopened": [], "recipes": {"trial-4": test}, "differences": gaps}
-    return plan, measured, found, opening
-
-
-def test_the_summary_counted_by_hand(content):
-    plan, measured, found, _ = content
-    assert found["winner"] == "trial-4"
-    assert [recipe["mean"] for recipe in found["recipes"]] == pytest.approx([0.7, 0.4, 0.6])
-    # without seed 7: 1.3 to 1.2; without seed 8: 1.5 to 1.1; without seed 9: 1.4 to 1.3
-    assert found["confirmed"]["chosen"] == ["trial-4"] * 3
-    assert found["confirmed"]["estimate"] == pytest.approx(0.7)
-    pairs = [(d["first"], d["second"]) for d in found["differences"]]
-    assert pairs == [("trial-4", "course-shuffled"), ("trial-4", "course-weighted"),
-                     ("course-weighted", "course-shuffled")]  # fmt: skip
-    assert [d["estimate"] for d in found["differences"]] == pytest.approx([0.3, 0.1, 0.2])
-    assert [d["adjusted"]["estimate"] for d in found["differences"]] == pytest.approx([0.2, -0.1, 0.3])
-    theirs = stats.ttest_1samp(SCORES[2], 0).confidence_interval()
-    low, high = found["recipes"][1]["low"], found["recipes"][1]["high"]
-    assert (low, high) == pytest.approx((theirs.low, theirs.high))
-    assert all(0 <= recipe["low"] <= recipe["high"] <= 1 for recipe in found["recipes"])
-    assert found["recipes"][0]["high"] < 1
-    assert (found["optimistic"], found["optimistic_reason"], found["test"]) == (False, "", None)
-    assert found["num_trials"] == 12
-    json.dumps(found)
-    plan.pool.num_own_val = 30
-    own = scoring.summary(plan, measured, "")
-    assert own["optimistic"]
-    assert "cannot be redrawn" in own["optimistic_reason"]
-
-
-def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
-    _, _, found, opening = content
-    found = {**found, "optimistic": True, "optimistic_reason": scoring.OPTIMISTIC_REASON}
-    found["recipes"][0]["audit_recall"] = [0.2, 0.3, 0.4]
-    lines = Verdict(found).confirmation_lines()
-    (row,) = [line for line in lines if line.startswith("trial 4  ")]
-    assert row.split() == ["trial", "4", "0.9000", "0.7000", "(0.4516", "to", "0.9484)", "0.6000", "+0.2000",
-                           "0.8000", "0.3000"]  # fmt: skip
-    assert "winner: trial 4" in lines
-    assert any(line.startswith("trial 4 less course, weighted: +0.1000 (") for line in lines)
-    assert any(line.startswith("confirmed score: 0.7000 (") for line in lines)
-    assert "this score is optimistic:" in lines
-    course = {**opening["recipes"]["trial-4"], "mean": 0.55}
-    opening["recipes"] |= {"course-shuffled": course, "course-weighted": course}
-    opening["reopened"] = [{"time": "2026-11-25T08:00:00+0000", "reason": "three more trials"}]
-    sealed = Verdict({**found, "test": opening}).test_lines()
-    assert "opened again on 2026-11-25T08:00:00+0000: three more trials" in sealed
-    (row,) = [line for line in sealed if line.startswith("trial 4  ")]
-    assert row.split()[2:7] == ["0.9000", "0.7000", "0.6500", "(0.5000", "to"]
-    told = sealed.index("trial 4 less course, weighted: +0.1000 (-0.1000 to +0.3000)")
-    assert sealed[told + 1] == "    after logit adjustment: +0.2000 (-0.1000 to +0.3000)"
-    # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
-    assert "67 % of it was luck" in " ".join(sealed)
-    assert max(map(len, [*lines, *sealed])) <= 100
-    assert Verdict(found).test_lines() == ["the test images are sealed"]
-
-
-def test_a_search_that_promised_nothing_has_no_luck(content):
-    found = content[2]
-    found["recipes"][0]["search_score"] = 0.6
-    assert Verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
 
 
 def start(module, *arguments):
@@ -687,7 +433,7 @@ def test_help_says_that_the_seal_is_a_record():
 
 
 def test_no_other_file_loads_test_images():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
     assert users == {"loading.py", "confirm.py"}
@@ -732,3 +478,10 @@ def test_a_signal_while_a_study_is_scored_or_ranked_pauses_it(copy, written, num
     assert err == f"{command}: interrupted; to go on: python -m {command} {shlex.join(asked)}\n"
     kept = {path: content for path, content in files_of(copy).items() if path in before and path.suffix != ".json"}
     assert kept == {path: content for path, content in before.items() if path in kept}
+
+
+def test_a_reader_of_predictions_who_has_had_enough_is_no_failure(confirmed, image_folder):
+    command = f"{sys.executable} -m study.predict {confirmed[0]} {image_folder} | head -1"
+    out = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert out.stderr == ""

@@ -1,23 +1,16 @@
 """Real studies in which things go wrong: a loss that is no number, an exception in a worker, a full disk."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 
 import pytest
 
-from study.execution import tune
-from study.execution.runner import Pause, Runner, TooManyFailuresError
 from study.record.ledger import Ledger
-from study.space import parameters
-from study.strategy.scheduler import Never
-from study.strategy.searcher import Searcher
-from tests import studies
+from tests import disk, studies
 from tests.kills import Study
-from trainable.config import TrialConfig
-from trainable.report import Report
+from trainable.cli import UsageError
 
 SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "1", "--seed", "3", "--algorithm", "random"]
 
@@ -61,37 +54,6 @@ def test_a_loss_that_is_no_number_and_an_exception_fail_their_trials_and_the_stu
     assert [state for state, *_ in view] == [names[status] for status, _ in found.values()]
 
 
-def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among_them_does(tmp_path):
-    ledger = Ledger(tmp_path)
-    source = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
-    runner = Runner(ledger, source, Never(), Pause(None))
-    row = {"epoch": 1, "best_minority_f1": 0.5}
-    for number in range(9 + 1 + 10):
-        assert runner.next().number == number
-        if number == 9:
-            assert runner.report(number, Report(1, row, "epochs"))
-        else:
-            runner.fail(number, "ValueError: no")
-    assert runner.next() is None
-    with pytest.raises(TooManyFailuresError, match="trial 10: ValueError: no"):
-        runner.raise_what_broke_it()
-    assert [trial.status for trial in ledger.trials.values()] == ["failed"] * 9 + ["complete"] + ["failed"] * 10
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ('ray::ResourceTrainable.train() (pid=7)\n  File "x.py", line 3, in run\nValueError: no\n', "ValueError: no"),
-        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X\n\tpid: 7\n",
-         "The actor died unexpectedly before finishing this task."),
-        ("", "unknown"),
-    ],
-)  # fmt: skip
-def test_the_reason_of_a_failure_is_its_last_line_or_what_ray_says_of_the_worker(text, reason):
-    earlier = "Failure # 1 (occurred at noon)\n  File \"x.py\"\nKeyError: 'old'\n"
-    assert tune._last_failure(f"{earlier}Failure # 2 (occurred at night)\n{text}") == reason
-
-
 @pytest.mark.slow
 def test_ten_failures_in_a_row_stop_the_study_with_the_first_cause(tmp_path):
     (tmp_path / "space.toml").write_text("[learning_rate]\nchoices = [1e30]\n")
@@ -106,12 +68,8 @@ def test_ten_failures_in_a_row_stop_the_study_with_the_first_cause(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 30 MiB of its own: room for one trial's files, not for two's."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", folder]).returncode:
-        pytest.skip("needs the right to mount")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with disk.small_disk(tmp_path / "small", "30m") as folder:
+        yield folder
 
 
 def test_a_full_disk_pauses_the_study_and_loses_nothing(tmp_path, small_disk):
@@ -129,3 +87,28 @@ def test_a_full_disk_pauses_the_study_and_loses_nothing(tmp_path, small_disk):
     assert len(after) == 6
     assert {status for status, _ in after.values()} <= {"complete", "stopped"}
     assert all(after[number] == outcome for number, outcome in before.items() if outcome[0] == "complete")
+
+
+TRAIN = ["--epochs", "1", "--image-size", "32", "--minority", "fox"]
+
+
+def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path):
+    with disk.small_disk(tmp_path / "small", "100k") as cache:
+        command = [sys.executable, "-m", "trainable", "--data", str(image_folder), "--cache-dir", str(cache), *TRAIN]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stderr == f"trainable: --cache-dir {cache}: cannot be written (No space left on device)\n"
+        assert done.returncode == 2
+        assert list(cache.iterdir()) == []
+
+
+def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(tmp_path):
+    folder = studies.write(tmp_path / "study", num_trials=4)
+    code = "import sys, time; from pathlib import Path; from study.record.ledger import Ledger; " \
+           "ledger = Ledger(Path(sys.argv[1])); print('open', flush=True); time.sleep(60)"  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "open\n"
+    with pytest.raises(UsageError, match="another process is running this study"):
+        Ledger(folder)
+    other.kill()
+    other.wait()
+    assert len(Ledger(folder).trials) == 4

@@ -1,37 +1,11 @@
-"""The house's rule: imports point one way, and the heavy ones stay where they belong."""
+"""What a module brings into a process of its own: the heavy imports stay where they belong."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests import studies
-
-ROOT = Path(__file__).parent.parent
-
-
-def imported(path):
-    """The top-level packages that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").split(".")[0]
-
-
-def test_trainable_knows_neither_the_study_nor_optuna_and_only_tune_py_knows_ray():
-    for path in (ROOT / "trainable").rglob("*.py"):
-        names = set(imported(path))
-        assert not names & {"study", "optuna"}, path
-        assert ("ray" in names) == (path.name == "tune.py"), path
-
-
-def test_of_the_study_only_execution_knows_ray():
-    users = {path.relative_to(ROOT).as_posix() for path in (ROOT / "study").rglob("*.py") if "ray" in imported(path)}
-    assert users == {"study/execution/machine.py", "study/execution/tune.py"}
-
 
 # Each list is imported in one process, in its order: what a module brings is there for all that follow, so those that
 # may bring least come first.
@@ -61,6 +35,7 @@ WITH_TORCH = [
     ("trainable.tune", {"torchvision", "sklearn", "optuna", "study"}),
 ]
 SCORING = [("study.confirmation.scoring", {"ray", "torchvision", "sklearn"})]
+
 
 IMPORT_ALL = """
 import importlib, sys

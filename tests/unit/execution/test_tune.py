@@ -1,0 +1,51 @@
+import pytest
+
+from study.execution import tune
+from study.execution.runner import Pause, Runner
+from study.record.ledger import Ledger
+from study.space import parameters as spaces
+from study.strategy.scheduler import Never
+from study.strategy.searcher import Searcher
+from trainable.config import TrialConfig
+
+
+@pytest.mark.parametrize("fails_at", ["start", "result", "end"])
+def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_at):
+    """As Tune does it: what a stop's hook raises makes it call that hook again, for a trial that is gone."""
+    calls = []
+
+    def on_change(trial):
+        calls.append(trial.number)
+        if len(calls) > ["start", "result", "end"].index(fails_at):
+            raise UnicodeEncodeError("ascii", "ü", 0, 1, "no such letter")
+
+    ledger = Ledger(tmp_path)
+    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
+    session = tune._Session(Runner(ledger, source, Never(), Pause(None), on_change), 1)
+    searcher, scheduler = tune._TuneSearcher(session), tune._TuneScheduler(session)
+    row = {"row/epoch": 1, "row/best_minority_f1": 0.5, "training_iteration": 1, "done": False}
+    tune_trial = type("Trial", (), {"trial_id": "7ab7b962"})()
+    config = searcher.suggest("7ab7b962")
+    assert (config is None) == (fails_at == "start")
+    if config is not None:
+        decision = scheduler.on_trial_result(None, tune_trial, row)
+        assert decision == ("STOP" if fails_at == "result" else "CONTINUE")
+        searcher.on_trial_complete("7ab7b962", {**row, "reason": "epochs", "done": True})
+        searcher.on_trial_complete("7ab7b962", error=True)
+    assert isinstance(session.error, UnicodeEncodeError)
+    assert searcher.suggest("next") == "FINISHED"
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('ray::ResourceTrainable.train() (pid=7)\n  File "x.py", line 3, in run\nValueError: no\n', "ValueError: no"),
+        ("The actor died unexpectedly before finishing this task.\n\tclass_name: X\n\tpid: 7\n",
+         "The actor died unexpectedly before finishing this task."),
+        ("", "unknown"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_a_failure_is_its_last_line_or_what_ray_says_of_the_worker(text, reason):
+    earlier = "Failure # 1 (occurred at noon)\n  File \"x.py\"\nKeyError: 'old'\n"
+    assert tune._last_failure(f"{earlier}Failure # 2 (occurred at night)\n{text}") == reason
