@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from study import search
+from study.execution.plan import preflight
 from study.record import files
 from study.record.ledger import Ledger
-from study.record.recipes import COURSE_RECIPES
+from study.record.recipes import COURSE
 from study.space import parameters
 from trainable import metrics
 from trainable.config import TrialConfig
@@ -45,7 +46,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
             status, reason = [("failed", EVIL), ("running", "")][number - num_trials]
         values, recipe = _values(searched, rng), "searched"
         if number < 2:
-            recipe, values = list(COURSE_RECIPES.items())[number]
+            recipe, values = COURSE[number].name, COURSE[number].values
         config = TrialConfig(epochs=num_epochs, seed=number, **values)
         trial = folder / "trials" / str(number)
         trial.mkdir(parents=True)
@@ -153,7 +154,7 @@ def confirm(folder: Path, num_trials=11, opened=True, low=0.05):
 def begin(*arguments):
     """The study that the command's arguments ask for, as an interruption before its first trial leaves it: its plan."""
     parser = search._parser()
-    plan = search.preflight(parser.parse([str(argument) for argument in arguments]), parser.problems)
+    plan = preflight(parser.parse([str(argument) for argument in arguments]), parser.problems, "python -m study.search")
     plan.folder.mkdir(parents=True, exist_ok=True)
     Ledger(plan.folder, plan.record()).close()
     return plan

@@ -23,9 +23,10 @@ from sklearn.metrics import confusion_matrix, f1_score, recall_score
 from study import analyze, confirm
 from study.confirmation import offsets, scoring, winner
 from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_runs
+from study.confirmation.trained import TrainedRun
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
-from study.record import files
+from study.record import files, recipes
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
 from study.report import pictures
@@ -90,7 +91,7 @@ def test_a_recipe_tried_twice_is_confirmed_once_and_the_courses_keep_their_names
 
 def test_a_course_recipe_that_came_to_nothing_is_named():
     trials = [dataclasses.replace(COURSE[0], status="failed"), COURSE[1], record(2, 0.5, searched(2, 0.1))]
-    with pytest.raises(UsageError, match=r"^course, shuffled: this trial of the study has not ended well"):
+    with pytest.raises(UsageError, match=r"^course, shuffled: this trial of the study is unfinished or failed"):
         choose(trials, 1)
 
 
@@ -189,11 +190,12 @@ def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK", b"x"])
 def test_a_runs_predictions_that_cannot_be_read_are_told_in_a_sentence(tmp_path, content):
     (tmp_path / "validation.npz").write_bytes(content)
-    images = SimpleNamespace(num_classes=4, val=range(300))
+    images = SimpleNamespace(num_classes=4, val=range(300), minority=(0,))
+    run = TrainedRun(Recipe("trial-4", 4, SHUFFLED, 0.7), 7, tmp_path, images, np.empty(0, np.int64))
     with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        scoring._read_predictions(tmp_path, Recipe("trial-4", 4, SHUFFLED, 0.7), images)
+        scoring.measure({"trial-4": [run]})
     with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        winner.fit_offsets(tmp_path, images, [0], seed=0)
+        run.offsets  # noqa: B018
 
 
 SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
@@ -558,7 +560,7 @@ def test_the_opening_is_on_disk_before_a_test_score_is_shown(copy, monkeypatch):
 def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monkeypatch):
     (copy / "confirm.json").unlink()
 
-    def killed(plan, winner):
+    def killed(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -632,9 +634,8 @@ def folder_study(image_folder, tmp_path):
              "class_counts": {"test": pool.test_counts}, "class_names": pool.class_names, "minority": ["fox"],
              "space": {"dropout": {"low": 0.0, "high": 0.5}}}  # fmt: skip
     book = Ledger(folder, asked)
-    for number, recipe in enumerate(["course, shuffled", "course, weighted"]):
-        sampler = recipe.split()[1].replace("shuffled", "shuffle")
-        book.add(dataclasses.replace(base, sampler=sampler, seed=number), recipe, {}, {})
+    for number, recipe in enumerate(recipes.COURSE):
+        book.add(dataclasses.replace(base, **recipe.values, seed=number), recipe.name, {}, {})
         row = {"epoch": 1, "best_epoch": 1, "minority_f1": 0.5, "best_minority_f1": 0.5, "f1": [0.5] * 3,
                "train_loss": 1.0, "val_loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5,
                "train_seconds": 1.0, "val_seconds": 1.0}  # fmt: skip
@@ -688,4 +689,4 @@ def test_no_other_file_loads_test_images():
     root = Path(__file__).parent.parent
     users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
-    assert users == {"loading.py", "confirm.py"}
+    assert users == {"loading.py", "plan.py"}

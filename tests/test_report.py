@@ -14,6 +14,7 @@ import pytest
 from study import analyze
 from study.findings import summary
 from study.findings.ranking import rank
+from study.record.recipes import run_name
 from study.report import page, pictures
 from tests import studies
 
@@ -75,7 +76,7 @@ def test_everything_printed_fits_100_columns_and_files_are_there(finished):
     assert pictures == {"course-classes", "course-comparison", "course-epochs-to-best"} | {
         f"confusion-{name}" for name in (f"trial-{table.iloc[0]['trial']}", "course-shuffled", "course-weighted")
     } | {
-        f"history-{recipe.replace(', ', '-') if recipe.startswith('course') else f'trial-{trial}'}"
+        f"history-{run_name(trial, recipe)}"
         for trial, recipe, epochs in zip(table["trial"], table["recipe"], table["epochs"], strict=True) if epochs
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from study import search
+from study.execution.plan import preflight
 from study.record.ledger import Ledger
 from tests import studies
 from trainable.cli import UsageError
@@ -44,7 +45,7 @@ def test_a_study_without_its_study_json_is_refused_in_a_sentence(folder, tmp_pat
 
 def plan_of(tmp_path, *arguments):
     parser = search._parser()
-    return search.preflight(parser.parse([*SETTINGS, "--results", str(tmp_path), *arguments]), parser.problems)
+    return preflight(parser.parse([*SETTINGS, "--results", str(tmp_path), *arguments]), parser.problems, "again")
 
 
 @pytest.mark.parametrize(

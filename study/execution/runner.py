@@ -20,7 +20,7 @@ from trainable.report import Report
 MAX_FAILURES_IN_A_ROW = 10
 
 
-class Source(Protocol):
+class TrialSource(Protocol):
     """Hands out the trials of a ledger."""
 
     def next(self) -> Trial | None:
@@ -79,7 +79,7 @@ class Runner:
     def __init__(
         self,
         ledger: Ledger,
-        source: Source,
+        source: TrialSource,
         scheduler: Scheduler,
         pause: Pause,
         on_change: Callable[[Trial], None] = lambda trial: None,

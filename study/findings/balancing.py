@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from study.findings.verdict import Verdict
+from study.record import recipes
 from study.space.parameters import Space
 from study.statistics import effects
 from study.statistics.comparable import Rows
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEIGHTED, SHUFFLED = "weighted", "shuffle"
-PAIR = ("course-weighted", "course-shuffled")
+PAIR = (recipes.WEIGHTED.run_name, recipes.SHUFFLED.run_name)
 
 
 @dataclass(frozen=True)

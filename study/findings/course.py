@@ -101,9 +101,9 @@ class Comparison:
 def compare(trials: Sequence[TrialRecord], class_names: Sequence[str], minority: Sequence[int]) -> Comparison | None:
     """The course's comparison from a study's trials; None until both recipes have an epoch."""
     found = {trial.recipe: Training(trial) for trial in trials if trial.rows}
-    if SHUFFLED not in found or WEIGHTED not in found:
+    if SHUFFLED.name not in found or WEIGHTED.name not in found:
         return None
-    shuffled, weighted = found[SHUFFLED], found[WEIGHTED]
+    shuffled, weighted = found[SHUFFLED.name], found[WEIGHTED.name]
     classes = [
         Improvement(class_names[index], shuffled.class_f1(index), weighted.class_f1(index)) for index in minority
     ]

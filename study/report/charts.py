@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from study.findings.summary import Findings
 
 LEADER, OTHER = "#3b8bd4", "#8a8f98"
-COLORS = {SHUFFLED: "#e0752d", WEIGHTED: "#1fa97f"}
+COLORS = {SHUFFLED.name: "#e0752d", WEIGHTED.name: "#1fa97f"}
 MAX_CURVES = 50  # trials in a chart that has a line or a row for each
 MAX_CLASSES = 40  # of more, only the minority is drawn
 MAX_LABELLED = 12  # classes whose confusion matrix has its numbers written in

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's colours, which the colour-blind can tell apart
 BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-SHORT = {SHUFFLED: "shuffled", WEIGHTED: "weighted"}
 MAX_HISTORIES = 20  # with more trials, only the leader and the course's recipes have a picture of their history
 MAX_NAMED = 20  # classes; with more, a confusion matrix has no numbers and only some names
 
@@ -149,8 +148,8 @@ def classes(found: Comparison) -> "Figure":
     figure = Figure(figsize=(max(6.0, 1.6 * len(found.classes)), 4.5), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(found.classes))
-    axis.bar(places - 0.2, [c.shuffled for c in found.classes], 0.4, color=RED, label="shuffled")
-    axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label="weighted")
+    axis.bar(places - 0.2, [c.shuffled for c in found.classes], 0.4, color=RED, label=SHUFFLED.short)
+    axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label=WEIGHTED.short)
     for place, improvement in enumerate(found.classes):
         height = max(improvement.shuffled, improvement.weighted)
         axis.text(place, height + 0.015, improvement.percent_text, ha="center")
@@ -164,11 +163,11 @@ def classes(found: Comparison) -> "Figure":
 def comparison(found: Comparison) -> "Figure":
     """Validation loss, accuracy, stability and best loss of the course's two recipes."""
     figure, axes = _panels("The course's two recipes")
-    for training, color in [(found.shuffled, RED), (found.weighted, BLUE)]:
-        name, rows = SHORT[training.trial.recipe], training.trial.rows
+    for recipe, training, color in [(SHUFFLED, found.shuffled, RED), (WEIGHTED, found.weighted, BLUE)]:
+        rows = training.trial.rows
         epochs = [row["epoch"] for row in rows]
-        axes[0, 0].plot(epochs, training.val_losses, ".-", color=color, label=name)
-        axes[0, 1].plot(epochs, [row["val_accuracy"] for row in rows], ".-", color=color, label=name)
+        axes[0, 0].plot(epochs, training.val_losses, ".-", color=color, label=recipe.short)
+        axes[0, 1].plot(epochs, [row["val_accuracy"] for row in rows], ".-", color=color, label=recipe.short)
     _labelled(axes[0, 0], "Validation loss", "loss")
     _labelled(axes[0, 1], "Validation accuracy", "accuracy")
     _bars(axes[1, 0], [found.shuffled.stability, found.weighted.stability], "{:.4f}")
@@ -209,7 +208,7 @@ def _labelled(axis: "Axes", title: str, label: str) -> None:
 
 def _bars(axis: "Axes", values: list[float], form: str) -> None:
     """Shuffled and weighted."""
-    bars = axis.bar(["shuffled", "weighted"], values, color=[RED, BLUE])
+    bars = axis.bar([SHUFFLED.short, WEIGHTED.short], values, color=[RED, BLUE])
     axis.bar_label(bars, [form.format(value) for value in values])
     axis.margins(y=0.15)
     axis.grid(axis="x", visible=False)
