@@ -4,7 +4,6 @@ import sys
 import time
 from pathlib import Path
 
-from study.findings.ranking import rank, write
 from trainable.cli import EXIT_FAILED, Parser, UsageError, fail
 from trainable.command import command
 
@@ -22,17 +21,17 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.folder
     start = time.monotonic()
 
-    from study.findings import summary
+    from study.findings import ranking, summary
     from study.report import page, pictures
 
     try:
-        ranking = rank(folder)
-        found = summary.find(ranking, folder)
+        ranked = ranking.rank(folder)
+        found = summary.find(ranked, folder)
     except UsageError as error:
         fail(parser.prog, error.problems)
-    print("\n".join(ranking.lines() + found.lines()))
+    print("\n".join(ranked.lines() + found.lines()))
     try:
-        write(ranking, folder)
+        ranking.write(ranked, folder)
         page.write(found, folder)
         num_pictures = len(pictures.write(found, folder / "figures"))
     except OSError as error:

@@ -22,6 +22,7 @@ from trainable.cli import (
     seed,
 )
 from trainable.command import command
+from trainable.images import origins
 
 if TYPE_CHECKING:
     from study.execution.plan import StudyPlan
@@ -52,16 +53,17 @@ def _parser() -> Parser:
         "--trials",
         type=positive_int,
         default=None,
-        help="trials in all, the course's two recipes among them (default: digits 16, else 50)",
+        help=f"trials in all, the course's two recipes among them (default: {origins.words('trials')})",
     )
-    group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
+    epochs = f"epochs at most (default: {origins.words('epochs')})"
+    group.add_argument("--epochs", type=positive_int, default=None, help=epochs)
     group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
     group.add_argument(
         "--space",
         default=None,
         type=Path,
         metavar="FILE",
-        help="the search space, TOML (default: study/default_space.toml)",
+        help="the search space, TOML (default: study/space/course.toml)",
     )
     proposed = f"how trials are proposed: {', '.join(ALGORITHMS)}"
     group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe", help=proposed)

@@ -133,7 +133,7 @@ def confirm(folder: Path, num_trials=11, opened=True, low=0.05):
                          "adjusted": interval} for other in ("course-shuffled", "course-weighted")]}  # fmt: skip
     content = {
         "format": 1, "study": "x", "time": "2026-02-02T00:00:00", "top": 1, "epochs": 6, "seeds": [1, 2, 3],
-        "optimistic": True, "optimistic_reason": "a folder's own val/ cannot be redrawn", "num_trials": num_trials,
+        "optimistic": True, "optimistic_reason": "the search chose by the same val/", "num_trials": num_trials,
         "recipes": [
             {"name": name, "trial": number, "config": {}, "search_score": own[0] + 0.05, "scores": own,
              "scores_adjusted": own, "mean": sum(own) / 3, "low": min(own), "high": max(own), "val_recall": own,

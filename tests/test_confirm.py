@@ -256,7 +256,7 @@ def test_the_summary_counted_by_hand(content):
     plan.pool.num_own_val = 30
     own = scoring.summary(plan, measured, "")
     assert own["optimistic"]
-    assert "cannot be redrawn" in own["optimistic_reason"]
+    assert "the same that the search chose by" in own["optimistic_reason"]
 
 
 def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
@@ -268,7 +268,7 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     assert row.split() == ["trial", "4", "0.9000", "0.7000", "(0.4516", "to", "0.9484)", "0.6000", "+0.2000",
                            "0.8000", "0.3000"]  # fmt: skip
     assert "winner: trial 4" in lines
-    assert any(line.startswith("trial 4 less course, weighted: +0.1000 (") for line in lines)
+    assert any(line.startswith("trial 4 minus course, weighted: +0.1000 (") for line in lines)
     assert any(line.startswith("confirmed score: 0.7000 (") for line in lines)
     assert "this score is optimistic:" in lines
     course = {**opening["recipes"]["trial-4"], "mean": 0.55}
@@ -278,7 +278,7 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     assert "opened again on 2026-11-25T08:00:00+0000: three more trials" in sealed
     (row,) = [line for line in sealed if line.startswith("trial 4  ")]
     assert row.split()[2:7] == ["0.9000", "0.7000", "0.6500", "(0.5000", "to"]
-    told = sealed.index("trial 4 less course, weighted: +0.1000 (-0.1000 to +0.3000)")
+    told = sealed.index("trial 4 minus course, weighted: +0.1000 (-0.1000 to +0.3000)")
     assert sealed[told + 1] == "    after logit adjustment: +0.2000 (-0.1000 to +0.3000)"
     # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
     assert "67 % of it was luck" in " ".join(sealed)
@@ -574,10 +574,10 @@ def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monke
 def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "write", lambda found, folder: [])  # they take seconds, and are not looked at
     analyze.main([str(copy)])
-    assert "the later ones unconfirmed" not in capsys.readouterr().out
+    assert "not confirmed" not in capsys.readouterr().out
     (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 5}))
     analyze.main([str(copy)])
-    line = f"confirmed on {written['time'][:10]} with 5 trials; the study has 6 now, the later ones unconfirmed"
+    line = f"confirmed on {written['time'][:10]} with 5 trials; the study has 6 now; the new ones are not confirmed"
     assert line in capsys.readouterr().out.splitlines()
 
 
@@ -588,7 +588,8 @@ def test_damaged_files_are_named_and_exit_with_1(copy, capsys):
     assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert err[0].startswith(f"study.confirm: {path}: damaged, cannot be read")
-    assert err[1] == f"study.confirm: what cannot be put right is trained anew once {copy / 'confirm'} is moved away"
+    away = f"move {copy / 'confirm'} away and its runs are trained again"
+    assert err[1] == f"study.confirm: if a file cannot be repaired, {away}"
     assert "the same command goes on" in err[2]
     assert not (copy / "confirm.json").exists()
 

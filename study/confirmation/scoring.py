@@ -18,7 +18,7 @@ from study.statistics.intervals import Intervals, Resamples
 from trainable.evaluation import evaluate, predict
 from trainable.metrics import confusion_matrix, minority_f1, recall_per_class
 
-OPTIMISTIC_REASON = "the validation images are the folder's own and cannot be redrawn: the search has chosen on them"
+OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same that the search chose by"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
             _conclude(plan, display.say)
             display.say("\n" + page(plan.folder))
         except UsageError as error:
-            anew = f"what cannot be put right is trained anew once {plan.runs_folder} is moved away"
+            anew = f"if a file cannot be repaired, move {plan.runs_folder} away and its runs are trained again"
             failures = [*error.problems, anew]
     for text in failures:
         print(f"study.confirm: {text}", file=sys.stderr)

@@ -12,15 +12,15 @@ from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
 from study.space.parameters import Space
-from trainable.arguments import data_spec, default_config, default_epochs
+from trainable.arguments import data_spec, default_config
 from trainable.cli import UsageError, attempt
 from trainable.config import TrialConfig
 from trainable.files import check_folder
 from trainable.images import loading
+from trainable.images.origins import origin
 from trainable.images.pool import Pool, class_counts
 from trainable.images.splits import Split, check_split, split
 
-DEFAULT_TRIALS = {"digits": 16}
 # what all trials of a study have in common: its keys in study.json, and what people call it
 ONE_PROTOCOL = {
     "data.data": "--data",
@@ -31,7 +31,6 @@ ONE_PROTOCOL = {
     "data.image_size": "--image-size",
     "epochs": "--epochs",
     "space": "--space",
-    "fingerprint": "the images",
     "algorithm": "--algorithm",
     "scheduler": "--scheduler",
 }
@@ -100,11 +99,12 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     if pool is None or space is None or resources is None:
         raise UsageError(problems)
 
-    num_trials = arguments.trials or (before["trials"] if before else DEFAULT_TRIALS.get(pool.spec.data, 50))
+    usual = origin(pool.spec.data)
+    num_trials = arguments.trials or (before["trials"] if before else usual.trials)
     base = default_config(
         pool.spec.data,
         arguments.seed,
-        epochs=arguments.epochs or (before["epochs"] if before else default_epochs(pool.spec.data)),
+        epochs=arguments.epochs or (before["epochs"] if before else usual.epochs),
         num_threads=resources.cpus_per_trial,
     )
     drawn = split(pool, base.split_seed, base.cut_seed)
@@ -149,7 +149,7 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
         if folder.exists() and not folder.is_dir():
             raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
         if (folder / "trials").exists():
-            raise UsageError([f"{folder}: has trials but no study.json, so what was asked of them is not known"])
+            raise UsageError([f"{folder}: has trials but no study.json, so the study's settings are unknown"])
         check_folder(folder)
         return None
     return files.read_study(folder)
@@ -167,13 +167,15 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What would mix two protocols in one study, a sentence each."""
     old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
     new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
-    return [
-        f"the study {before['name']} was begun with another {flag}: "
-        + ("they are not the same any more" if key == "fingerprint" else f"{_plain(old[key])}, now {_plain(new[key])}")
-        + "; use another --name for a new study"
+    name, anew = before["name"], "use another --name for a new study"
+    problems = [
+        f"the study {name} was started with {flag} {_plain(old[key])}, now {_plain(new[key])}; {anew}"
         for key, flag in ONE_PROTOCOL.items()
         if _plain(old[key]) != _plain(new[key])
     ]
+    if old["fingerprint"] != new["fingerprint"]:
+        problems.append(f"the images have changed since the study {name} began; {anew}")
+    return problems
 
 
 def _plain(value: Any) -> Any:

@@ -49,7 +49,7 @@ class Pause:
                 command.end_at_once()
             self.interrupted = True
             # not from here: the main thread may be in the midst of printing
-            told.put("interrupted: the running epochs are finished and kept; once more to end at once")
+            told.put("interrupted: finishing the running epochs, which are kept; Ctrl-C again ends now")
 
         def tell() -> None:
             if text := told.get():

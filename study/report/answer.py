@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from study.findings.summary import Findings
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no difference can be seen"
-SIGNS = {BETTER: "better than", WORSE: "worse than", UNCLEAR: "no difference can be seen to"}
+SIGNS = {BETTER: "better than", WORSE: "worse than", UNCLEAR: "no visible difference from"}
 
 
 def answer(findings: "Findings") -> dict[str, Any]:
@@ -23,7 +23,7 @@ def answer(findings: "Findings") -> dict[str, Any]:
     if verdict is not None:
         name, expected = shown(verdict.winner["name"]), verdict.content["confirmed"]
         equals = [shown(other) for other in verdict.equals]
-        verb = f"did best, but cannot be told from {' or '.join(equals)}" if equals else "serves the rare classes best"
+        verb = f"did best, but is tied with {' and '.join(equals)}" if equals else "serves the rare classes best"
         headline = (
             f"{name[0].upper()}{name[1:]} {verb}: minority F1 "
             f"{f1_with_ends(expected['estimate'], expected['low'], expected['high'])}, confirmed on "
@@ -31,8 +31,8 @@ def answer(findings: "Findings") -> dict[str, Any]:
         )
         for found in verdict.gains():
             sign = SIGNS[_sign(found["low"], found["high"])]
-            sure.append(f"{sign} {shown(found['second'])} on fresh seeds: {signed(found)}; after logit adjustment "
-                        f"{signed(found['adjusted'])}")  # fmt: skip
+            gain, adjusted = signed(found), signed(found["adjusted"])
+            sure.append(f"{sign} {shown(found['second'])} on fresh seeds: {gain}; after logit adjustment {adjusted}")
         sure += [verdict.luck.words, *verdict.notes(num_ended(findings.ranking.trials))]
     else:
         low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
@@ -40,8 +40,8 @@ def answer(findings: "Findings") -> dict[str, Any]:
             f"Trial {leader['trial']} leads with minority F1 "
             f"{f1_with_ends(leader['minority_f1'], low, high)} on the validation images"
         )
-        sure.append("a search score: the best of many on the same validation images is partly luck; not confirmed on "
-                    "fresh seeds")  # fmt: skip
+        luck = "the best of many on the same validation images is partly luck"
+        sure.append(f"a search score: {luck}; not confirmed on fresh seeds")
     sure += [words] if (words := findings.ranking.tied_words()) else []
     values = active_values(findings.space, leader.__getitem__)
     recipe = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
@@ -67,8 +67,8 @@ def cards(findings: "Findings") -> list[dict[str, str]]:
         }
     ]
     if findings.ranking.was_cut and known(leader.get("f1_reweighted")):
-        cards.append({"title": "reweighted to the training frequencies", "number": f1(leader["f1_reweighted"]),
-                      "note": "the classes as rare as in training"})  # fmt: skip
+        title, note = "reweighted to the training frequencies", "the classes as rare as in training"
+        cards.append({"title": title, "number": f1(leader["f1_reweighted"]), "note": note})
     for found in verdict.gains() if verdict else []:
         note = f"fresh seeds, paired; 95 % {ends(found['low'], found['high'])}, {_sign(found['low'], found['high'])}"
         cards.append({"title": f"beyond {shown(found['second'])}", "number": f"{found['estimate']:+.4f}", "note": note})
@@ -82,9 +82,8 @@ def cards(findings: "Findings") -> list[dict[str, str]]:
         cards.append({"title": f"beyond {gain.recipe}", "number": number, "note": note})
     tested = verdict and verdict.tested(verdict.winner["name"])
     if tested:
-        cards.append({"title": "on the test set", "number": f1(tested["mean"]),
-                      "note": f"{len(tested['scores'])} seeds; 95 % {ends(tested['low'], tested['high'])}"}
-                     )  # fmt: skip
+        note = f"{len(tested['scores'])} seeds; 95 % {ends(tested['low'], tested['high'])}"
+        cards.append({"title": "on the test set", "number": f1(tested["mean"]), "note": note})
     else:
         cards.append({"title": "on the test set", "number": "sealed", "note": "study.confirm opens it, once"})
     return cards

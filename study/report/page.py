@@ -3,17 +3,23 @@
 import math
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
 from study.findings import summary
 from study.record.files import write_atomically
 from study.record.recipes import shown
-from study.report import answer
+from study.report import answer, charts, knob_charts
 from study.space.parameters import active_values
 from study.words import duration, f1, signed
 from trainable.cli import UsageError
+from trainable.metrics import f1_per_class, precision_per_class, recall_per_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +28,12 @@ if TYPE_CHECKING:
     from study.findings.summary import Findings
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
+OTHER_SCORES = {
+    "minority_f1_adjusted": "adjusted",
+    "f1_reweighted": "reweighted",
+    "macro_f1": "macro F1",
+    "val_accuracy": "accuracy",
+}
 MAX_QUICK_TRIALS = 200  # the page of so many takes a few seconds, and the importances of more take longer
 PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
@@ -52,10 +64,6 @@ def write_if_quick(ranking: "Ranking", folder: Path, in_a_hurry: bool = False) -
 
 def page(findings: "Findings") -> str:
     """The page's HTML. Names are escaped by the template, by `charts` and by itables, each where it shows them."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"f1": f1, "duration": duration, "sentence": lambda text: text[0].upper() + text[1:]}
     trials = summary.shown_trials(findings)
@@ -89,8 +97,9 @@ def _counts(findings: "Findings") -> str:
 def _costs(findings: "Findings") -> dict[str, Any]:
     """Seconds and epochs of all trials together, and what stopping them saved."""
     trials, study = findings.ranking.trials, findings.ranking.study
-    left = {status: sum(trial.config.epochs - len(trial.rows) for trial in trials if trial.status == status)
-            for status in ("stopped", "complete")}  # fmt: skip
+    left = Counter[str]()
+    for trial in trials:
+        left[trial.status] += trial.config.epochs - len(trial.rows)
     train, val = (sum(row[name] for trial in trials for row in trial.rows) for name in ("train_seconds", "val_seconds"))
     return {
         "train_seconds": train,
@@ -139,8 +148,7 @@ def ranking_columns(findings: "Findings") -> "pd.DataFrame":
     found["status"] = table["status"]
     found["epochs"] = table["epochs"]
     found["best epoch"] = ["-" if epoch != epoch else f"{epoch:.0f}" for epoch in table["best_epoch"].astype(float)]
-    for name, head in [("minority_f1_adjusted", "adjusted"), ("f1_reweighted", "reweighted"), ("macro_f1", "macro F1"),
-                       ("val_accuracy", "accuracy")]:  # fmt: skip
+    for name, head in OTHER_SCORES.items():
         if name in table and (name != "f1_reweighted" or findings.ranking.was_cut):
             found[head] = _column(table[name])
     found["seconds"] = table["seconds"].round().astype(int)
@@ -161,8 +169,6 @@ def _column(values: Iterable[Any]) -> list[str]:
 
 def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
     """The charts' HTML by name; those that the study has the numbers for."""
-    from study.report import charts
-
     evidence, study = findings.ranking.evidence, findings.ranking.study
     found: dict[str, Any] = {
         "minority_f1": charts.learning_curves(findings, "minority_f1", "minority F1"),
@@ -178,9 +184,9 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
             if number in evidence
         ]
     if findings.importances:
-        found["importances"] = charts.importance_bars(findings.importances)
+        found["importances"] = knob_charts.importance_bars(findings.importances)
     if findings.space:
-        found["parallel"] = charts.parallel_coordinates(findings)
+        found["parallel"] = knob_charts.parallel_coordinates(findings)
     if findings.comparison is not None:
         found["course_loss"] = charts.course_curves(findings.comparison, "val_loss", "validation loss")
         found["course_accuracy"] = charts.course_curves(findings.comparison, "val_accuracy", "validation accuracy")
@@ -189,8 +195,6 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
 
 def _classes(findings: "Findings") -> list[dict[str, Any]]:
     """The leader's report, a row a class."""
-    from trainable.metrics import f1_per_class, precision_per_class, recall_per_class
-
     confusion, study = findings.confusion, findings.ranking.study
     if confusion is None:
         return []
@@ -205,23 +209,20 @@ def _knobs(findings: "Findings") -> list[dict[str, Any]]:
     """Each searched field's chart, effect and verdict."""
     if findings.effects is None:
         return []
-    from study.report import charts
-
     return [
         {
             "name": knob.name,
             "words": knob.words,
-            "verdict": knob.verdict,
+            "judgement": knob.judgement,
             "effect": f"{knob.effect.estimate:.3f} ({knob.effect.low:.3f} to {knob.effect.high:.3f})"
-            if math.isfinite(knob.effect.estimate) else "",
-            "p": "" if not math.isfinite(knob.p_adjusted) else f"{knob.p_adjusted:.2g}",
-            "chart": _html(charts.knob_effect(findings.effects, knob, parameter)),
+            if math.isfinite(knob.effect.estimate)
+            else "",
+            "p": f"{knob.p_adjusted:.2g}" if math.isfinite(knob.p_adjusted) else "",
+            "chart": _html(knob_charts.knob_effect(findings.effects, knob, parameter)),
         }
         for knob, parameter in zip(findings.effects.knobs, findings.space, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _html(figure: Any) -> Any:
-    from markupsafe import Markup
-
     return Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=PLOTLY_CONFIG))
