@@ -198,6 +198,27 @@ def test_a_runs_predictions_that_cannot_be_read_are_told_in_a_sentence(tmp_path,
         run.offsets  # noqa: B018
 
 
+def test_a_runs_files_are_opened_once_whatever_is_asked_of_it(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 10)
+    stored = {
+        "labels": labels,
+        "logits": rng.standard_normal((40, 4)).astype(np.float16),
+        "predictions": np.zeros((2, 40), np.uint8),
+        "predictions_adjusted": np.ones((2, 40), np.uint8),
+    }
+    np.savez(tmp_path / "validation.npz", **stored)
+    images = SimpleNamespace(num_classes=4, val=range(40), minority=(0,), train_counts=torch.tensor([1, 2, 3, 4]))
+    run = TrainedRun(Recipe("trial-4", 4, SHUFFLED, 0.7), 7, tmp_path, images, np.empty(0, np.int64))
+    assert (run.labels == labels).all()
+    (tmp_path / "validation.npz").unlink()
+    assert (run.predictions == 0).all()
+    assert (run.adjusted == 1).all()
+    assert (run.logits == stored["logits"]).all()
+    again = offsets.fit(run.logits, labels, [1, 2, 3, 4], [0], 7)
+    assert (run.offsets.tau, run.offsets.gain) == (again.tau, again.gain)
+
+
 SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
 
 

@@ -158,7 +158,7 @@ def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_pa
     studies.confirm(folder, low=-0.01)
     html = page.page(summary.find(rank(folder), folder))
     assert "Trial 2 did best, but is tied with course, shuffled and course, weighted: minority F1" in html
-    assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
+    assert "No visible difference from course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
     assert "serves the rare classes best:" not in html
 
 

@@ -110,3 +110,10 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path, capsys):
     err = refused(capsys, "--results", str(tmp_path), "--address", "127.0.0.1:99999")
     assert "--address 127.0.0.1:99999: nothing answers there (" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_records_the_arguments_it_was_given_and_not_those_of_the_process(tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr(search, "run", lambda plan: plans.append(plan) or 0)
+    assert search.main([*SETTINGS, "--results", str(tmp_path / "a b"), "--trials", "3"]) == 0
+    assert plans[0].command == f"python -m study.search {' '.join(SETTINGS)} --results '{tmp_path / 'a b'}' --trials 3"
