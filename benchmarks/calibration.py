@@ -141,7 +141,7 @@ def best_epoch(positives: int, f1: float, arguments: argparse.Namespace) -> Row:
         tally.add("best", found, truth)
         best_scores += found.estimate.tolist()
         half_scores += [
-            seeds.two_halves(labels, epochs[:, index], NUM_CLASSES, MINORITY, index).score for index in range(size)
+            seeds.two_halves(labels, epochs[:, index], NUM_CLASSES, MINORITY, index) for index in range(size)
         ]
     deviation = float(np.std(best_scores))
     return {
@@ -221,7 +221,7 @@ def confirming(spread: float, image_share: float, arguments: argparse.Namespace)
         result, means = seeds.confirmed(scores), seeds.recipe_means(scores)
         expected = float(truth[picked][result.chosen].mean())
         errors["search score"].append(search[best] - truth[best])
-        errors["plain maximum"].append(scores.mean(axis=1).max() - truth[picked[seeds.winner(scores)]])
+        errors["plain maximum"].append(scores.mean(axis=1).max() - truth[picked[seeds.best_recipe(scores)]])
         errors["confirmed score"].append(float(result.mean.estimate) - expected)
         tally.add("confirmed score", result.mean, expected)
         naive = seeds.recipe_means(result.scores[None, :])

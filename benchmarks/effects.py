@@ -209,13 +209,13 @@ def _study_rows(setting: Setting, searched: Space, rng: np.random.Generator) -> 
         said.append(
             {
                 "knob": knob.name,
-                "verdict": knob.verdict,
+                "verdict": knob.judgement,
                 "num_trials": len(found.trials.numbers),
                 "estimate": knob.effect.estimate,
                 "low": knob.effect.low,
                 "high": knob.effect.high,
                 "true": true,
-                "denied": knob.verdict == "no effect" and knob.effect.high < true,
+                "denied": knob.judgement == "no effect" and knob.effect.high < true,
                 "covered": bool(knob.effect.low <= true <= knob.effect.high) if math.isfinite(knob.p) else None,
             }
         )

@@ -27,17 +27,22 @@ def main(argv: list[str] | None = None) -> int:
         fail(parser.prog, problems)
     output_is_essential()
     lines = simulated.compare(
-        curves, arguments.algorithms, arguments.schedulers, arguments.workers, arguments.budget, arguments.repeats,
+        curves,
+        arguments.algorithms,
+        arguments.schedulers,
+        arguments.workers,
+        arguments.budget,
+        arguments.repeats,
         arguments.seed,
-    )  # fmt: skip
+    )
     print("\n".join(lines))
     return 0
 
 
 def _parser() -> Parser:
     parser = Parser("study.simulate", "Replays recorded learning curves through the study's searcher and scheduler.")
-    parser.add_argument("--curves", type=Path, default=None, metavar="FILE",
-                        help="the table of curves (default: 200 recipes on digits)")  # fmt: skip
+    curves = "the table of curves (default: 200 recipes on digits)"
+    parser.add_argument("--curves", type=Path, default=None, metavar="FILE", help=curves)
     parser.add_argument("--algorithms", default="tpe,random", metavar="LIST", help=f"of {', '.join(ALGORITHMS)}")
     parser.add_argument(
         "--schedulers", default=",".join(SCHEDULERS), metavar="LIST", help=f"of {', '.join(SCHEDULERS)}"

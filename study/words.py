@@ -1,5 +1,6 @@
 """Numbers and names in words, as people read them."""
 
+import math
 from typing import Any
 
 
@@ -14,3 +15,20 @@ def duration(seconds: float) -> str:
 
 def signed(interval: dict[str, Any]) -> str:
     return f"{interval['estimate']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def known(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
+
+
+def f1(score: float | None) -> str:
+    """Four decimals; "-" where there is none."""
+    return f"{score:.4f}" if known(score) else "-"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    return f"{f1(low)} to {f1(high)}" if known(low) else "unknown"
+
+
+def f1_with_ends(score: float, low: float | None, high: float | None) -> str:
+    return f"{score:.4f} (95 % {ends(low, high)})" if known(low) else f"{score:.4f}"

@@ -8,10 +8,11 @@ import torch
 
 from study import search
 from study.execution import inline
+from study.execution.plan import preflight
 from study.execution.runner import Pause, Runner
 from study.record import files
 from study.record.ledger import Ledger
-from study.record.recipes import COURSE_RECIPES
+from study.record.recipes import COURSE
 from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.searcher import Searcher
@@ -50,7 +51,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
             status, reason = [("failed", EVIL), ("running", "")][number - num_trials]
         values, recipe = _values(searched, rng), "searched"
         if number < 2:
-            recipe, values = list(COURSE_RECIPES.items())[number]
+            recipe, values = COURSE[number].name, COURSE[number].values
         config = TrialConfig(epochs=num_epochs, seed=number, **values)
         trial = folder / "trials" / str(number)
         trial.mkdir(parents=True)
@@ -137,7 +138,7 @@ def confirm(folder: Path, num_trials=11, opened=True, low=0.05):
                          "adjusted": interval} for other in ("course-shuffled", "course-weighted")]}  # fmt: skip
     content = {
         "format": 1, "study": "x", "time": "2026-02-02T00:00:00", "top": 1, "epochs": 6, "seeds": [1, 2, 3],
-        "optimistic": True, "optimistic_reason": "a folder's own val/ cannot be redrawn", "num_trials": num_trials,
+        "optimistic": True, "optimistic_reason": "the search chose by the same val/", "num_trials": num_trials,
         "recipes": [
             {"name": name, "trial": number, "config": {}, "search_score": own[0] + 0.05, "scores": own,
              "scores_adjusted": own, "mean": sum(own) / 3, "low": min(own), "high": max(own), "val_recall": own,
@@ -158,7 +159,7 @@ def confirm(folder: Path, num_trials=11, opened=True, low=0.05):
 def begin(*arguments):
     """The study that the command's arguments ask for, as an interruption before its first trial leaves it: its plan."""
     parser = search._parser()
-    plan = search.preflight(parser.parse([str(argument) for argument in arguments]), parser.problems)
+    plan = preflight(parser.parse([str(argument) for argument in arguments]), parser.problems, "python -m study.search")
     plan.folder.mkdir(parents=True, exist_ok=True)
     Ledger(plan.folder, plan.record()).close()
     return plan

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable import options
-from trainable.arguments import add_data_flags, data_spec, default_config, default_epochs, num_cores
+from trainable.arguments import add_data_flags, data_spec, default_config, num_cores
 from trainable.cli import EXIT_FAILED, Parser, attempt, fail, positive_int, seed
 from trainable.command import command, output_is_essential
 from trainable.config import FIELDS, TrialConfig, parse_assignments
+from trainable.images import origins
 from trainable.replay import _Comparison, _read_trial
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     study_on_gpu: bool | None = None
     if arguments.replay is not None:
         if arguments.set or arguments.epochs is not None:
-            problems.append("--replay takes the whole config from the trial; --set and --epochs have no place")
+            problems.append(
+                "--replay takes the whole config from the trial, so --set and --epochs cannot be given with it"
+            )
         found = attempt(problems, _read_trial, Path(arguments.replay))
         if found is None:
             fail(parser.prog, problems)
@@ -35,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         spec = attempt(problems, data_spec, arguments)
         given = attempt(problems, parse_assignments, arguments.set) or {}
-        base = {"num_threads": num_cores(), "epochs": arguments.epochs or default_epochs(arguments.data)}
+        base = {"num_threads": num_cores(), "epochs": arguments.epochs or origins.origin(arguments.data).epochs}
         config = attempt(problems, lambda: default_config(arguments.data, arguments.seed, **{**base, **given}))
 
     from trainable.images import loading
@@ -64,7 +67,8 @@ def _parser() -> Parser:
     parser = Parser("trainable", "Trains one trial here, without Ray, and prints a row for each epoch.", fields)
     add_data_flags(parser)
     group = parser.add_argument_group("trial")
-    group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
+    epochs = f"epochs at most (default: {origins.words('epochs')})"
+    group.add_argument("--epochs", type=positive_int, default=None, help=epochs)
     group.add_argument("--seed", type=seed, default=0, help="draws everything: test, validation, cut, the training")
     group.add_argument(
         "--set",

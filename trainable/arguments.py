@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from trainable.cli import UsageError, checked
 from trainable.config import TrialConfig
+from trainable.images import origins
+from trainable.images.origins import origin
 
 if TYPE_CHECKING:
     from trainable.images.pool import DataSpec
@@ -34,8 +36,8 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="FRACTION",
         type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
-        help="fraction of the minority's training images that is kept (default: cifar10 0.1, "
-        "digits 0.03, a folder 1: nothing is cut)",
+        help="fraction of the minority's training images that is kept; 1 cuts nothing (default: "
+        f"{origins.words('keep')})",
     )
     group.add_argument(
         "--val-fraction",
@@ -43,7 +45,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FRACTION",
         type=checked(float, "in (0, 1)", lambda v: 0 < v < 1),
         help="fraction of the training images that becomes validation, where there is no val/ "
-        "(default: cifar10 0.1, else 0.2)",
+        f"(default: {origins.words('val_fraction')})",
     )
     group.add_argument(
         "--image-size",
@@ -60,7 +62,7 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
     """The ``DataSpec`` that the flags describe."""
     from trainable.images.pool import DataSpec
 
-    named = arguments.data in ("cifar10", "digits")
+    named = arguments.data in origins.NAMED
     return DataSpec(
         data=arguments.data if named else str(Path(arguments.data).expanduser().absolute()),
         data_dir=str(Path(arguments.data_dir).expanduser().absolute()),
@@ -88,18 +90,13 @@ def minority_names(text: str | None) -> tuple[str, ...] | None:
 
 
 def default_config(data: str, seed: int, /, **values: object) -> TrialConfig:
-    """The course's recipe for these data, its seeds all ``seed``; a mirrored digit is no digit: there the flip is off.
+    """The course's recipe for these data, its seeds all ``seed``.
 
     Raises:
         UsageError: ``values``, which come before all that, break the rules of their fields.
     """
-    base = {"flip": data != "digits", "seed": seed, "split_seed": seed, "cut_seed": seed}
+    base = {"flip": origin(data).flip, "seed": seed, "split_seed": seed, "cut_seed": seed}
     return TrialConfig.from_dict({**base, **values})
-
-
-def default_epochs(data: str) -> int:
-    """How long a trial may get where nobody says it: the course's 50; on the digits 20, for a quick start."""
-    return 20 if data == "digits" else 50
 
 
 def num_cores() -> int:

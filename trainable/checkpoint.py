@@ -116,9 +116,7 @@ def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
 
 
-def best_model(
-    path: Path, config: TrialConfig, num_classes: int, image_size: int, device: torch.device
-) -> ConvNet:  # fmt: skip
+def best_model(path: Path, config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> ConvNet:
     """The network of the best epoch, from a trial's ``best.pt``; runs none of the file's code.
 
     Raises:

@@ -36,8 +36,8 @@ class Range:
     def words(self, kind: type) -> str:
         prefix = "a whole number " if kind is int else ""
         if self.high == math.inf:
-            return prefix + (f"above {_number(self.low)}" if self.above else
-                             f"{'of ' if kind is int else ''}at least {_number(self.low)}")  # fmt: skip
+            least = "of at least" if kind is int else "at least"
+            return f"{prefix}{'above' if self.above else least} {_number(self.low)}"
         if self.above or self.below:
             opening, closing = "(" if self.above else "[", ")" if self.below else "]"
             return f"{prefix}in {opening}{_number(self.low)}, {_number(self.high)}{closing}"
@@ -138,9 +138,9 @@ class Option:
         if self.kind is str:
             return text
         if self.kind is bool:
-            words = {"true": True, "1": True, "on": True, "yes": True,
-                     "false": False, "0": False, "off": False, "no": False}  # fmt: skip
-            return words.get(text.lower(), text)
+            if text.lower() in ("true", "1", "on", "yes"):
+                return True
+            return False if text.lower() in ("false", "0", "off", "no") else text
         try:
             return int(text)  # not by way of float, which has no room for the last digits of a large seed
         except ValueError:

@@ -54,8 +54,8 @@ class _Comparison:
                 continue
             if self.exact:
                 if before.get(name) != row.get(name):
-                    self.difference = (f"epoch {row['epoch']}: {name} was {before.get(name)!r}, "
-                                       f"and is {row.get(name)!r} now")  # fmt: skip
+                    was, now = before.get(name), row.get(name)
+                    self.difference = f"epoch {row['epoch']}: {name} was {was!r}, and is {now!r} now"
                     return False
             else:
                 self.largest[name] = max(self.largest.get(name, 0.0), _distance(before.get(name), row.get(name)))

@@ -38,8 +38,8 @@ def fit(
     predictions = [(logits - tau * np.log(shares)).argmax(axis=1) for tau in candidates]
 
     def scores(images: np.ndarray) -> np.ndarray:
-        return np.array([minority_f1(confusion_matrix(labels[images], predicted[images], num_classes), minority)
-                         for predicted in predictions])  # fmt: skip
+        confusions = [confusion_matrix(labels[images], predicted[images], num_classes) for predicted in predictions]
+        return np.array([minority_f1(confusion, minority) for confusion in confusions])
 
     second = second_half(labels, num_classes, seed)
     halves = scores(~second), scores(second)

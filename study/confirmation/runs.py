@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.record.files import TrialRecord, read_config
 from study.record.ledger import Ledger, Trial
-from study.record.recipes import COURSE_RECIPES
+from study.record.recipes import COURSE, is_course, run_name
 from trainable.cli import UsageError, attempt
 from trainable.config import TrialConfig
 from trainable.options import Role
@@ -27,7 +27,7 @@ class Recipe:
 
     @property
     def is_course(self) -> bool:
-        return self.name.startswith("course")
+        return is_course(self.name)
 
     def run_folder(self, seed: int) -> str:
         """Where its run on ``seed`` lies, under confirm/."""
@@ -48,10 +48,12 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
     """
     ended = [trial for trial in trials if trial.status in ("complete", "stopped") and trial.rows]
     ended.sort(key=lambda trial: (-trial.rows[-1]["best_minority_f1"], trial.number))
-    course = [trial for trial in ended if trial.recipe in COURSE_RECIPES]
+    names = [recipe.name for recipe in COURSE]
+    course = [trial for trial in ended if trial.recipe in names]
     problems = [
-        f"{name}: this trial of the study has not ended well, so there is nothing to compare with; go on with the study"
-        for name in COURSE_RECIPES
+        f"{name}: this trial of the study is unfinished or failed, so there is nothing to compare with; "
+        "finish the study first"
+        for name in names
         if name not in [trial.recipe for trial in course]
     ]
     ranked: list[TrialRecord] = []
@@ -65,12 +67,7 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
     chosen = ranked[:top]
     chosen += sorted((trial for trial in course if trial not in chosen), key=lambda trial: trial.number)
     return [
-        Recipe(
-            trial.recipe.replace(", ", "-") if trial in course else f"trial-{trial.number}",
-            trial.number,
-            trial.config,
-            trial.rows[-1]["best_minority_f1"],
-        )
+        Recipe(run_name(trial.number, trial.recipe), trial.number, trial.config, trial.rows[-1]["best_minority_f1"])
         for trial in chosen
     ]
 
@@ -117,8 +114,10 @@ class Runs:
 
     def _take_up_lost(self) -> None:
         """Enters the runs again that have results on disk and no entry in the journal, because it got lost."""
-        lost = [pair for pair in self._wanted if self._status(folder := pair[0].run_folder(pair[1])) is None
-                and self.ledger.has_rows(folder)]  # fmt: skip
+        folders = {pair: pair[0].run_folder(pair[1]) for pair in self._wanted}
+        lost = [
+            pair for pair, folder in folders.items() if self._status(folder) is None and self.ledger.has_rows(folder)
+        ]
         for recipe, seed in lost:
             self.ledger.take_end(self._enter(recipe, seed).number)
         if lost:

@@ -1,32 +1,24 @@
 """What a confirmation's runs are worth: their validation scores, the audit images, the test images. Uses torch."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from study.confirmation.runs import Recipe
-from study.confirmation.winner import fit_offsets
-from study.record import validation
+from study.confirmation.plan import ConfirmationPlan
+from study.confirmation.trained import TrainedRun, TrainedRuns
 from study.record.files import CONFIRMATION_FORMAT
+from study.record.recipes import is_course
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
-from trainable import checkpoint
-from trainable.cli import UsageError
 from trainable.evaluation import evaluate, predict
-from trainable.images.splits import split
-from trainable.images.trial import TrialImages, trial_images
 from trainable.metrics import confusion_matrix, minority_f1, recall_per_class
-from trainable.parts.networks import ConvNet
 
-if TYPE_CHECKING:
-    from study.confirm import Plan
-
-OPTIMISTIC_REASON = "the validation images are the folder's own and cannot be redrawn: the search has chosen on them"
+OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same that the search chose by"
 
 
 @dataclass(frozen=True)
@@ -39,126 +31,116 @@ class Measured:
     audit_recall: np.ndarray | None  # of the best epoch's model on what the cut removed; None: nothing was cut
 
 
-def measure(plan: "Plan") -> Measured:
+def measure(runs: TrainedRuns) -> Measured:
     """Reads the runs' predictions, and has their models judge the images that the cut kept from them.
 
     Raises:
         UsageError: a run's files are damaged.
     """
-    num_classes, minority = len(plan.pool.class_names), list(plan.pool.minority)
-    table = np.full((4, len(plan.recipes), len(plan.seeds)), np.nan)
+    num_seeds = len(next(iter(runs.values())))
+    table = np.full((4, len(runs), num_seeds), np.nan)
+    for column in _shown(num_seeds):
+        for index, of_recipe in enumerate(runs.values()):
+            table[:, index, column] = _measure_run(of_recipe[column])
+    return Measured(table[0], table[1], table[2], None if np.isnan(table[3]).any() else table[3])
+
+
+def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
+    """A run's cell in each array of ``Measured``; NaN where nothing was cut."""
+    labels, num_classes, minority = run.labels, run.images.num_classes, run.images.minority
 
     def minority_recall(confusion: np.ndarray) -> float:
         there = [name for name in minority if confusion[name].any()]  # of a tiny class the cut may remove none
         return float(recall_per_class(confusion)[there].mean())
 
-    for column, seed, images in _images_by_seed(plan):
-        audit = split(plan.pool, seed, seed).audit
-        for index, recipe in enumerate(plan.recipes):
-            folder = plan.runs_folder / recipe.run_folder(seed)
-            labels, predictions, adjusted = _read_predictions(folder, recipe, images)
-            # the same halves for all recipes
-            cell = table[:, index, column]
-            cell[0] = seeds.two_halves(labels, predictions, num_classes, minority, seed).score
-            cell[1] = seeds.two_halves(labels, adjusted, num_classes, minority, seed).score
-            confusions = [confusion_matrix(labels, row, num_classes) for row in predictions]
-            best = max(confusions, key=lambda confusion: minority_f1(confusion, minority))  # the earlier where equal
-            cell[2] = minority_recall(best)
-            if len(audit):
-                logits = evaluate(_best_model(folder, recipe, images), images, torch.from_numpy(audit))
-                predicted = logits.argmax(1).cpu().numpy()
-                cell[3] = minority_recall(confusion_matrix(plan.pool.labels[audit], predicted, num_classes))
-    return Measured(table[0], table[1], table[2], None if np.isnan(table[3]).any() else table[3])
+    # the same halves for all recipes
+    score, adjusted = (
+        seeds.two_halves(labels, predictions, num_classes, minority, run.seed)
+        for predictions in (run.predictions, run.adjusted)
+    )
+    confusions = [confusion_matrix(labels, row, num_classes) for row in run.predictions]
+    best = max(confusions, key=lambda confusion: minority_f1(confusion, minority))  # the earlier where equal
+    audit_recall = math.nan
+    if len(run.audit):
+        positions = torch.from_numpy(run.audit)
+        predicted = evaluate(run.model, run.images, positions).argmax(1).cpu().numpy()
+        audit_recall = minority_recall(confusion_matrix(run.images.labels[positions].numpy(), predicted, num_classes))
+    return score, adjusted, minority_recall(best), audit_recall
 
 
-def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
+def measure_test(runs: TrainedRuns, winner: str, test: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, Any]:
     """The test scores of the winner and the course's recipes, each run's best epoch, and how far the winner is beyond.
 
     The one place where test images meet a model. The adjustment's prior is the training images'; nothing is fitted to
-    the test images.
+    the test images. ``test`` is their pixels and labels; ``seed`` draws the resamples.
 
     Raises:
         UsageError: a run's best.pt is damaged.
     """
-    recipes = [recipe for recipe in plan.recipes if recipe.is_course or recipe.name == winner]
-    pixels, labels = plan.test
-    num_classes, num_seeds = len(plan.pool.class_names), len(plan.seeds)
-    predictions = np.empty((3, len(recipes), num_seeds, len(labels)), np.min_scalar_type(num_classes))
-    for column, seed, images in _images_by_seed(plan):
-        # normalised as the run's training images were
-        test_images = replace(images, pixels=torch.from_numpy(pixels).to(images.pixels.device))
-        for index, recipe in enumerate(recipes):
-            model = _best_model(plan.runs_folder / recipe.run_folder(seed), recipe, images)
-            logits = evaluate(model, test_images, torch.arange(len(labels)))
-            predictions[:2, index, column] = predict(logits, images, recipe.config).numpy()
-            run = plan.runs_folder / recipe.run_folder(seed)
-            fitted, _ = fit_offsets(run, images, plan.pool.minority, seed)  # to this run's validation images
-            predictions[2, index, column] = (logits.cpu().numpy() + fitted.values).argmax(axis=1)
+    tested = [name for name in runs if is_course(name) or name == winner]
+    labels, images, num_seeds = test[1], runs[winner][0].images, len(runs[winner])
+    predictions = np.empty((3, len(tested), num_seeds, len(labels)), np.min_scalar_type(images.num_classes))
+    pixels = torch.from_numpy(test[0]).to(images.pixels.device)
+    for column in _shown(num_seeds):
+        for index, name in enumerate(tested):
+            predictions[:, index, column] = _predict_test(runs[name][column], pixels)
     # the same resamples for all runs
-    resamples = Resamples(labels, num_classes, plan.pool.minority, seed=plan.study["seed"])
+    resamples = Resamples(labels, images.num_classes, images.minority, seed=seed)
     raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
     means = seeds.means_on_images(raw, num_seeds)
-    first = next(index for index, recipe in enumerate(recipes) if recipe.name == winner)
+    scores, scores_adjusted, scores_offsets = (
+        part.minority_f1.reshape(-1, num_seeds).tolist() for part in (raw, adjusted, shifted)
+    )
+    all_labels, first = np.tile(labels, num_seeds), tested.index(winner)
     return {
         "recipes": {
-            recipe.name: {
-                "scores": raw.minority_f1.reshape(-1, num_seeds)[index].tolist(),
-                "scores_adjusted": adjusted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
-                "scores_offsets": shifted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+            name: {
+                "scores": scores[index],
+                "scores_adjusted": scores_adjusted[index],
+                "scores_offsets": scores_offsets[index],
                 "mean": float(means.estimate[index]),
                 **_ends(means, index),
-                "confusion": confusion_matrix(
-                    np.tile(labels, num_seeds), predictions[0, index].ravel(), num_classes
-                ).tolist(),
+                "confusion": confusion_matrix(all_labels, predictions[0, index].ravel(), images.num_classes).tolist(),
             }
-            for index, recipe in enumerate(recipes)
+            for index, name in enumerate(tested)
         },
         "differences": [
             {
                 "first": winner,
-                "second": recipe.name,
+                "second": name,
                 **_difference(seeds.difference_on_images(raw, num_seeds, first, index), ()),
                 "adjusted": _difference(seeds.difference_on_images(adjusted, num_seeds, first, index), ()),
             }
-            for index, recipe in enumerate(recipes)
-            if index != first
+            for index, name in enumerate(tested)
+            if name != winner
         ],
     }
 
 
-def _images_by_seed(plan: "Plan") -> Iterator[tuple[int, int, TrialImages]]:
-    """(position, seed, images split and normalised as the runs on that seed had them), behind a progress bar."""
-    device = torch.device("cuda" if plan.resources.gpus and torch.cuda.is_available() else "cpu")
-    for column, seed in enumerate(tqdm(plan.seeds, "scoring", unit=" seeds", disable=None, leave=False)):
-        yield column, seed, trial_images(plan.pool, seed, seed, device)
+def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> np.ndarray:
+    """What a run's model says of images: plain, after logit adjustment, with its decision offsets; (3, n)."""
+    images = replace(run.images, pixels=pixels)  # normalised as the run's training images were
+    logits = evaluate(run.model, images, torch.arange(len(pixels)))
+    shifted = (logits.cpu().numpy() + run.offsets.values).argmax(axis=1)
+    return np.stack([*predict(logits, images, run.recipe.config).numpy(), shifted])
 
 
-def _read_predictions(folder: Path, recipe: Recipe, images: TrialImages) -> list[np.ndarray]:
-    """A run's validation labels (n,) and its predictions in each epoch, raw and adjusted, (num_epochs, n) each."""
-    names, max_epochs = ["labels", "predictions", "predictions_adjusted"], recipe.config.epochs
-    return validation.read(folder / "validation.npz", names, images.num_classes, len(images.val), max_epochs)
+def _shown(num_seeds: int) -> Iterable[int]:
+    """The seeds' positions, behind a progress bar."""
+    return tqdm(range(num_seeds), "scoring", unit=" seeds", disable=None, leave=False)
 
 
-def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> ConvNet:
-    try:
-        return checkpoint.best_model(
-            folder / "best.pt", recipe.config, images.num_classes, images.image_size, images.pixels.device
-        )
-    except checkpoint.CheckpointError as error:
-        raise UsageError([str(error)]) from error
-
-
-def summary(plan: "Plan", measured: Measured, time: str) -> dict[str, Any]:
+def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> dict[str, Any]:
     """The content of confirm.json, its test part left open; ``time`` in ISO format."""
     scores, names = measured.scores, [recipe.name for recipe in plan.recipes]
     means = seeds.recipe_means(scores)
     differences = seeds.paired_differences(scores)
     adjusted = seeds.paired_differences(measured.scores_adjusted)
     chosen = seeds.confirmed(scores)
-    winner = seeds.winner(scores)
+    winner = seeds.best_recipe(scores)
     # the winner with every other, and the course's two with each other: does balancing help?
-    course = sorted((index for index, recipe in enumerate(plan.recipes) if recipe.is_course),
-                    key=lambda index: -plan.recipes[index].trial)  # fmt: skip
+    course = [index for index, recipe in enumerate(plan.recipes) if recipe.is_course]
+    course.sort(key=lambda index: -plan.recipes[index].trial)
     pairs = [(winner, other) for other in range(len(names)) if other != winner]
     pairs += [(course[0], course[1])] if winner not in course else []
     is_optimistic = plan.pool.num_own_val > 0

@@ -9,28 +9,23 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from study.confirmation import offsets
-from study.record import validation
+from study.confirmation.trained import TrainedRun
 from study.record.files import read_config, write_atomically
 from trainable import checkpoint
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.evaluation import EVALUATION_BATCH
 from trainable.files import PARTIAL, check_folder
-from trainable.images.pool import unpack
-from trainable.images.trial import TrialImages, trial_images
+from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.parts.networks import ConvNet
-
-if TYPE_CHECKING:
-    from study.confirm import Plan
 
 FORMAT = 1
 NUM_MISTAKES = 24
@@ -127,72 +122,55 @@ def _check(content: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be numbers {allowed}")
 
 
-def write(plan: "Plan", confirmation: dict[str, Any]) -> None:
-    """Writes winner/ anew, whole or not at all; its decision offsets are fitted here, on validation images alone.
-
-    ``confirmation`` is the content of confirm.json so far.
+def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
+    """Writes winner/ in the study's ``folder`` anew, whole or not at all: the model of ``run`` and its offsets.
 
     Raises:
-        UsageError: the winning run's files are damaged, or the folder cannot be written.
+        UsageError: the run's files are damaged, or the folder cannot be written.
     """
-    recipe = next(recipe for recipe in plan.recipes if recipe.name == confirmation["winner"])
-    seed = plan.seeds[0]
-    run = plan.runs_folder / recipe.run_folder(seed)
-    images = trial_images(plan.pool, seed, seed, torch.device("cpu"))
-    fitted, scores = fit_offsets(run, images, plan.pool.minority, seed)
+    images, fitted, minority = run.images, run.offsets, pool.minority
+    plain, shifted = (
+        minority_f1(confusion_matrix(run.labels, logits.argmax(axis=1), images.num_classes), minority)
+        for logits in (run.logits, run.logits + fitted.values)
+    )
     content = {
         "format": FORMAT,
-        "study": plan.study["name"],
+        "study": study_name,
         "rule": RULE,
-        "recipe": recipe.name,
-        "seed": seed,
-        "config": read_config(run).to_dict(),
-        "class_names": list(plan.pool.class_names),
-        "minority": [plan.pool.class_names[index] for index in plan.pool.minority],
+        "recipe": run.recipe.name,
+        "seed": run.seed,
+        "config": read_config(run.folder).to_dict(),
+        "class_names": list(pool.class_names),
+        "minority": [pool.class_names[index] for index in minority],
         "image_size": images.image_size,
         "mean": images.mean.tolist(),
         "std": images.std.tolist(),
         "offsets": fitted.values.tolist(),
         "offsets_tau": fitted.tau,
         "offsets_gain": fitted.gain,
-        "validation": scores,
+        "validation": {"minority_f1": plain, "minority_f1_with_offsets": shifted},
     }
-    final = plan.folder / "winner"
+    final = folder / "winner"
     try:
-        with tempfile.TemporaryDirectory(dir=plan.folder, prefix=".", suffix=PARTIAL) as partial:
-            folder = Path(partial) / "winner"
-            folder.mkdir()
-            shutil.copy(run / "best.pt", folder / "weights.pt")
-            write_atomically(folder / "model.json", json.dumps(content, indent=1))
-            winner = read(folder.parent)
-            write_atomically(folder / "mistakes.json", json.dumps(_mistakes(winner, plan, images)))
-            write_atomically(folder / "README.md", _how_to(winner))
-            _export(winner, folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as name:
+            partial = Path(name) / "winner"
+            partial.mkdir()
+            shutil.copy(run.folder / "best.pt", partial / "weights.pt")
+            write_atomically(partial / "model.json", json.dumps(content, indent=1))
+            winner = read(partial.parent)
+            write_atomically(partial / "mistakes.json", json.dumps(_mistakes(winner, pool, images.val.numpy())))
+            write_atomically(partial / "README.md", _how_to(winner))
+            _export(winner, partial)
             if final.exists():
-                final.rename(folder.with_name("before"))
-            folder.rename(final)
+                final.rename(partial.with_name("before"))
+            partial.rename(final)
     except OSError as error:
         raise UsageError([f"{error.filename or final}: cannot be written ({error.strerror or error})"]) from error
 
 
-def fit_offsets(
-    run: Path, images: TrialImages, minority: Sequence[int], seed: int
-) -> tuple[offsets.Offsets, dict[str, float]]:
-    """A run's decision offsets, and its minority F1 on the validation images they were fitted to, without and with."""
-    stored = validation.read(run / "validation.npz", ["labels", "logits"], images.num_classes, len(images.val))
-    labels, logits = stored[0].astype(np.int64), stored[1].astype(np.float32)
-    fitted = offsets.fit(logits, labels, images.train_counts.tolist(), minority, seed)
-    plain, shifted = (
-        minority_f1(confusion_matrix(labels, values.argmax(axis=1), images.num_classes), minority)
-        for values in (logits, logits + fitted.values)
-    )
-    return fitted, {"minority_f1": plain, "minority_f1_with_offsets": shifted}
-
-
-def _mistakes(winner: Winner, plan: "Plan", images: TrialImages) -> list[dict[str, Any]]:
-    """The validation images that the winner gets most wrong: names, probabilities, and the image as a PNG in base64."""
-    pixels = unpack(plan.pool.pixels[images.val.numpy()], images.image_size)
-    labels = images.labels[images.val].numpy()
+def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[dict[str, Any]]:
+    """The images at ``positions`` that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
+    pixels, labels = unpack(pool.pixels[positions], winner.image_size), pool.labels[positions]
     probabilities = classify(winner.classifier, pixels)
     of_truth = probabilities[np.arange(len(labels)), labels]
     predicted = probabilities.argmax(axis=1)

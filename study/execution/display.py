@@ -30,7 +30,6 @@ class Display:
         self.space, self.are_named = space, are_named
         self.ledger, self.num_trials, self.epochs, self.num_slots = ledger, num_trials, epochs, num_slots
         self.console = Console(highlight=False)
-        self._live: Live | None = None
         self._start = time.monotonic()
         self._num_epochs_before = self._num_epochs()
 
@@ -40,12 +39,8 @@ class Display:
         if not self.console.is_terminal:
             yield
             return
-        with Live(get_renderable=self._table, console=self.console, refresh_per_second=4) as live:
-            self._live = live
-            try:
-                yield
-            finally:
-                self._live = None
+        with Live(get_renderable=self._table, console=self.console, refresh_per_second=4):
+            yield
 
     def say(self, text: str) -> None:
         """A line of its own, above the live table."""
@@ -59,8 +54,8 @@ class Display:
             self.say(f"{self._name(trial)}: {trial.status} after {len(trial.best)} epochs ({trial.reason}), {best}")
             self.say(self._progress())
         elif trial.row is not None:
-            self.say(f"{self._name(trial)}: epoch {trial.row['epoch']}/{trial.config.epochs} "
-                     f"val loss {trial.row['val_loss']:.4f} minority F1 {trial.row['minority_f1']:.4f}")  # fmt: skip
+            scores = f"val loss {trial.row['val_loss']:.4f} minority F1 {trial.row['minority_f1']:.4f}"
+            self.say(f"{self._name(trial)}: epoch {trial.row['epoch']}/{trial.config.epochs} {scores}")
 
     def _name(self, trial: Trial) -> str:
         return trial.folder if self.are_named else f"trial {trial.number}"

@@ -20,7 +20,7 @@ from trainable.report import Report
 MAX_FAILURES_IN_A_ROW = 10
 
 
-class Source(Protocol):
+class TrialSource(Protocol):
     """Hands out the trials of a ledger."""
 
     def next(self) -> Trial | None:
@@ -49,7 +49,7 @@ class Pause:
                 command.end_at_once()
             self.interrupted = True
             # not from here: the main thread may be in the midst of printing
-            told.put("interrupted: the running epochs are finished and kept; once more to end at once")
+            told.put("interrupted: finishing the running epochs, which are kept; Ctrl-C again ends now")
 
         def tell() -> None:
             if text := told.get():
@@ -79,7 +79,7 @@ class Runner:
     def __init__(
         self,
         ledger: Ledger,
-        source: Source,
+        source: TrialSource,
         scheduler: Scheduler,
         pause: Pause,
         on_change: Callable[[Trial], None] = lambda trial: None,

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
 from study.execution.runner import Pause, Runner
 from study.record.ledger import Ledger
@@ -60,8 +62,6 @@ def read_curves(path: Path, space: Space) -> Curves:
     Raises:
         UsageError: the file cannot be read or lacks a field of the space.
     """
-    import pandas as pd
-
     try:
         table = pd.read_csv(path, comment="#")
     except (OSError, ValueError) as error:
@@ -174,8 +174,6 @@ def compare(
 
     ``repeats`` studies of ``budget`` epochs each, with seeds from ``seed`` on.
     """
-    from tqdm import tqdm
-
     heads = [f"{share:.0%} of budget" for share in CHECKPOINTS]
     lines = [
         f"{len(curves.points)} recipes of {curves.num_epochs} epochs, the best worth {curves.true_f1.max():.4f}; "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from study.findings.verdict import Verdict
+from study.record import recipes
 from study.space.parameters import Space
 from study.statistics import effects
 from study.statistics.comparable import Rows
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEIGHTED, SHUFFLED = "weighted", "shuffle"
-PAIR = ("course-weighted", "course-shuffled")
+PAIR = (recipes.WEIGHTED.run_name, recipes.SHUFFLED.run_name)
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,8 @@ class Balancing:
         if self.raw.low > 0:
             if better:
                 return "yes, also after logit adjustment"
-            return "raw only; " + (
-                "after logit adjustment it harms" if worse else "logit adjustment alone may do the same"
-            )
+            after = "after it, balancing does harm" if worse else "the adjustment alone may do as much"
+            return f"before logit adjustment, yes; {after}"
         if self.raw.high < 0:
             return "no, it harms" + (", but after logit adjustment it helps" if better else "")
         if better or worse:
@@ -61,7 +61,8 @@ def from_confirmation(verdict: Verdict) -> Balancing:
         raise AssertionError("a confirmation compares the course's recipes")
     raw, adjusted = (_signed(difference, sign) for difference in (found, found["adjusted"]))
     num_seeds, num_recipes = len(verdict.content["seeds"]), len(verdict.recipes)
-    source = f"the course's two recipes on {num_seeds} fresh seeds, paired; deviation pooled over {num_recipes} recipes"
+    source = f"the course's two recipes on {num_seeds} fresh seeds, compared seed by seed; noise estimated "
+    source += f"from {num_recipes} recipes"
     return Balancing(raw, adjusted, source)
 
 
@@ -80,5 +81,6 @@ def from_search(table: "pd.DataFrame", space: Space, rows: Rows | None = None) -
         if not model.fitted or "sampler" not in model or not {WEIGHTED, SHUFFLED} <= set(model["sampler"].points):
             return None
     raw, adjusted = (model.difference("sampler", WEIGHTED, SHUFFLED) for model in models)
-    return Balancing(raw, adjusted, f"additive model of {len(models[0].trials.numbers)} search trials, not confirmed; "
-                                    "the other knobs averaged")  # fmt: skip
+    num_trials = len(models[0].trials.numbers)
+    source = f"additive model of {num_trials} search trials, not confirmed; the other knobs averaged"
+    return Balancing(raw, adjusted, source)

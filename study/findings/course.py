@@ -3,6 +3,7 @@
 As in the exercise, but that per-class F1 is that of the best epoch, as everywhere in a study.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,8 +78,8 @@ class Comparison:
         return [
             f"balancing reached {'a' if lower else 'no'} lower validation loss: "
             f"{w.best_loss:.4f} against {s.best_loss:.4f}",
-            f"training with balancing was {'more' if steadier else 'not more'} stable: the last "
-            f"≤{NUM_LAST} losses vary by {w.stability:.4f} against {s.stability:.4f}",
+            f"training with balancing was {'more' if steadier else 'not more'} stable; standard deviation "
+            f"of the last losses ({NUM_LAST} at most): {w.stability:.4f} against {s.stability:.4f}",
             f"balancing {'sped' if faster else 'did not speed'} convergence up: "
             f"best loss at epoch {w.epochs_to_best} against {s.epochs_to_best}",
             f"balancing raised the F1 of {len(better)} of {len(self.classes)} minority classes",
@@ -95,15 +96,17 @@ class Comparison:
         ]
         for name, found in zip(names, self.classes, strict=True):
             lines.append(f"  {name:<{width}}  {found.shuffled:8.4f}  {found.weighted:8.4f}  {found.percent_text}")
-        return lines + [f"  {sentence}" for sentence in self.insights()]
+        for sentence in self.insights():
+            lines += textwrap.wrap(sentence, 100, initial_indent="  ", subsequent_indent="    ")
+        return lines
 
 
 def compare(trials: Sequence[TrialRecord], class_names: Sequence[str], minority: Sequence[int]) -> Comparison | None:
     """The course's comparison from a study's trials; None until both recipes have an epoch."""
     found = {trial.recipe: Training(trial) for trial in trials if trial.rows}
-    if SHUFFLED not in found or WEIGHTED not in found:
+    if SHUFFLED.name not in found or WEIGHTED.name not in found:
         return None
-    shuffled, weighted = found[SHUFFLED], found[WEIGHTED]
+    shuffled, weighted = found[SHUFFLED.name], found[WEIGHTED.name]
     classes = [
         Improvement(class_names[index], shuffled.class_f1(index), weighted.class_f1(index)) for index in minority
     ]

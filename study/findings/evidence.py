@@ -10,7 +10,7 @@ import numpy as np
 from study.record import validation
 from study.statistics.intervals import Interval, Intervals, Resamples, Scores, difference, intervals, tied_with_best
 from trainable.cli import UsageError
-from trainable.metrics import confusion_matrix
+from trainable.metrics import confusion_matrix, minority_f1, reweighted
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,12 @@ def read(
         return None
     everything = np.stack(predictions)
     scores = Resamples(labels, num_classes, minority, seed=seed).score(everything)
-    return Evidence(
-        found, labels, everything, num_classes, scores, intervals(scores), tied_with_best(scores), damaged
-    )  # fmt: skip
+    tied = tied_with_best(scores)
+    return Evidence(found, labels, everything, num_classes, scores, intervals(scores), tied, damaged)
 
 
 def columns(evidence: Evidence, number: int, minority: Sequence[int], train_counts: Sequence[int]) -> dict[str, Any]:
     """The ranking's columns of one trial that follow from its predictions, but for those of each class."""
-    from trainable.metrics import minority_f1, reweighted
-
     index = evidence.numbers.index(number)
     return {
         "minority_f1_low": float(evidence.intervals.low[index]),

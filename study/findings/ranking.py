@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from study.record.recipes import SEARCHED
+import pandas as pd
+from scipy.stats import binomtest
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from study.findings.evidence import Evidence
-    from study.record.files import TrialRecord
-    from study.space.parameters import Space
-    from study.statistics.intervals import Interval
+from study.findings import evidence
+from study.findings.evidence import Evidence
+from study.record import files
+from study.record.files import TrialRecord
+from study.record.recipes import SEARCHED, recipe_table, trial_name
+from study.space.parameters import Space, from_tables
+from study.statistics.intervals import Interval
+from trainable.metrics import recall_per_class
 
 MIN_BEST_TRIALS = 5
 LINE_WIDTH = 100
@@ -29,7 +31,7 @@ class Gain:
     trial: int
     score: float  # the course's
     estimate: float
-    interval: "Interval | None"  # paired on the validation images, the models as they are
+    interval: Interval | None  # paired on the validation images, the models as they are
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,14 @@ class Ranking:
     """A study's trials, best first, and what was asked."""
 
     study: dict[str, Any]
-    table: "pd.DataFrame"  # a row a trial
-    trials: "list[TrialRecord]" = field(default_factory=list)  # in the order of their numbers
-    evidence: "Evidence | None" = None  # of those that have a validation.npz
+    table: pd.DataFrame  # a row a trial
+    trials: list[TrialRecord] = field(default_factory=list)  # in the order of their numbers
+    evidence: Evidence | None = None  # of those that have a validation.npz
 
     def lines(self, max_trials: int = 20) -> list[str]:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
         if self.table.empty:
             return self.gain_lines()
-        from study.record.recipes import recipe_table, trial_name
-
         shown = self.table.head(max_trials)
         table = shown[["rank"]].copy()
         table["trial"] = [trial_name(*pair) for pair in zip(shown["trial"], shown["recipe"], strict=True)]
@@ -71,22 +71,18 @@ class Ranking:
             "* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch"
         )
         if self.evidence is not None:
-            lines.append(
-                "95 %: over validation images like these, the model as it is; =: cannot be told from the first"
-            )
+            lines.append("95 %: range on other validation images like these, same model; =: tied with the first")
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
 
     @property
-    def space(self) -> "Space":
+    def space(self) -> Space:
         """What was searched.
 
         Raises:
             UsageError: it cannot be read in study.json.
         """
-        from study.space.parameters import from_tables
-
         tables = self.study.get("space")
         return from_tables(tables, {}, "study.json") if tables else ()
 
@@ -96,11 +92,11 @@ class Ranking:
         return bool(self.study["data"]["keep"] < 1)
 
     @property
-    def scored(self) -> "pd.DataFrame":
+    def scored(self) -> pd.DataFrame:
         """The table's rows that have a score: trials with an epoch."""
         return self.table if self.table.empty else self.table.dropna(subset=["minority_f1"])
 
-    def gains(self) -> "list[Gain]":
+    def gains(self) -> list[Gain]:
         """How far the leader is beyond each of the course's recipes that has a score."""
         if self.scored.empty:
             return []
@@ -126,8 +122,8 @@ class Ranking:
             return ""
         number, tied = len(self.evidence.numbers), int(self.evidence.tied.sum())
         if tied == 1:
-            return f"trial {self.evidence.best} stands out: the images tell it from all {number - 1} others"
-        return f"{tied} of {number} trials cannot be told from the first by these validation images"
+            return f"trial {self.evidence.best} stands out: ahead of all {number - 1} others by more than chance"
+        return f"{tied} of {number} trials are tied for first on these validation images"
 
     def gain_lines(self) -> list[str]:
         scored = self.scored
@@ -145,7 +141,7 @@ class Ranking:
             lines.append(f"{beyond} (search score, not confirmed){interval}")
         lines += [words] if (words := self.tied_words()) else []
         if self.was_cut:
-            lines.append("F1 is at the original class frequencies: validation was drawn before the cut")
+            lines.append("validation was drawn before the cut, so F1 is measured at the original class frequencies")
         return lines + self.memory_lines() + self.boundary_lines() + (self.evidence.damaged if self.evidence else [])
 
     def memory_lines(self) -> list[str]:
@@ -160,8 +156,6 @@ class Ranking:
 
     def boundary_lines(self) -> list[str]:
         """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""
-        from scipy.stats import binomtest
-
         if self.table.empty:
             return []
         searched = self.table[(self.table["recipe"] == SEARCHED) & self.table["minority_f1"].notna()]
@@ -177,8 +171,8 @@ class Ranking:
                 # more than would be there by chance, if the field did not matter
                 by_chance = binomtest(num_near, len(active), NEAR, alternative="greater").pvalue
                 if by_chance < 0.01 and parameter.can_widen(end == 1.0):
-                    lines.append(f"{parameter.name}: {num_near} of the {len(active)} best trials crowd the {name} end "
-                                 f"of its range, {bound:g}; a wider range may hold better ones")  # fmt: skip
+                    crowd = f"{num_near} of the {len(active)} best trials crowd the {name} end of its range, {bound:g}"
+                    lines.append(f"{parameter.name}: {crowd}; a wider range may hold better ones")
         return lines
 
 
@@ -188,12 +182,6 @@ def rank(folder: Path) -> Ranking:
     Raises:
         UsageError: the folder holds no study that can be read.
     """
-    import pandas as pd
-
-    from study.findings import evidence
-    from study.record import files
-    from trainable.metrics import recall_per_class
-
     study = files.read_study(folder)
     trials = files.read_trials(folder)
     names = study["class_names"]
@@ -234,6 +222,4 @@ def rank(folder: Path) -> Ranking:
 
 def write(ranking: Ranking, folder: Path) -> None:
     """Writes ``ranking.csv``, best first; the old file or the new one."""
-    from study.record.files import write_atomically
-
-    write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))
+    files.write_atomically(folder / "ranking.csv", ranking.table.to_csv(index=False))

@@ -28,11 +28,11 @@ class Luck:
         if self.share is None:
             return f"luck: the search promised no gain over {shown(self.base)}"
         words = (
-            f"luck: of the gain over {shown(self.base)} that the search promised, {self.promised:+.4f} by "
-            f"{shown(self.recipe)}, {self.kept:+.4f} (±{self.margin:.4f}) is left: "
-            f"{100 * self.share:.0f} % of it was luck"
+            f"luck: the search promised {shown(self.recipe)} a gain of {self.promised:+.4f} over {shown(self.base)}; "
+            f"on fresh seeds it is {self.kept:+.4f} (±{self.margin:.4f}), so {100 * self.share:.0f} % of it was luck"
         )
-        return words + (", as far as these seeds can tell so small a gain" if self.margin >= self.promised else "")
+        is_rough = self.margin >= self.promised
+        return words + ("; a gain this small is hard to measure with these seeds" if is_rough else "")
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,21 @@ class Verdict:
                 f"{row['recipe']:<17}  {row['search']:.4f}  {_interval(row['confirmed'], row['low'], row['high'])}  "
                 f"{row['adjusted']:.4f}  {row['luck']:+.4f}  {row['val_recall']:10.4f}  {audit:>12}"
             )
-        drawn = "start, order and cut" if content["optimistic"] else "start, order, validation and cut"
+        drawn = "order and the cut" if content["optimistic"] else "order, the validation images and the cut"
         audited = any(recipe["audit_recall"] is not None for recipe in self.recipes)
         lines += [
-            f"each seed draws {drawn} anew; epochs chosen on one half of validation,",
-            "scored on the other; adj.: after logit adjustment; luck: search score less that on fresh seeds;",
-            "recall: mean of the minority classes, best epoch"
-            + ("; audit: on the images that the cut removed" if audited else ""),
+            f"each seed redraws the start, the {drawn};",
+            "epochs chosen on one half of validation, scored on the other; adj.: after logit adjustment;",
+            "luck: search score minus fresh-seed score; recall: mean of the minority classes, best epoch",
+            *(["audit: on the images that the cut removed"] if audited else []),
             "",
         ]
         lines += [
             *_difference_lines(content["differences"]),
             "",
             f"winner: {shown(content['winner'])}",
-            f"confirmed score: {_interval(confirmed['estimate'], confirmed['low'], confirmed['high'])}, "
-            "each seed with the recipe that the others choose",
+            f"confirmed score: {_interval(confirmed['estimate'], confirmed['low'], confirmed['high'])}",
+            "  on each seed, the recipe that does best on the other seeds",
         ]
         if content["optimistic"]:
             lines += ["this score is optimistic:", f"  {content['optimistic_reason']}"]
@@ -151,8 +151,10 @@ class Verdict:
         if self.test is None:
             return ["the test images are sealed"]
         num_seeds = len(self.content["seeds"])
-        lines = [f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
-                 f"{'recipe':<17}  search  confirmed  test                         adj.    offsets"]  # fmt: skip
+        lines = [
+            f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
+            f"{'recipe':<17}  search  confirmed  test                         adj.    offsets",
+        ]
         for row in self.rows():
             if row["test"] is None:
                 continue
@@ -164,8 +166,8 @@ class Verdict:
                 f"{row['test_offsets']:7.4f}"
             )
         lines += [
-            "confirmed: on fresh seeds, the winner as the other seeds choose; test: each run's best epoch;",
-            "offsets: with each run's decision offsets, which its validation images alone have fixed",
+            "confirmed: mean on fresh seeds; for the winner, its confirmed score; test: each run's best epoch;",
+            "offsets: after adding decision offsets fitted on that run's validation images only",
         ]
         lines += [*_difference_lines(self.test_differences), *self.opening_notes(), ""]
         return lines + textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")
@@ -188,8 +190,9 @@ class Verdict:
         confirmed = self.content["num_trials"]
         if confirmed == num_trials:
             return []
-        return [f"confirmed on {self.content['time'][:10]} with {confirmed} trials; the study has {num_trials} now, "
-                "the later ones unconfirmed"]  # fmt: skip
+        day = self.content["time"][:10]
+        now = f"the study has {num_trials} now; the new ones are not confirmed"
+        return [f"confirmed on {day} with {confirmed} trials; {now}"]
 
     def lines(self, num_trials: int) -> list[str]:
         """All of it, for a study of which ``num_trials`` have ended by now, as lines of at most 100 columns."""
@@ -200,7 +203,7 @@ def _difference_lines(differences: list[dict[str, Any]]) -> list[str]:
     lines = []
     for found in differences:
         lines += [
-            f"{shown(found['first'])} less {shown(found['second'])}: {signed(found)}",
+            f"{shown(found['first'])} minus {shown(found['second'])}: {signed(found)}",
             f"    after logit adjustment: {signed(found['adjusted'])}",
         ]
     return lines

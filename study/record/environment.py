@@ -26,8 +26,12 @@ def commit() -> str | None:
     try:
         text = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],
-            cwd=here, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout  # fmt: skip
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return text.strip()

@@ -4,7 +4,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from study.findings.course import NUM_LAST, Comparison, Training
 from study.findings.summary import shown_trials
@@ -14,14 +18,10 @@ from trainable.files import replacing
 from trainable.metrics import recall_per_class
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from study.findings.summary import Findings
 
 # Okabe & Ito's colours, which the colour-blind can tell apart
 BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-SHORT = {SHUFFLED: "shuffled", WEIGHTED: "weighted"}
 MAX_HISTORIES = 20  # with more trials, only the leader and the course's recipes have a picture of their history
 MAX_NAMED = 20  # classes; with more, a confusion matrix has no numbers and only some names
 
@@ -32,8 +32,6 @@ def write(findings: "Findings", folder: Path) -> list[Path]:
     Raises:
         OSError: one cannot be written.
     """
-    import matplotlib as mpl
-
     # a class may be named "$\\alpha" or in letters that the font lacks
     with mpl.rc_context(
         {"text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
@@ -46,7 +44,7 @@ def write(findings: "Findings", folder: Path) -> list[Path]:
     return [folder / f"{name}.png" for name in drawn]
 
 
-def _draw(findings: "Findings") -> "dict[str, Figure]":
+def _draw(findings: "Findings") -> dict[str, Figure]:
     study, evidence = findings.ranking.study, findings.ranking.evidence
     drawn: dict[str, Figure] = {}
     shown = shown_trials(findings)
@@ -70,13 +68,13 @@ def _file_name(title: str) -> str:
     return re.sub("[^a-z0-9]+", "-", title.lower())
 
 
-def history(training: Training, title: str) -> "Figure":
+def history(training: Training, title: str) -> Figure:
     """Loss, accuracy, generalisation gap, and how validation loss changes, by epoch."""
     figure, axes = _panels(f"History of {title}")
     rows = training.trial.rows
     epochs = np.array([row["epoch"] for row in rows])
-    values = {name: np.array([row[name] for row in rows])
-              for name in ("train_loss", "val_loss", "train_accuracy", "val_accuracy")}  # fmt: skip
+    names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+    values = {name: np.array([row[name] for row in rows]) for name in names}
     for axis, name, text in [(axes[0, 0], "loss", "Loss"), (axes[0, 1], "accuracy", "Accuracy")]:
         axis.plot(epochs, values[f"train_{name}"], ".-", color=BLUE, label="training")
         axis.plot(epochs, values[f"val_{name}"], ".-", color=RED, label="validation")
@@ -92,10 +90,8 @@ def history(training: Training, title: str) -> "Figure":
     return figure
 
 
-def confusion(matrix: np.ndarray, class_names: list[str], title: str) -> "Figure":
+def confusion(matrix: np.ndarray, class_names: list[str], title: str) -> Figure:
     """Counts as numbers, each row's shares as colours; row = true class."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7.5, 6.5), layout="constrained")
     axis = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -110,15 +106,13 @@ def confusion(matrix: np.ndarray, class_names: list[str], title: str) -> "Figure
             color = "white" if shares[row, column] > 0.6 else "black"
             axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
     axis.grid(False)
-    axis.set(xlabel="predicted", ylabel="true",
-             title=f"{title}: mean recall {recall_per_class(matrix).mean():.4f} (validation)")  # fmt: skip
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.set_title(f"{title}: mean recall {recall_per_class(matrix).mean():.4f} (validation)")
     return figure
 
 
-def confirmation(verdict: Verdict) -> "Figure":
+def confirmation(verdict: Verdict) -> Figure:
     """Each recipe's search score, its mean on fresh seeds and on the test images, with 95 % intervals."""
-    from matplotlib.figure import Figure
-
     rows = verdict.rows()
     figure = Figure(figsize=(8, 1.6 + 0.75 * len(rows)), layout="constrained")
     axis = figure.subplots()
@@ -133,8 +127,8 @@ def confirmation(verdict: Verdict) -> "Figure":
             continue
         means = np.array([row[mean] for _, row in shown])
         errors = [means - [row[low] for _, row in shown], np.array([row[high] for _, row in shown]) - means]
-        axis.errorbar(means, [place + shift for place, _ in shown], xerr=errors, fmt="o", capsize=3, color=color,
-                      label=label)  # fmt: skip
+        heights = [place + shift for place, _ in shown]
+        axis.errorbar(means, heights, xerr=errors, fmt="o", capsize=3, color=color, label=label)
     axis.set_yticks(places, [row["recipe"] for row in rows])
     axis.set(xlabel="minority F1, 95 % intervals", title="What the search promised, and what is left of it")
     axis.grid(axis="y", visible=False)
@@ -142,15 +136,13 @@ def confirmation(verdict: Verdict) -> "Figure":
     return figure
 
 
-def classes(found: Comparison) -> "Figure":
+def classes(found: Comparison) -> Figure:
     """The F1 of each minority class in the course's two recipes, with the improvement in per cent."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(max(6.0, 1.6 * len(found.classes)), 4.5), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(found.classes))
-    axis.bar(places - 0.2, [c.shuffled for c in found.classes], 0.4, color=RED, label="shuffled")
-    axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label="weighted")
+    axis.bar(places - 0.2, [c.shuffled for c in found.classes], 0.4, color=RED, label=SHUFFLED.short)
+    axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label=WEIGHTED.short)
     for place, improvement in enumerate(found.classes):
         height = max(improvement.shuffled, improvement.weighted)
         axis.text(place, height + 0.015, improvement.percent_text, ha="center")
@@ -161,14 +153,14 @@ def classes(found: Comparison) -> "Figure":
     return figure
 
 
-def comparison(found: Comparison) -> "Figure":
+def comparison(found: Comparison) -> Figure:
     """Validation loss, accuracy, stability and best loss of the course's two recipes."""
     figure, axes = _panels("The course's two recipes")
-    for training, color in [(found.shuffled, RED), (found.weighted, BLUE)]:
-        name, rows = SHORT[training.trial.recipe], training.trial.rows
+    for recipe, training, color in [(SHUFFLED, found.shuffled, RED), (WEIGHTED, found.weighted, BLUE)]:
+        rows = training.trial.rows
         epochs = [row["epoch"] for row in rows]
-        axes[0, 0].plot(epochs, training.val_losses, ".-", color=color, label=name)
-        axes[0, 1].plot(epochs, [row["val_accuracy"] for row in rows], ".-", color=color, label=name)
+        axes[0, 0].plot(epochs, training.val_losses, ".-", color=color, label=recipe.short)
+        axes[0, 1].plot(epochs, [row["val_accuracy"] for row in rows], ".-", color=color, label=recipe.short)
     _labelled(axes[0, 0], "Validation loss", "loss")
     _labelled(axes[0, 1], "Validation accuracy", "accuracy")
     _bars(axes[1, 0], [found.shuffled.stability, found.weighted.stability], "{:.4f}")
@@ -180,10 +172,8 @@ def comparison(found: Comparison) -> "Figure":
     return figure
 
 
-def epochs_to_best(found: Comparison) -> "Figure":
+def epochs_to_best(found: Comparison) -> Figure:
     """How many epochs each of the course's two recipes took to its lowest validation loss."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5, 4), layout="constrained")
     axis = figure.subplots()
     _bars(axis, [found.shuffled.epochs_to_best, found.weighted.epochs_to_best], "{:.0f}")
@@ -191,25 +181,21 @@ def epochs_to_best(found: Comparison) -> "Figure":
     return figure
 
 
-def _panels(title: str) -> "tuple[Figure, Any]":
+def _panels(title: str) -> tuple[Figure, Any]:
     """A figure of 2 × 2 axes."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     figure.suptitle(title)
     return figure, figure.subplots(2, 2)
 
 
-def _labelled(axis: "Axes", title: str, label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+def _labelled(axis: Axes, title: str, label: str) -> None:
     axis.set(title=title, xlabel="epoch", ylabel=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _bars(axis: "Axes", values: list[float], form: str) -> None:
+def _bars(axis: Axes, values: list[float], form: str) -> None:
     """Shuffled and weighted."""
-    bars = axis.bar(["shuffled", "weighted"], values, color=[RED, BLUE])
+    bars = axis.bar([SHUFFLED.short, WEIGHTED.short], values, color=[RED, BLUE])
     axis.bar_label(bars, [form.format(value) for value in values])
     axis.margins(y=0.15)
     axis.grid(axis="x", visible=False)

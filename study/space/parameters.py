@@ -141,8 +141,8 @@ def _parameter(name: str, table: Any, earlier: Sequence[Parameter]) -> Parameter
         raise ValueError("is the study's to set and cannot be searched")
     if not isinstance(table, dict):
         raise ValueError(f"must be a table with low and high, or choices, not {table!r}")
-    problems = [f"has an unknown key {key}; known are low, high, log, choices, when"
-                for key in table if key not in ("low", "high", "log", "choices", "when")]  # fmt: skip
+    known = ("low", "high", "log", "choices", "when")
+    problems = [f"has an unknown key {key}; known are {', '.join(known)}" for key in table if key not in known]
     try:
         when = _condition(name, table.get("when", {}), {parameter.name: parameter for parameter in earlier})
     except ValueError as error:
@@ -176,7 +176,7 @@ def _condition(name: str, when: Any, earlier: Mapping[str, Parameter]) -> dict[s
                 continue
         elif FIELDS[other].default in allowed:
             continue
-        raise ValueError(f"has no effect unless {FIELDS[name].condition()}, which this space does not try before it")
+        raise ValueError(f"has no effect unless {FIELDS[name].condition()}, so the file must search that above it")
     return found
 
 

@@ -37,9 +37,8 @@ def columns_of(parameter: Parameter, trials: Sequence[Mapping[str, Any]]) -> Blo
     basis = _raw_columns(parameter, points, points, degree)
     centre = basis.mean(axis=0) if len(points) else np.zeros(basis.shape[1])
     columns = np.zeros((len(trials), basis.shape[1]))
-    columns[[parameter.name in values for values in trials]] = (
-        _raw_columns(parameter, active, points, degree) - centre
-    )  # fmt: skip
+    is_active = [parameter.name in values for values in trials]
+    columns[is_active] = _raw_columns(parameter, active, points, degree) - centre
     return Block(parameter, points, basis - centre, columns)
 
 

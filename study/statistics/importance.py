@@ -45,10 +45,11 @@ def importances(
     draws = rng.integers(len(trials), size=(NUM_RESAMPLES, len(trials)))
     resamples = np.array([_shares([trials[index] for index in draw], space) for draw in draws])  # (R, knobs)
     low, high = np.quantile(resamples, [(1 - SPREAD) / 2, (1 + SPREAD) / 2], axis=0)
-    numbers = zip(_shares(trials, space), low, high, strict=True)
+    shares = _shares(trials, space)
     return {
-        parameter.name: Importance(*map(float, three)) for parameter, three in zip(space, numbers, strict=True)
-    }  # fmt: skip
+        parameter.name: Importance(shares[index], float(low[index]), float(high[index]))
+        for index, parameter in enumerate(space)
+    }
 
 
 def _frozen(

@@ -62,7 +62,7 @@ def _two_way(scores: np.ndarray) -> _TwoWay:
     )
 
 
-def winner(scores: np.ndarray) -> int:
+def best_recipe(scores: np.ndarray) -> int:
     """The recipe with the highest mean; ties go to the earlier one."""
     return int(scores.mean(axis=1).argmax())
 
@@ -88,8 +88,8 @@ def confirmed(scores: np.ndarray, confidence: float = 0.95) -> Confirmed:
     layout = _two_way(scores)
     chosen, left_out = _leave_one_out(scores)
     # the mean's variance = seed's / S + residual's × spread, and E[seed square] = R × seed's + residual's
-    parts = np.array([layout.seed_square / scores.size,
-                      layout.residual_square * (_spread(scores, layout) - 1 / scores.size)])  # fmt: skip
+    spread = _spread(scores, layout) - 1 / scores.size
+    parts = np.array([layout.seed_square / scores.size, layout.residual_square * spread])
     variance = parts.sum()
     freedoms = np.array([scores.shape[1] - 1, layout.degrees_of_freedom])
     freedom = variance**2 / (parts**2 / freedoms).sum() if variance else 1.0
@@ -168,17 +168,9 @@ def _over_seeds_and_images(runs: np.ndarray, resampled: np.ndarray, scores: Scor
     return np.where(are_alone, images, variance), np.where(are_alone, scores.degrees_of_freedom, freedom)
 
 
-@dataclass(frozen=True)
-class TwoHalves:
-    """A run's score at an epoch that was chosen on other images."""
-
-    score: float
-    epochs: tuple[int, int]  # indices of the epochs chosen on either half
-
-
 def two_halves(
     labels: np.ndarray, predictions: np.ndarray, num_classes: int, minority: Sequence[int], seed: int
-) -> TwoHalves:
+) -> float:
     """Chooses the epoch by minority F1 on one half of the images and scores it on the other, both ways, averaged.
 
     ``labels`` and ``predictions`` are whole numbers in [0, num_classes), shapes (n,) and (num_epochs, n). The halves
@@ -191,7 +183,7 @@ def two_halves(
         for half in (~second, second)
     ]
     chosen = int(np.argmax(halves[0])), int(np.argmax(halves[1]))
-    return TwoHalves((halves[1][chosen[0]] + halves[0][chosen[1]]) / 2, chosen)
+    return (halves[1][chosen[0]] + halves[0][chosen[1]]) / 2
 
 
 def second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:

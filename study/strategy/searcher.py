@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.record.files import STATE, trial_folder
 from study.record.ledger import Ledger, Trial
-from study.record.recipes import COURSE_RECIPES, SEARCHED
+from study.record.recipes import COURSE, SEARCHED
 from study.space import designs
 from study.space.distributions import distribution
 from study.space.parameters import Space, active_values
@@ -57,20 +57,19 @@ class Searcher:
 
     def _enter(self, number: int) -> Trial | None:
         """Adds the trial ``number``, with the config that it has on disk or a new one; None at the end of a grid."""
-        fixed = dict(enumerate(COURSE_RECIPES.items())).get(number)
-        recipe = fixed[0] if fixed else SEARCHED
+        fixed = COURSE[number] if number < len(COURSE) else None
         config = self.ledger.left_behind(trial_folder(number))
         if config is None:
-            values = fixed[1] if fixed else self._propose(number)
+            values = fixed.values if fixed else self._propose(number)
             if values is None:
                 return None
             seed = derive("trial_seed", self.base.seed, number)
-            config = TrialConfig.from_dict(self.base.to_dict() | values | {"seed": seed})
+            config = TrialConfig.from_dict({**self.base.to_dict(), **values, "seed": seed})
         params, distributions = self._as_params(config)
-        return self.ledger.add(config, recipe, params, distributions)
+        return self.ledger.add(config, fixed.name if fixed else SEARCHED, params, distributions)
 
     def _propose(self, number: int) -> dict[str, Any] | None:
-        index = number - len(COURSE_RECIPES)
+        index = number - len(COURSE)
         if self.algorithm == "grid":
             return designs.grid_point(self.space, index, derive("grid", self.base.seed))
         if self.algorithm == "sobol" or (self.algorithm == "tpe" and index < NUM_START):

@@ -23,7 +23,7 @@ from study import analyze, confirm
 from study.confirmation import offsets, scoring, winner
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
-from study.record import files
+from study.record import files, recipes
 from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
@@ -306,7 +306,7 @@ def test_the_opening_is_on_disk_before_a_test_score_is_shown(copy, monkeypatch):
 def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monkeypatch):
     (copy / "confirm.json").unlink()
 
-    def killed(plan, winner):
+    def killed(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -320,10 +320,10 @@ def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monke
 def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "write", lambda found, folder: [])  # they take seconds, and are not looked at
     analyze.main([str(copy)])
-    assert "the later ones unconfirmed" not in capsys.readouterr().out
+    assert "the new ones are not confirmed" not in capsys.readouterr().out
     (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 5}))
     analyze.main([str(copy)])
-    line = f"confirmed on {written['time'][:10]} with 5 trials; the study has 6 now, the later ones unconfirmed"
+    line = f"confirmed on {written['time'][:10]} with 5 trials; the study has 6 now; the new ones are not confirmed"
     assert line in capsys.readouterr().out.splitlines()
 
 
@@ -334,7 +334,8 @@ def test_damaged_files_are_named_and_exit_with_1(copy, capsys):
     assert confirm.main([str(copy), "--top", "3", "--seeds", "2"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert err[0].startswith(f"study.confirm: {path}: damaged, cannot be read")
-    assert err[1] == f"study.confirm: what cannot be put right is trained anew once {copy / 'confirm'} is moved away"
+    away = f"move {copy / 'confirm'} away and its runs are trained again"
+    assert err[1] == f"study.confirm: if a file cannot be repaired, {away}"
     assert "the same command goes on" in err[2]
     assert not (copy / "confirm.json").exists()
 
@@ -380,9 +381,8 @@ def folder_study(image_folder, tmp_path):
              "class_counts": {"test": pool.test_counts}, "class_names": pool.class_names, "minority": ["fox"],
              "space": {"dropout": {"low": 0.0, "high": 0.5}}}  # fmt: skip
     book = Ledger(folder, asked)
-    for number, recipe in enumerate(["course, shuffled", "course, weighted"]):
-        sampler = recipe.split()[1].replace("shuffled", "shuffle")
-        book.add(dataclasses.replace(base, sampler=sampler, seed=number), recipe, {}, {})
+    for number, recipe in enumerate(recipes.COURSE):
+        book.add(dataclasses.replace(base, **recipe.values, seed=number), recipe.name, {}, {})
         row = {"epoch": 1, "best_epoch": 1, "minority_f1": 0.5, "best_minority_f1": 0.5, "f1": [0.5] * 3,
                "train_loss": 1.0, "val_loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5,
                "train_seconds": 1.0, "val_seconds": 1.0}  # fmt: skip
@@ -436,7 +436,7 @@ def test_no_other_file_loads_test_images():
     root = Path(__file__).parents[2]
     users = {path.name for part in ("study", "trainable") for path in (root / part).rglob("*.py")
              if "load_test" in path.read_text()}  # fmt: skip
-    assert users == {"loading.py", "confirm.py"}
+    assert users == {"loading.py", "plan.py"}
 
 
 # runs a command whose function MODULE.NAME says that it has begun, and then takes its time

@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
+from study.record.recipes import run_name
 from tests import studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -60,7 +61,7 @@ def test_everything_printed_fits_100_columns_and_files_are_there(finished):
     assert pictures == {"course-classes", "course-comparison", "course-epochs-to-best"} | {
         f"confusion-{name}" for name in (f"trial-{table.iloc[0]['trial']}", "course-shuffled", "course-weighted")
     } | {
-        f"history-{recipe.replace(', ', '-') if recipe.startswith('course') else f'trial-{trial}'}"
+        f"history-{run_name(trial, recipe)}"
         for trial, recipe, epochs in zip(table["trial"], table["recipe"], table["epochs"], strict=True) if epochs
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from study import analyze, confirm, predict, search
+from study.execution import plan
 from study.findings import ranking, summary
 from study.record import files
 from study.record.ledger import Ledger
@@ -107,8 +108,8 @@ def test_whatever_is_a_link_or_a_pipe_in_a_study_is_named_before_anything_is_rea
     assert len(there) > 60
     if command != "analyze":  # each takes longer to come to the folder, and all go through the same door
         there = [name for name in there if not name.startswith(("figures/", "trials/")) or name.startswith("trials/2")]
-    monkeypatch.setattr(search, "machine_resources", lambda arguments: None)
-    monkeypatch.setattr(search, "_load_data", lambda arguments, before: None)
+    monkeypatch.setattr(plan, "machine_resources", lambda arguments: None)
+    monkeypatch.setattr(plan, "_load_data", lambda arguments, before: None)
     aside = study.parent / "aside"
     for name in [*there, *EARLIER_NAMES]:
         path = study / name

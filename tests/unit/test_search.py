@@ -8,6 +8,7 @@ import time
 import pytest
 
 from study import search
+from study.execution.plan import preflight
 from study.record.ledger import Ledger
 from tests import studies
 from trainable.cli import UsageError
@@ -44,7 +45,7 @@ def test_a_study_without_its_study_json_is_refused_in_a_sentence(folder, tmp_pat
 
 def plan_of(tmp_path, *arguments):
     parser = search._parser()
-    return search.preflight(parser.parse([*SETTINGS, "--results", str(tmp_path), *arguments]), parser.problems)
+    return preflight(parser.parse([*SETTINGS, "--results", str(tmp_path), *arguments]), parser.problems, "again")
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,10 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path, capsys):
     err = refused(capsys, "--results", str(tmp_path), "--address", "127.0.0.1:99999")
     assert "--address 127.0.0.1:99999: nothing answers there (" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_records_the_arguments_it_was_given_and_not_those_of_the_process(tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr(search, "run", lambda plan: plans.append(plan) or 0)
+    assert search.main([*SETTINGS, "--results", str(tmp_path / "a b"), "--trials", "3"]) == 0
+    assert plans[0].command == f"python -m study.search {' '.join(SETTINGS)} --results '{tmp_path / 'a b'}' --trials 3"

@@ -10,12 +10,10 @@ import numpy as np
 
 from trainable.cli import UsageError
 from trainable.images import sources
+from trainable.images.origins import origin
 from trainable.images.pool import DataSpec, Pool, pack
 from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
-
-DEFAULT_VAL_FRACTION = {"cifar10": 0.1}
-DEFAULT_KEEP = {"cifar10": 0.1, "digits": 0.03}
 
 
 def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
@@ -120,14 +118,14 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
 def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> DataSpec:
     """The spec with its open fields filled in from the data."""
     problems = []
-    minority = spec.minority
+    usual, minority = origin(spec.data), spec.minority
     if len(class_names) < 2:
         problems.append(f"--data {spec.data}: has only the class {class_names[0]}; a study needs at least 2")
     elif len(class_names) > 1000:
         problems.append(f"--data {spec.data}: has {len(class_names)} classes; at most 1000 can be studied")
     if minority is None:
-        if spec.data in ("cifar10", "digits"):
-            minority = tuple(class_names[:3])
+        if usual.num_minority is not None:
+            minority = tuple(class_names[: usual.num_minority])
         else:
             half = float(np.median(counts)) / 2
             minority = tuple(name for name, count in zip(class_names, counts, strict=True) if count < half)
@@ -146,6 +144,6 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
     return replace(
         spec,
         minority=minority,
-        keep=DEFAULT_KEEP.get(spec.data, 1.0) if spec.keep is None else spec.keep,
-        val_fraction=DEFAULT_VAL_FRACTION.get(spec.data, 0.2) if spec.val_fraction is None else spec.val_fraction,
+        keep=usual.keep if spec.keep is None else spec.keep,
+        val_fraction=usual.val_fraction if spec.val_fraction is None else spec.val_fraction,
     )

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
-from study.confirmation import scoring, winner
+from study.confirmation import offsets, scoring
 from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_runs
+from study.confirmation.trained import TrainedRun
 from study.findings.verdict import Verdict
 from study.record import files
 from study.record.files import TrialRecord
@@ -66,7 +68,7 @@ def test_a_recipe_tried_twice_is_confirmed_once_and_the_courses_keep_their_names
 
 def test_a_course_recipe_that_came_to_nothing_is_named():
     trials = [dataclasses.replace(COURSE[0], status="failed"), COURSE[1], record(2, 0.5, searched(2, 0.1))]
-    with pytest.raises(UsageError, match=r"^course, shuffled: this trial of the study has not ended well"):
+    with pytest.raises(UsageError, match=r"^course, shuffled: this trial of the study is unfinished or failed"):
         choose(trials, 1)
 
 
@@ -165,11 +167,33 @@ def test_runs_of_another_recipe_are_refused(runs_ledger, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK", b"x"])
 def test_a_runs_predictions_that_cannot_be_read_are_told_in_a_sentence(tmp_path, content):
     (tmp_path / "validation.npz").write_bytes(content)
-    images = SimpleNamespace(num_classes=4, val=range(300))
+    images = SimpleNamespace(num_classes=4, val=range(300), minority=(0,))
+    run = TrainedRun(Recipe("trial-4", 4, SHUFFLED, 0.7), 7, tmp_path, images, np.empty(0, np.int64))
     with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        scoring._read_predictions(tmp_path, Recipe("trial-4", 4, SHUFFLED, 0.7), images)
+        scoring.measure({"trial-4": [run]})
     with pytest.raises(UsageError, match=r"validation\.npz: damaged, cannot be read"):
-        winner.fit_offsets(tmp_path, images, [0], seed=0)
+        run.offsets  # noqa: B018
+
+
+def test_a_runs_files_are_opened_once_whatever_is_asked_of_it(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 10)
+    stored = {
+        "labels": labels,
+        "logits": rng.standard_normal((40, 4)).astype(np.float16),
+        "predictions": np.zeros((2, 40), np.uint8),
+        "predictions_adjusted": np.ones((2, 40), np.uint8),
+    }
+    np.savez(tmp_path / "validation.npz", **stored)
+    images = SimpleNamespace(num_classes=4, val=range(40), minority=(0,), train_counts=torch.tensor([1, 2, 3, 4]))
+    run = TrainedRun(Recipe("trial-4", 4, SHUFFLED, 0.7), 7, tmp_path, images, np.empty(0, np.int64))
+    assert (run.labels == labels).all()
+    (tmp_path / "validation.npz").unlink()
+    assert (run.predictions == 0).all()
+    assert (run.adjusted == 1).all()
+    assert (run.logits == stored["logits"]).all()
+    again = offsets.fit(run.logits, labels, [1, 2, 3, 4], [0], 7)
+    assert (run.offsets.tau, run.offsets.gain) == (again.tau, again.gain)
 
 
 SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
@@ -230,7 +254,7 @@ def test_the_summary_counted_by_hand(content):
     plan.pool.num_own_val = 30
     own = scoring.summary(plan, measured, "")
     assert own["optimistic"]
-    assert "cannot be redrawn" in own["optimistic_reason"]
+    assert "the same that the search chose by" in own["optimistic_reason"]
 
 
 def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
@@ -242,7 +266,7 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     assert row.split() == ["trial", "4", "0.9000", "0.7000", "(0.4516", "to", "0.9484)", "0.6000", "+0.2000",
                            "0.8000", "0.3000"]  # fmt: skip
     assert "winner: trial 4" in lines
-    assert any(line.startswith("trial 4 less course, weighted: +0.1000 (") for line in lines)
+    assert any(line.startswith("trial 4 minus course, weighted: +0.1000 (") for line in lines)
     assert any(line.startswith("confirmed score: 0.7000 (") for line in lines)
     assert "this score is optimistic:" in lines
     course = {**opening["recipes"]["trial-4"], "mean": 0.55}
@@ -252,7 +276,7 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     assert "opened again on 2026-11-25T08:00:00+0000: three more trials" in sealed
     (row,) = [line for line in sealed if line.startswith("trial 4  ")]
     assert row.split()[2:7] == ["0.9000", "0.7000", "0.6500", "(0.5000", "to"]
-    told = sealed.index("trial 4 less course, weighted: +0.1000 (-0.1000 to +0.3000)")
+    told = sealed.index("trial 4 minus course, weighted: +0.1000 (-0.1000 to +0.3000)")
     assert sealed[told + 1] == "    after logit adjustment: +0.2000 (-0.1000 to +0.3000)"
     # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
     assert "67 % of it was luck" in " ".join(sealed)

@@ -93,14 +93,14 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert first == ["trial 2", "0.7500", "0.7100 (0.7000 to 0.7200)", "0.7100", "+0.0400", "0.7100", "-"]
     assert second == ["trial 2", "0.7500", "0.7100", "0.7000 (0.6800 to 0.7200)", "0.7100", "0.7100"]
     assert confirmed.leader["trial"] == 2
-    told = lines.index("trial 2 less course, weighted: +0.2000 (-0.0100 to +0.4000)")
+    told = lines.index("trial 2 minus course, weighted: +0.2000 (-0.0100 to +0.4000)")
     assert lines[told + 1] == "    after logit adjustment: +0.1000 (+0.0500 to +0.1500)"
     html = page.page(confirmed)
     assert "Trial 2 serves the rare classes best: minority F1 0.7100 (95 % 0.6900 to 0.7300), confirmed on 3" in html
     assert "Better than course, shuffled on fresh seeds: +0.1000 (+0.0500 to +0.1500)" in html
-    assert "On the test images, trial 2 less course, shuffled: +0.2000 (-0.0100 to +0.4000)" in html
+    assert "On the test images, trial 2 minus course, shuffled: +0.2000 (-0.0100 to +0.4000)" in html
     assert confirmed.balancing.source.startswith("the course's two recipes on 3 fresh seeds")
-    assert "the later ones unconfirmed" not in html
+    assert "the new ones are not confirmed" not in html
     assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14))
 
 
@@ -108,8 +108,8 @@ def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_pa
     folder = studies.write(tmp_path / "study")
     studies.confirm(folder, low=-0.01)
     html = page.page(summary.find(rank(folder), folder))
-    assert "Trial 2 did best, but cannot be told from course, shuffled or course, weighted: minority F1" in html
-    assert "No difference can be seen to course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
+    assert "Trial 2 did best, but is tied with course, shuffled and course, weighted: minority F1" in html
+    assert "No visible difference from course, weighted on fresh seeds: +0.1000 (-0.0100 to +0.1500)" in html
     assert "serves the rare classes best:" not in html
 
 
@@ -120,7 +120,7 @@ def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called
     content["differences"].append(content["differences"][0] | {"second": "trial-5", "low": -0.001})
     (folder / "confirm.json").write_text(json.dumps(content))
     html = page.page(summary.find(rank(folder), folder))
-    assert "Trial 2 did best, but cannot be told from trial 5: minority F1" in html
+    assert "Trial 2 did best, but is tied with trial 5: minority F1" in html
 
 
 def test_the_confirmations_picture_has_each_recipes_three_scores(confirmed):

@@ -210,19 +210,19 @@ def test_where_trials_were_stopped_all_are_compared_when_the_first_was():
 
 def test_nothing_is_denied_of_trials_that_a_score_selected():
     table = study({"dropout": "linear"})
-    assert "no effect" in {knob.verdict for knob in effects.fit(table, SPACE).knobs}
+    assert "no effect" in {knob.judgement for knob in effects.fit(table, SPACE).knobs}
     table.loc[0, "status"] = "stopped"
     found = effects.fit(table, SPACE)
-    assert found["dropout"].verdict == "matters"
-    assert {knob.verdict for knob in found.knobs} == {"matters", "not enough trials"}
-    assert any("what the scheduler left" in line for line in found.lines())
+    assert found["dropout"].judgement == "matters"
+    assert {knob.judgement for knob in found.knobs} == {"matters", "not enough trials"}
+    assert any("that the scheduler spared" in line for line in found.lines())
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 5, 17])
 def test_too_few_trials_say_so(num_trials):
     found = effects.fit(study(num_trials=num_trials), SPACE)
     assert not found.fitted
-    assert {knob.verdict for knob in found.knobs} == {"not enough trials"}
+    assert {knob.judgement for knob in found.knobs} == {"not enough trials"}
     assert "not enough trials" in "\n".join(found.lines())
     assert balancing.from_search(study(num_trials=num_trials), SPACE) is None
 
@@ -238,7 +238,7 @@ def test_a_knob_that_never_moved_says_nothing_and_spoils_nothing():
     found = effects.fit(table, SPACE)
     assert found["dropout"].words == "not enough trials"
     assert found["accumulation_steps"].points == (1, 2, 4)
-    assert found["learning_rate"].verdict == "matters"
+    assert found["learning_rate"].judgement == "matters"
     assert all(len(line) <= 100 for line in found.lines(importance.importances(table, SPACE, 0)))
 
 
@@ -250,13 +250,13 @@ def test_knobs_that_moved_together_cannot_be_told_apart():
 
 def test_scores_that_are_all_alike():
     found = effects.fit(study().assign(minority_f1=0.5), SPACE)
-    assert {knob.verdict for knob in found.knobs} == {"no effect"}
+    assert {knob.judgement for knob in found.knobs} == {"no effect"}
     assert not found.better_than_mean
 
 
 def test_few_noisy_trials_cannot_deny_an_effect():
     found = effects.fit(study(num_trials=20, seed=4), SPACE)
-    assert "not enough trials" in {knob.verdict for knob in found.knobs}
+    assert "not enough trials" in {knob.judgement for knob in found.knobs}
 
 
 def test_a_trial_far_from_the_model_is_named():
@@ -269,7 +269,7 @@ def test_a_trial_far_from_the_model_is_named():
 
 
 def test_a_models_lines_say_when_it_is_no_better_than_the_mean():
-    told = "the model predicts a trial no better than the mean of the others does"
+    told = "the model predicts a trial no better than the average of the others"
     assert told in effects.fit(study(seed=0), SPACE).lines()
     assert told not in effects.fit(study({"dropout": "linear"}, seed=0), SPACE).lines()
 
@@ -289,7 +289,7 @@ def test_whole_numbers_are_points():
 @pytest.mark.parametrize("noise", simulation.NOISES)
 def test_without_effects_seldom_anything_matters(noise):
     found = [effects.fit(study(seed=seed, noise=noise), SPACE) for seed in range(150)]
-    any_matters = sum(any(knob.verdict == "matters" for knob in one.knobs) for one in found)
+    any_matters = sum(any(knob.judgement == "matters" for knob in one.knobs) for one in found)
     assert any_matters / 150 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 150)
     # unadjusted p-values are uniform: the test is exact, not merely careful
     share = np.mean([knob.p < 0.2 for one in found for knob in one.knobs])
@@ -306,7 +306,7 @@ def test_without_effects_seldom_anything_matters(noise):
 def test_an_effect_of_a_tenth_is_seen_and_its_interval_holds_it(truth):
     (name,) = truth
     found = [effects.fit(study(truth, seed=seed, noise="skewed"), SPACE)[name] for seed in range(40)]
-    assert sum(knob.verdict == "matters" for knob in found) >= 36
+    assert sum(knob.judgement == "matters" for knob in found) >= 36
     assert sum(knob.effect.low <= 0.1 <= knob.effect.high for knob in found) >= 34
     assert np.median([knob.effect.estimate for knob in found]) == pytest.approx(0.1, abs=0.02)
 
@@ -345,7 +345,7 @@ def test_balancing_in_the_search_is_the_samplers_effect_and_says_so():
     interval = stats.ttest_ind(WEIGHTED, SHUFFLED).confidence_interval(0.95)
     assert (found.raw.low, found.raw.high) == pytest.approx((interval.low, interval.high))
     assert found.adjusted.estimate == pytest.approx(0)
-    assert found.words == "raw only; logit adjustment alone may do the same"
+    assert found.words == "before logit adjustment, yes; the adjustment alone may do as much"
     assert "additive model of 8 search trials" in found.source
     assert all(len(line) <= 100 for line in found.lines())
 
@@ -355,9 +355,9 @@ def test_balancing_in_the_search_is_the_samplers_effect_and_says_so():
     [
         ((1, 0.9, 1.1), (1, 0.9, 1.1), "yes, also after logit adjustment"),
         ((0, -0.1, 0.1), (0, -0.1, 0.1), "no difference can be seen"),
-        ((0.3, 0.1, 0.5), (0, -0.1, 0.1), "raw only; logit adjustment alone may do the same"),
+        ((0.3, 0.1, 0.5), (0, -0.1, 0.1), "before logit adjustment, yes; the adjustment alone may do as much"),
         ((-1, -1.1, -0.9), (0, -0.1, 0.1), "no, it harms"),
-        ((1, 0.9, 1.1), (-1, -1.1, -0.9), "raw only; after logit adjustment it harms"),
+        ((1, 0.9, 1.1), (-1, -1.1, -0.9), "before logit adjustment, yes; after it, balancing does harm"),
         ((-1, -1.1, -0.9), (1, 0.9, 1.1), "no, it harms, but after logit adjustment it helps"),
         ((0, -0.1, 0.1), (1, 0.9, 1.1), "no difference can be seen, but after logit adjustment it helps"),
         ((0, -0.1, 0.1), (-1, -1.1, -0.9), "no difference can be seen, but after logit adjustment it harms"),

@@ -1,0 +1,129 @@
+"""A confirmation that may start: everything is checked here, and nothing written."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.confirmation.runs import Recipe, choose, fresh_seeds, mixed_runs
+from study.execution.machine import Resources, machine_resources
+from study.record import environment, files
+from trainable.cli import UsageError, attempt
+from trainable.images import loading
+from trainable.images.pool import DataSpec, Pool
+
+
+@dataclass(frozen=True)
+class ConfirmationPlan:
+    """A confirmation that may start: everything checked, nothing written yet."""
+
+    folder: Path  # the study's
+    study: dict[str, Any]
+    pool: Pool
+    test: tuple[np.ndarray, np.ndarray]  # pixels and labels, see loading.load_test
+    recipes: list[Recipe]  # the best first, then those of the course that are not among them
+    seeds: list[int]
+    top: int
+    num_trials: int  # of the study, that have ended
+    resources: Resources
+    reopen_reason: str | None
+    command: str
+    before: dict[str, Any] | None  # confirm.json
+
+    @property
+    def runs_folder(self) -> Path:
+        return self.folder / "confirm"
+
+    def record(self) -> dict[str, Any]:
+        """What goes into confirm/study.json: what was asked last, and of what machine."""
+        return {
+            "name": self.folder.name,
+            "time": now(),
+            "command": self.command,
+            "recipes": [recipe.name for recipe in self.recipes],
+            "seeds": self.seeds,
+            **self.resources.to_dict(),
+            **environment.record(),
+        }
+
+
+def now() -> str:
+    """The time in ISO format, with its zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def preflight(arguments: argparse.Namespace, problems: list[str], command: str) -> ConfirmationPlan:
+    """Checks everything before anything starts; loads the test images, too, as hours later is late to miss them.
+
+    Raises:
+        UsageError: everything that is wrong, ``problems`` first.
+    """
+    problems = list(problems)
+    folder = arguments.folder.absolute()
+    study = attempt(problems, files.read_study, folder)
+    if study is None:
+        raise UsageError(problems)
+    before = attempt(problems, files.read_confirmation, folder)
+    problems += _seal_problems(before, arguments.reopen_test)
+    trials = attempt(problems, files.read_trials, folder)
+    recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
+    resources = attempt(problems, machine_resources, arguments)
+    pool = attempt(problems, _load_pool, study)
+    if pool is None or recipes is None or resources is None:
+        raise UsageError(problems)
+
+    # a seal that holds is not broken to look for more problems
+    test = attempt(problems, _load_test, pool) if not problems else None
+    seeds = fresh_seeds(study["seed"], arguments.seeds, trials)
+    problems += mixed_runs(folder / "confirm", recipes, seeds)
+    if problems or test is None:
+        raise UsageError(problems)
+    return ConfirmationPlan(
+        folder=folder,
+        study=study,
+        pool=pool,
+        test=test,
+        recipes=recipes,
+        seeds=seeds,
+        top=arguments.top,
+        num_trials=files.num_ended(trials),
+        resources=resources,
+        reopen_reason=arguments.reopen_test,
+        command=command,
+        before=before,
+    )
+
+
+def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> list[str]:
+    opened = before["test"]["opened"] if before and before["test"] else None
+    if opened is None:
+        return [] if reopen_reason is None else ["--reopen-test: the test images have not been opened yet"]
+    if reopen_reason is None:
+        looked = f"the test images were opened on {opened}, and every further look makes their score less honest"
+        return [f"{looked}; --reopen-test REASON opens them again, and the reason is recorded"]
+    return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
+
+
+def _load_pool(study: dict[str, Any]) -> Pool:
+    pool = loading.load(DataSpec.from_dict(study["data"]))
+    problems = []
+    if pool.fingerprint != study["fingerprint"]:
+        problems.append(f"the images of {pool.spec.data} are no longer those of the study")
+    before, now = study["class_counts"]["test"], pool.test_counts
+    if before and now and list(now) != before:
+        numbers = f"{sum(now)}, {sum(before)} when it began"
+        problems.append(f"the test images of {pool.spec.data} are no longer those of the study: {numbers}")
+    if problems:
+        raise UsageError(problems)
+    return pool
+
+
+def _load_test(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+    pixels, labels = loading.load_test(pool)
+    missing = [pool.class_names[name] for name in pool.minority if not (labels == name).any()]
+    if missing:
+        raise UsageError([f"class {name}: no test image, so its F1 on them cannot be told" for name in missing])
+    return pixels, labels

@@ -1,0 +1,118 @@
+"""The stages of a confirmation, in turn: the runs, their scores, the winner, the test images. Uses torch and Ray."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from study.confirmation import scoring, winner
+from study.confirmation.plan import ConfirmationPlan, now
+from study.confirmation.runs import Runs
+from study.confirmation.trained import open_runs
+from study.execution.display import Display
+from study.execution.runner import Pause, Runner
+from study.execution.tune import drive
+from study.findings.verdict import Verdict
+from study.record.files import write_atomically
+from study.record.ledger import Ledger, locked
+from study.space import parameters
+from study.strategy.scheduler import Never
+from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from trainable.images.splits import count_lines, split
+
+
+def carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
+    """Runs what is missing, scores it, opens the test images; the exit status.
+
+    ``page`` writes the page of the study in a folder, and says where it is.
+
+    Raises:
+        UsageError: the folder cannot be written to, or another process is at it; nothing has been done.
+    """
+    try:
+        lock = locked(plan.folder)  # no search may extend the study meanwhile
+    except OSError as error:
+        raise UsageError([f"{error.filename or plan.folder}: cannot be written ({error.strerror})"]) from error
+    try:
+        return _carry_out(plan, page)
+    finally:
+        lock.release()
+
+
+def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
+    try:
+        plan.runs_folder.mkdir(exist_ok=True)
+        ledger = Ledger(plan.runs_folder, plan.record(), say=print)
+        runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
+    except OSError as error:
+        raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
+    space, num_runs = parameters.from_tables(plan.study["space"], {}, "study.json"), len(ledger.trials) + runs.num_new
+    display = Display(ledger, space, num_runs, plan.study["epochs"], plan.resources.num_slots, are_named=True)
+    display.say("\n".join(count_lines(plan.pool, split(plan.pool, plan.seeds[0], plan.seeds[0]))))
+    display.say(_opening(plan, len(runs.left)))
+    pause, failure = Pause(None), None
+    if runs.left:
+        runner = Runner(ledger, runs, Never(), pause, display.on_change)
+        failure = drive(runner, plan.pool, plan.resources, display)
+    ledger.close()
+    if pause.interrupted:
+        display.say(f"paused; to go on: {plan.command}")
+        return EXIT_INTERRUPTED
+    failures = [failure] if failure else runs.failures
+    if not failures:
+        try:
+            _conclude(plan, display.say)
+            display.say("\n" + page(plan.folder))
+        except UsageError as error:
+            anew = f"if a file cannot be repaired, move {plan.runs_folder} away and its runs are trained again"
+            failures = [*error.problems, anew]
+    for text in failures:
+        print(f"study.confirm: {text}", file=sys.stderr)
+    if failures:
+        print(f"study.confirm: nothing is lost, the same command goes on: {plan.command}", file=sys.stderr)
+    return EXIT_FAILED if failures else 0
+
+
+def _opening(plan: ConfirmationPlan, num_left: int) -> str:
+    where = f"on {plan.resources.gpus} GPU(s)" if plan.resources.gpus else "on the CPU"
+    num_runs = len(plan.recipes) * len(plan.seeds)
+    known = f", {num_runs - num_left} of them there already" if num_left < num_runs else ""
+    return (
+        f"confirmation of {plan.folder.name}: {len(plan.recipes)} recipes ({', '.join(r.name for r in plan.recipes)})\n"
+        f"on {len(plan.seeds)} fresh seeds each, {num_runs} runs of at most {plan.study['epochs']} epochs{known}\n"
+        f"{plan.resources.num_slots} at a time {where}, none stopped by a scheduler; "
+        f"files in {os.path.relpath(plan.runs_folder)}"
+    )
+
+
+def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
+    """Scores the runs, opens the test images, and leaves confirm.json and winner/; says what is in them.
+
+    Raises:
+        UsageError: a run's files are damaged, or something cannot be written.
+    """
+    runs = open_runs(plan)
+    content = scoring.summary(plan, scoring.measure(runs), now())
+    test_before = plan.before["test"] if plan.before else None
+    if test_before is None:  # else the record of the opening stays as it is until there is a newer one
+        _write(plan.folder, content)
+    say("\n" + "\n".join(Verdict(content).confirmation_lines()))
+    say("\nwriting the winner's model, its decision offsets and exported programs")
+    winner.write(plan.folder, plan.study["name"], runs[content["winner"]][0], plan.pool)
+    if test_before is None:
+        opening: dict[str, Any] = {"opened": now(), "reopened": []}
+    else:
+        again = {"time": now(), "reason": plan.reopen_reason}
+        opening = {"opened": test_before["opened"], "reopened": [*test_before["reopened"], again]}
+    content["test"] = {**opening, **scoring.measure_test(runs, content["winner"], plan.test, plan.study["seed"])}
+    _write(plan.folder, content)  # before anybody sees a score
+    say("\n" + "\n".join(Verdict(content).test_lines()))
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    try:
+        write_atomically(folder / "confirm.json", json.dumps(content, indent=1))
+    except OSError as error:
+        raise UsageError([f"{folder / 'confirm.json'}: cannot be written ({error.strerror})"]) from error

@@ -1,0 +1,91 @@
+"""A run that has ended: each of its files is opened once, when it is first asked for. Uses torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from study.confirmation import offsets
+from study.confirmation.plan import ConfirmationPlan
+from study.confirmation.runs import Recipe
+from study.record import validation
+from trainable import checkpoint
+from trainable.cli import UsageError
+from trainable.images.splits import split
+from trainable.images.trial import TrialImages, trial_images
+from trainable.parts.networks import ConvNet
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A recipe's run on one seed. Where a file of it is damaged, what needs that file raises UsageError."""
+
+    recipe: Recipe
+    seed: int
+    folder: Path
+    images: TrialImages  # split and normalised as the run had them
+    audit: np.ndarray  # int64, positions in the images: what the cut has kept from it
+
+    @cached_property
+    def model(self) -> ConvNet:
+        """Of the best epoch."""
+        images = self.images
+        try:
+            return checkpoint.best_model(
+                self.folder / "best.pt", self.recipe.config, images.num_classes, images.image_size, images.pixels.device
+            )
+        except checkpoint.CheckpointError as error:
+            raise UsageError([str(error)]) from error
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the n validation images, int64 (n,)."""
+        return self._validation[validation.LABELS].astype(np.int64)
+
+    @property
+    def logits(self) -> np.ndarray:
+        """Of the best epoch on the validation images, float32 (n, num_classes)."""
+        return self._validation[validation.LOGITS].astype(np.float32)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The classes that each epoch saw in the validation images, (num_epochs, n)."""
+        return self._validation[validation.PREDICTIONS]
+
+    @property
+    def adjusted(self) -> np.ndarray:
+        """The same after logit adjustment."""
+        return self._validation[validation.ADJUSTED]
+
+    @cached_property
+    def offsets(self) -> offsets.Offsets:
+        """The decision offsets: its validation images, and nothing else, fix them."""
+        return offsets.fit(self.logits, self.labels, self.images.train_counts.tolist(), self.images.minority, self.seed)
+
+    @cached_property
+    def _validation(self) -> dict[str, np.ndarray]:
+        names, max_epochs = list(validation.LAYOUT), self.recipe.config.epochs
+        path, images = self.folder / "validation.npz", self.images
+        found = validation.read(path, names, images.num_classes, len(images.val), max_epochs)
+        return dict(zip(names, found, strict=True))
+
+
+TrainedRuns = Mapping[str, Sequence[TrainedRun]]  # by the recipe's name; in the order of the seeds
+
+
+def open_runs(plan: ConfirmationPlan) -> TrainedRuns:
+    """All runs of a confirmation, which have ended; their recipes in the order of the plan."""
+    device = torch.device("cuda" if plan.resources.gpus and torch.cuda.is_available() else "cpu")
+    runs: dict[str, list[TrainedRun]] = {recipe.name: [] for recipe in plan.recipes}
+    pixels: torch.Tensor | None = None
+    for seed in plan.seeds:
+        images = trial_images(plan.pool, seed, seed, device)
+        pixels = images.pixels if pixels is None else pixels  # on a GPU one copy is enough
+        images, audit = replace(images, pixels=pixels), split(plan.pool, seed, seed).audit
+        for recipe in plan.recipes:
+            folder = plan.runs_folder / recipe.run_folder(seed)
+            runs[recipe.name].append(TrainedRun(recipe, seed, folder, images, audit))
+    return runs
