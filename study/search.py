@@ -5,14 +5,14 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.execution.machine import add_machine_flags, machine_resources
+from study.execution.machine import add_machine_flags, machine_resources, with_precision
 from study.space.parameters import ALGORITHMS
 from study.strategy.scheduler import SCHEDULERS
-from trainable.arguments import add_data_flags, data_spec, default_config, default_epochs
+from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, default_epochs
 from trainable.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -47,6 +47,7 @@ class Plan:
     drawn: "Split"
     space: "Space"
     base: TrialConfig
+    precision_reason: str  # why the base has its precision, to be read after "bfloat16: "
     num_trials: int
     algorithm: str
     scheduler: str
@@ -75,6 +76,8 @@ class Plan:
             "minority": list(self.pool.spec.minority or ()),
             "class_counts": counts | {"test": test_counts or self.pool.test_counts},
             "config": self.base.to_dict(),
+            "precision": self.base.precision,
+            "precision_reason": self.precision_reason,
             "seed": self.base.seed,
             "epochs": self.base.epochs,
             "trials": max(self.num_trials, self.before["trials"] if self.before else 0),
@@ -113,11 +116,7 @@ def _parser() -> Parser:
     group.add_argument("--epochs", type=positive_int, default=None, help="epochs at most (default: digits 20, else 50)")
     group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
     group.add_argument(
-        "--space",
-        default=None,
-        type=Path,
-        metavar="FILE",
-        help="the search space, TOML (default: study/default_space.toml)",
+        "--space", type=Path, metavar="FILE", help="the search space, TOML (default: study/default_space.toml)"
     )
     group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe",
                        help=f"how trials are proposed: {', '.join(ALGORITHMS)}")  # fmt: skip
@@ -131,6 +130,7 @@ def _parser() -> Parser:
         help="pause the study after so long; the same command goes on (default: no limit)",
     )
     add_machine_flags(parser)
+    add_precision_flag(parser.add_argument_group("precision"), "auto; a study that goes on keeps its own")
     return parser
 
 
@@ -169,14 +169,15 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     problems += found
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
-    plan = Plan(
-        folder, pool, drawn, space, base, num_trials, arguments.algorithm, arguments.scheduler, resources,
-        arguments.time_budget, "python -m study.search " + shlex.join(sys.argv[1:]), warnings, before,
-    )  # fmt: skip
-    if before and not problems:
-        problems += _differences(before, plan.record())
     if problems:
         raise UsageError(problems)
+    base, reason = with_precision(base, arguments.precision, before, pool, resources)
+    plan = Plan(
+        folder, pool, drawn, space, base, reason, num_trials, arguments.algorithm, arguments.scheduler, resources,
+        arguments.time_budget, "python -m study.search " + shlex.join(sys.argv[1:]), warnings, before,
+    )  # fmt: skip
+    if before and (mixed := _differences(before, plan.record())):
+        raise UsageError(mixed)
     return plan
 
 
@@ -203,12 +204,11 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
             raise UsageError([f"{folder}: has trials but no study.json, so what was asked of them is not known"])
         check_folder(folder)
         return None
-    return files.read_study(folder)
+    # before there was a choice, all were in the default
+    return {"precision": TrialConfig.precision, **files.read_study(folder)}
 
 
 def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> "Pool":
-    from dataclasses import replace
-
     from trainable.images import loading
 
     spec = data_spec(arguments)
@@ -226,6 +226,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "data.data": "--data", "data.minority": "--minority", "data.keep": "--keep", "data.seed": "--seed",
         "data.val_fraction": "--val-fraction", "data.image_size": "--image-size", "epochs": "--epochs",
         "space": "--space", "fingerprint": "the images", "algorithm": "--algorithm", "scheduler": "--scheduler",
+        "precision": "--precision",
     }  # fmt: skip
     return [
         f"the study {before['name']} was begun with another {flag}: "
@@ -292,7 +293,7 @@ def _opening(plan: Plan, num_known: int) -> str:
     return (
         f"study {plan.folder.name}: {plan.num_trials} trials of at most {plan.base.epochs} epochs{known}\n"
         f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}; "
-        f"files in {os.path.relpath(plan.folder)}"
+        f"files in {os.path.relpath(plan.folder)}\n{plan.base.precision}: {plan.precision_reason}"
     )
 
 

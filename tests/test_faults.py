@@ -19,7 +19,20 @@ from tests.kills import Study
 from trainable.config import TrialConfig
 from trainable.report import Report
 
-SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "1", "--seed", "3", "--algorithm", "random"]
+SETTINGS = [
+    "--data",
+    "digits",
+    "--image-size",
+    "16",
+    "--epochs",
+    "1",
+    "--seed",
+    "3",
+    "--algorithm",
+    "random",
+    "--precision",
+    "float32",
+]
 
 
 def search(results, *more):

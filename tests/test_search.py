@@ -13,7 +13,7 @@ from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 
-SETTINGS = ["--data", "digits", "--image-size", "16"]
+SETTINGS = ["--data", "digits", "--image-size", "16", "--precision", "float32"]
 
 
 def refused(capsys, *arguments):

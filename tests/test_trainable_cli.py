@@ -12,7 +12,7 @@ from PIL import Image
 from trainable.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-DIGITS = ["--data", "digits", "--image-size", "16"]
+DIGITS = ["--data", "digits", "--image-size", "16", "--precision", "float32"]
 
 
 @pytest.fixture
