@@ -10,6 +10,7 @@ BENCHMARKS = {
     "epoch": "images per second of training and validation, the course's loop against the project's",
     "pipeline": "the input pipeline alone on one CPU thread, and its share of the step",
     "learning": "whether both loops learn the same: losses in float64, and the minority F1 of paired seeds",
+    "precision": "whether a recipe learns the same in bfloat16: minority F1 of paired seeds, both samplers",
     "checkpoint": "what a checkpoint every epoch costs",
     "regret": "what searches are worth on recorded curves, over the epochs they spend",
     "scaling": "time per proposal and per result, and memory, of studies of thousands of trials",
