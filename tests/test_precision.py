@@ -28,8 +28,9 @@ def trial(images):
     state = loop.new_state(CONFIG, images)
     outputs = {}
     for name, layer in [*state.model.features.named_children(), *state.model.classifier.named_children()]:
+        key = (name, type(layer).__name__)
 
-        def note(layer, _, output, key=(name, type(layer).__name__)):
+        def note(layer, _, output, key=key):
             outputs.setdefault(key, output.dtype)
 
         layer.register_forward_hook(note)
