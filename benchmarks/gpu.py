@@ -26,7 +26,7 @@ from trainable.cli import Parser, UsageError, one_of
 from trainable.images.pool import DataSpec, Pool, pack
 
 ROOT = Path(__file__).parent.parent
-CODE = (*(f"benchmarks/{name}.py" for name in ("__init__", "__main__", "gpu", "gpu_steps")), "trainable")
+CODE = (*(f"benchmarks/{name}.py" for name in ("__init__", "__main__", "gpu", "gpu_steps", "reference")), "trainable")
 IMAGES = "images.tar.xz"  # in the archive
 NUM_MINORITY = 3
 

@@ -9,7 +9,7 @@ import torch
 from trainable import loop, probe
 from trainable.__main__ import main
 from trainable.arguments import default_config
-from trainable.evaluation import evaluate
+from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import trial_images
 from trainable.precision import FullPrecisionLinear, autocast
 
@@ -69,6 +69,8 @@ def test_the_logits_are_the_last_layers_in_float32_and_not_rounded(trial, images
     expected = torch.nn.functional.linear(torch.cat(hidden).float(), *model.classifier[-1].parameters())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert not torch.equal(logits, logits.bfloat16().float())
+    found = score(logits, predict(logits, images, CONFIG), images)  # as the trial itself validates
+    assert found["val_loss"] == trial[0].rows[-1]["val_loss"]
 
 
 def test_the_last_layer_takes_its_gradient_in_float32():
