@@ -12,7 +12,7 @@ import torch
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row, column
 from trainable import loop
-from trainable.arguments import num_cores
+from trainable.arguments import add_precision_flag, num_cores
 from trainable.cli import Parser, checked, positive_int
 from trainable.config import TrialConfig
 from trainable.images import loading
@@ -26,6 +26,7 @@ Seconds = tuple[float, float]  # of an epoch: training, validation
 
 def add_flags(parser: Parser) -> None:
     harness.add_flags(parser, batches=60)
+    add_precision_flag(parser.add_argument_group("precision"), "auto, for the project's loop")
     parser.add_argument("--trials", type=positive_int, default=2,
                         help="trials that run at once, one thread each, in processes of their own")  # fmt: skip
     parser.add_argument("--workers", type=checked(int, "a whole number of at least 0", lambda v: v >= 0), default=0,
@@ -34,7 +35,10 @@ def add_flags(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     pool = harness.load(arguments)
-    all_threads, one_thread = (harness.course_config(pool.spec, arguments.seed, n) for n in (num_cores(), 1))
+    all_threads, one_thread = (
+        harness.settled(harness.course_config(pool.spec, arguments.seed, n), arguments.precision, pool)
+        for n in (num_cores(), 1)
+    )
     num_images = arguments.batches * all_threads.batch_size
     loaded = f"{REFERENCE}, {arguments.workers} loaders"
     together = f"{PROJECT}, {arguments.trials} trials together"

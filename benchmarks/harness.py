@@ -22,6 +22,7 @@ from trainable.config import TrialConfig
 from trainable.images import loading
 from trainable.images.pool import DataSpec, Pool, class_counts
 from trainable.images.trial import TrialImages, trial_images
+from trainable.probe import probe
 
 HERE = Path(__file__).parent
 SCRATCH = HERE / "scratch"
@@ -78,6 +79,15 @@ def course_config(spec: DataSpec, seed: int, num_threads: int, **values: Any) ->
     """The course's recipe, without an end of its own."""
     settings = {"num_threads": num_threads, "epochs": UNBOUNDED, "patience": UNBOUNDED, **values}
     return default_config(spec.data, seed, **settings)
+
+
+def settled(config: TrialConfig, asked: str | None, pool: Pool) -> TrialConfig:
+    """The config in the precision that is asked for; by default in the one that a study would take here."""
+    if asked in (None, "auto"):
+        choice = probe(config, len(pool.class_names), pool.spec.image_size, device())
+        say(f"{config.num_threads} threads, {choice.precision}: {choice.reason}")
+        asked = choice.precision
+    return dataclasses.replace(config, precision=asked)
 
 
 def some_images(

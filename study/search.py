@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from study.execution.machine import add_machine_flags
 from study.space.parameters import ALGORITHMS
 from study.strategy.scheduler import SCHEDULERS
-from trainable.arguments import add_data_flags
+from trainable.arguments import add_data_flags, add_precision_flag
 from trainable.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -77,6 +77,7 @@ def _parser() -> Parser:
         help="pause the study after so long; the same command goes on (default: no limit)",
     )
     add_machine_flags(parser)
+    add_precision_flag(parser.add_argument_group("precision"), "auto; a study that goes on keeps its own")
     return parser
 
 
@@ -132,7 +133,7 @@ def _opening(plan: "StudyPlan", num_known: int) -> str:
     return (
         f"study {plan.folder.name}: {plan.num_trials} trials of at most {plan.base.epochs} epochs{known}\n"
         f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}; "
-        f"files in {os.path.relpath(plan.folder)}"
+        f"files in {os.path.relpath(plan.folder)}\n{plan.base.precision}: {plan.precision_reason}"
     )
 
 

@@ -15,7 +15,7 @@ from trainable.__main__ import main
 from trainable.images import loading
 from trainable.images.pool import DataSpec
 
-DIGITS_STUDY = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--seed", "3"]
+DIGITS_STUDY = ["--data", "digits", "--image-size", "16", "--epochs", "2", "--seed", "3", "--precision", "float32"]
 
 # how long an example takes says something about the machine only
 hypothesis.settings.register_profile("patient", deadline=None)

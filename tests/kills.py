@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests import studies
 from trainable.worker import TRACE
 
-SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3"]
+SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "3", "--seed", "3", "--precision", "float32"]
 WORKER_NAMES = ("ray::ResourceTrainable", "ray::RayTrial")  # how Ray titles the process of a trial
 START_UP_SECONDS = 9.0  # of a study, before its first epoch, about
 

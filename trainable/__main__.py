@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable import options
-from trainable.arguments import add_data_flags, data_spec, default_config, num_cores
+from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, num_cores
 from trainable.cli import EXIT_FAILED, Parser, attempt, fail, positive_int, seed
 from trainable.command import command, output_is_essential
 from trainable.config import FIELDS, TrialConfig, parse_assignments
@@ -25,11 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     problems = parser.problems
     stored: list[Row] | None = None
     fingerprint: str | None = None
+    precision = ""
     study_on_gpu: bool | None = None
     if arguments.replay is not None:
-        if arguments.set or arguments.epochs is not None:
+        if arguments.set or arguments.epochs is not None or arguments.precision is not None:
             problems.append(
-                "--replay takes the whole config from the trial, so --set and --epochs cannot be given with it"
+                "--replay takes the whole config from the trial, "
+                "so --set, --epochs and --precision cannot be given with it"
             )
         found = attempt(problems, _read_trial, Path(arguments.replay))
         if found is None:
@@ -38,7 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     else:
         spec = attempt(problems, data_spec, arguments)
         given = attempt(problems, parse_assignments, arguments.set) or {}
+        if arguments.precision is not None and "precision" in given:
+            problems.append("--precision and --set precision say the same; one of them is enough")
+        precision = given.get("precision", arguments.precision or "auto")
         base = {"num_threads": num_cores(), "epochs": arguments.epochs or origins.origin(arguments.data).epochs}
+        if precision != "auto":
+            base["precision"] = precision
         config = attempt(problems, lambda: default_config(arguments.data, arguments.seed, **{**base, **given}))
 
     from trainable.images import loading
@@ -59,7 +68,10 @@ def main(argv: list[str] | None = None) -> int:
         output_is_essential()
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
     say("\n".join([*count_lines(pool, drawn), *warnings]))
-    return _run(pool, config, stored, study_on_gpu, arguments.json)
+    has_gpu = _has_gpu(study_on_gpu)
+    if precision == "auto":
+        config = _settled(pool, config, has_gpu, say)
+    return _run(pool, config, stored, has_gpu, arguments.json)
 
 
 def _parser() -> Parser:
@@ -69,6 +81,7 @@ def _parser() -> Parser:
     group = parser.add_argument_group("trial")
     epochs = f"epochs at most (default: {origins.words('epochs')})"
     group.add_argument("--epochs", type=positive_int, default=None, help=epochs)
+    add_precision_flag(group, "auto")
     group.add_argument("--seed", type=seed, default=0, help="draws everything: test, validation, cut, the training")
     group.add_argument(
         "--set",
@@ -89,7 +102,27 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", on_gpu: bool | None, as_json: bool) -> int:
+def _has_gpu(study_on_gpu: bool | None) -> bool:
+    """Whether to run on a GPU: where there is one, but a study's trial only where the study did."""
+    import torch
+
+    if study_on_gpu and not torch.cuda.is_available():
+        print("note: the study ran on a GPU and this machine has none: rows will differ", file=sys.stderr)
+    return torch.cuda.is_available() and study_on_gpu is not False
+
+
+def _settled(pool: "Pool", config: TrialConfig, has_gpu: bool, say: Callable[[str], None]) -> TrialConfig:
+    """``config`` in the precision that is the faster one here."""
+    import torch
+
+    from trainable.probe import probe
+
+    choice = probe(config, len(pool.class_names), pool.spec.image_size, torch.device("cuda" if has_gpu else "cpu"))
+    say(f"{choice.precision}: {choice.reason}")
+    return replace(config, precision=choice.precision)
+
+
+def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", has_gpu: bool, as_json: bool) -> int:
     import torch
     from tqdm import tqdm
 
@@ -97,10 +130,7 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", on_gpu: 
     from trainable.images.trial import trial_images
     from trainable.metrics import class_report, confusion_matrix
 
-    has_gpu = torch.cuda.is_available()
-    if on_gpu and not has_gpu:
-        print("note: the study ran on a GPU and this machine has none: rows will differ", file=sys.stderr)
-    device = torch.device("cuda" if has_gpu and on_gpu is not False else "cpu")
+    device = torch.device("cuda" if has_gpu else "cpu")
     images = trial_images(pool, config.split_seed, config.cut_seed, device)
     state = loop.new_state(config, images)
     rows = loop.run(state, images)

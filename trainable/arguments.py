@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.cli import UsageError, checked
-from trainable.config import TrialConfig
+from trainable.cli import UsageError, checked, one_of
+from trainable.config import PRECISIONS, TrialConfig
 from trainable.images import origins
 from trainable.images.origins import origin
 
@@ -56,6 +56,17 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "imbalance-study"
     group.add_argument("--cache-dir", default=str(cache), metavar="DIR", help="where decoded images are kept")
+
+
+def add_precision_flag(group: "argparse._ArgumentGroup", otherwise: str) -> None:
+    """``--precision``; ``otherwise`` says what happens where it is left out."""
+    group.add_argument(
+        "--precision",
+        type=one_of(("auto", *PRECISIONS)),
+        default=None,
+        help=f"{', '.join(PRECISIONS)}: what the network computes in; auto tries both for half a second and takes "
+        f"bfloat16 where it is faster (default: {otherwise})",
+    )
 
 
 def data_spec(arguments: argparse.Namespace) -> "DataSpec":

@@ -12,6 +12,7 @@ from trainable.cli import UsageError
 from trainable.options import Choices, Range, Role, Switch, option, options_of
 
 SEEDS = Range(0, 2**63 - 1)
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class TrialConfig:
     cut_seed: int = option(0, SEEDS, "which images of the minority classes are kept", "seeds", role="seed")
     num_threads: int = option(
         1, Range(1), "CPU threads; another number gives other last bits", "machine", role="machine"
+    )
+    precision: str = option(
+        "float32",
+        Choices(PRECISIONS),
+        "what convolutions and hidden layers compute in; the other one gives other numbers",
+        "machine",
+        role="machine",
     )
     num_micro_batches: int = option(
         1,

@@ -10,19 +10,24 @@ from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import normalise
 from trainable.parts.networks import ConvNet
 from trainable.parts.samplers import draw_probabilities
+from trainable.precision import autocast
 from trainable.report import Row
 
 EVALUATION_BATCH = 500
 
 
 @torch.inference_mode()
-def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor) -> torch.Tensor:
-    """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes)."""
+def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor, precision: str = "float32") -> torch.Tensor:
+    """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes).
+
+    ``precision`` is that of the layers before the last.
+    """
     model.eval()
-    logits = [
-        model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
-        for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
-    ]
+    with autocast(precision, images.pixels.device):
+        logits = [
+            model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
+            for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
+        ]
     return torch.cat(logits)
 
 

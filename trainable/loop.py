@@ -74,7 +74,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         start = time.perf_counter()
         train_loss, train_accuracy = train_epoch(state, images, epoch)
         trained = time.perf_counter()
-        logits = evaluate(state.model, images, images.val)
+        logits = evaluate(state.model, images, images.val, state.config.precision)
         predictions = predict(logits, images, state.config)
         scores = score(logits, predictions, images)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:

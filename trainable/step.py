@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from trainable.config import TrialConfig
 from trainable.parts.augmentation import Augment
+from trainable.precision import autocast
 
 NUM_WARM_UP_CALLS = 3  # trained on for real; in them the libraries allocate what they may not inside a capture
 
@@ -23,11 +24,14 @@ class Step:
         self,
         config: TrialConfig,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | None,
         augment: Augment,
         pixels: torch.Tensor,
     ) -> None:
-        """``pixels`` is int32 (n, S * S + 1) as ``data.pack`` makes it, on the device of the model."""
+        """``pixels`` is int32 (n, S * S + 1) as ``pool.pack`` makes it, on the device of the model.
+
+        Without an optimizer it accumulates gradients and never updates.
+        """
         self._config, self._model, self._optimizer = config, model, optimizer
         self.augment, self._pixels = augment, pixels
         self._loss_sum = torch.zeros((), device=pixels.device)
@@ -66,15 +70,15 @@ class Step:
         self, positions: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
     ) -> None:
         images = self.augment(self._pixels[positions], rows)
-        # without the cache of casted weights, which would outlive a capture
-        with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda, cache_enabled=False):
-            logits = self._model(images)
-            loss = functional.cross_entropy(logits, labels, reduction="sum")
+        with autocast(self._config.precision, images.device):
+            logits = self._model(images)  # float32 in either precision
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
         (loss * weight).backward()
         self._loss_sum += loss.detach()
         self._num_correct += (logits.argmax(1) == labels).sum()
 
     def _update(self) -> None:
+        assert self._optimizer is not None
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=False)  # a graph adds to the gradients where they lie

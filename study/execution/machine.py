@@ -2,18 +2,24 @@
 
 import argparse
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainable import command
 from trainable.arguments import num_cores
 from trainable.cli import UsageError, checked, positive_int
+from trainable.config import TrialConfig
+
+if TYPE_CHECKING:
+    from trainable.images.pool import Pool
 
 os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -25,6 +31,11 @@ os.environ |= {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshots are never read
+}
+
+CLUSTER_PRECISION = {  # by whether there are GPUs: this machine need not be like those
+    True: ("bfloat16", "the precision that GPUs are made for"),
+    False: ("float32", "a cluster's processors are not tried; --precision bfloat16 where all are fast in it"),
 }
 
 
@@ -158,6 +169,42 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
         if problem:
             raise UsageError([problem])
     return resources
+
+
+def with_precision(
+    base: TrialConfig, asked: str | None, before: Mapping[str, Any] | None, pool: "Pool", resources: Resources
+) -> tuple[TrialConfig, str]:
+    """The config in the study's precision, and why in that one, to be read after "bfloat16: ".
+
+    A study that goes on keeps its own (``before`` is its study.json) unless another is ``asked`` for by name; a new one
+    takes the faster one.
+
+    Raises:
+        UsageError: study.json holds no precision that there is.
+    """
+    if asked not in (None, "auto"):
+        choice = asked, "as --precision asks"
+    elif before:
+        choice = before["precision"], before.get("precision_reason", "as the study began")
+    elif resources.address is not None:
+        choice = CLUSTER_PRECISION[resources.gpus > 0]
+    else:
+        choice = _probed(base, len(pool.class_names), pool.spec.image_size, resources.gpus > 0)
+    return TrialConfig.from_dict({**base.to_dict(), "precision": choice[0]}), choice[1]
+
+
+def _probed(base: TrialConfig, num_classes: int, image_size: int, on_gpu: bool) -> tuple[str, str]:
+    import torch
+
+    from trainable.probe import probe
+
+    device = torch.device("cuda" if on_gpu else "cpu")
+    if not on_gpu:
+        found = probe(base, num_classes, image_size, device)
+    else:  # in a process that ends: this one would hold memory of the GPU as long as the study runs
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+            found = apart.submit(probe, base, num_classes, image_size, device).result()
+    return found.precision, found.reason
 
 
 def _start_ray(**options: Any) -> Any:

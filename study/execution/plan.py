@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from study.execution.machine import Resources, machine_resources
+from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
 from study.record.recipes import COURSE
 from study.space import parameters
@@ -33,6 +33,7 @@ ONE_PROTOCOL = {
     "space": "--space",
     "algorithm": "--algorithm",
     "scheduler": "--scheduler",
+    "precision": "--precision",
 }
 
 
@@ -45,6 +46,7 @@ class StudyPlan:
     drawn: Split
     space: Space
     base: TrialConfig
+    precision_reason: str  # why the base has its precision, to be read after "bfloat16: "
     num_trials: int
     algorithm: str
     scheduler: str
@@ -69,6 +71,8 @@ class StudyPlan:
             "minority": list(self.pool.spec.minority or ()),
             "class_counts": counts | {"test": test_counts or self.pool.test_counts},
             "config": self.base.to_dict(),
+            "precision": self.base.precision,
+            "precision_reason": self.precision_reason,
             "seed": self.base.seed,
             "epochs": self.base.epochs,
             "trials": max(self.num_trials, self.before["trials"] if self.before else 0),
@@ -112,12 +116,16 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     problems += found
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
+    if problems:
+        raise UsageError(problems)
+    base, reason = with_precision(base, arguments.precision, before, pool, resources)
     plan = StudyPlan(
         folder=folder,
         pool=pool,
         drawn=drawn,
         space=space,
         base=base,
+        precision_reason=reason,
         num_trials=num_trials,
         algorithm=arguments.algorithm,
         scheduler=arguments.scheduler,
@@ -127,10 +135,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         warnings=warnings,
         before=before,
     )
-    if before and not problems:
-        problems += _differences(before, plan.record())
-    if problems:
-        raise UsageError(problems)
+    if before and (mixed := _differences(before, plan.record())):
+        raise UsageError(mixed)
     return plan
 
 
@@ -152,7 +158,8 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
             raise UsageError([f"{folder}: has trials but no study.json, so the study's settings are unknown"])
         check_folder(folder)
         return None
-    return files.read_study(folder)
+    # before there was a choice, all were in the default
+    return {"precision": TrialConfig.precision, **files.read_study(folder)}
 
 
 def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> Pool:

@@ -12,7 +12,20 @@ from tests import disk, studies
 from tests.kills import Study
 from trainable.cli import UsageError
 
-SETTINGS = ["--data", "digits", "--image-size", "16", "--epochs", "1", "--seed", "3", "--algorithm", "random"]
+SETTINGS = [
+    "--data",
+    "digits",
+    "--image-size",
+    "16",
+    "--epochs",
+    "1",
+    "--seed",
+    "3",
+    "--algorithm",
+    "random",
+    "--precision",
+    "float32",
+]
 
 
 def search(results, *more):

@@ -12,7 +12,7 @@ import pytest
 from trainable.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-DIGITS = ["--data", "digits", "--image-size", "16"]
+DIGITS = ["--data", "digits", "--image-size", "16", "--precision", "float32"]
 
 
 SETTINGS = [*DIGITS, "--epochs", "2", "--seed", "4", "--set", "sampler=weighted", "--set", "num_threads=1"]

@@ -12,7 +12,7 @@ from tests.disk import files_of_at_most
 from trainable import checkpoint, loop
 from trainable.arguments import default_config
 from trainable.checkpoint import CheckpointError
-from trainable.config import TrialConfig
+from trainable.config import PRECISIONS, TrialConfig
 from trainable.evaluation import evaluate
 from trainable.images.trial import trial_images
 from trainable.metrics import confusion_matrix, f1_per_class, minority_f1
@@ -76,7 +76,7 @@ from trainable import checkpoint, loop
 from trainable.images import loading
 from trainable.images.pool import DataSpec
 from trainable.images.trial import trial_images
-from trainable.config import TrialConfig
+from trainable.config import PRECISIONS, TrialConfig
 path = Path(sys.argv[1])
 pool = loading.load(DataSpec("digits", "", "", image_size=16))
 images = trial_images(pool, 3, 3, torch.device("cpu"))
@@ -87,12 +87,15 @@ checkpoint.save(state, images, path)
 """
 
 
-def test_four_epochs_equal_two_a_fresh_process_and_two_more(last, images, tmp_path):
-    state = loop.new_state(CONFIG, images)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_four_epochs_equal_two_a_fresh_process_and_two_more(images, tmp_path, precision):
+    state = loop.new_state(dataclasses.replace(CONFIG, precision=precision), images)
     epochs = loop.run(state, images)
     next(epochs), next(epochs)
-    half = tmp_path / "half.pt"
+    half, last = tmp_path / "half.pt", tmp_path / "last.pt"
     checkpoint.save(state, images, half)
+    list(epochs)
+    checkpoint.save(state, images, last)
     assert len(checkpoint.read(half)["rows"]) == 2
     subprocess.run([sys.executable, "-c", GO_ON, str(half)], check=True)
     expected = checkpoint.read(last)
@@ -197,14 +200,16 @@ def test_a_link_at_the_place_of_a_file_is_replaced_and_leads_nowhere(last, trial
     assert all((tmp_path / name).is_file() and not (tmp_path / name).is_symlink() for name in links)
 
 
-@pytest.mark.parametrize("younger", [["min_delta"], ["flip", "batch_size", "sampler_power"], ["num_micro_batches"]])
+@pytest.mark.parametrize(
+    "younger", [["min_delta"], ["flip", "batch_size", "sampler_power"], ["num_micro_batches"], ["precision"]]
+)
 def test_a_checkpoint_that_is_older_than_a_field_goes_on_to_the_same_bits(last, images, tmp_path, younger):
     """Its recipe has the fields' defaults, since there was no other when it was written."""
     config = dataclasses.replace(CONFIG, **{name: getattr(TrialConfig(), name) for name in younger})
     state = loop.new_state(config, images)
     epochs = loop.run(state, images)
     next(epochs), next(epochs)
-    half = tmp_path / "half.pt"
+    half, last = tmp_path / "half.pt", tmp_path / "last.pt"
     checkpoint.save(state, images, half)
     list(epochs)
     checkpoint.save(state, images, last)
@@ -219,7 +224,9 @@ def test_a_checkpoint_that_is_older_than_a_field_goes_on_to_the_same_bits(last, 
     assert_same(checkpoint.read(last), checkpoint.read(half), "checkpoint")
     # and where the trial has another value than the default, that is no longer its recipe
     name = younger[0]
-    other = dataclasses.replace(config, **{name: {"flip": False, "min_delta": 0.5, "num_micro_batches": 2}[name]})
+    other = dataclasses.replace(
+        config, **{name: {"flip": False, "min_delta": 0.5, "num_micro_batches": 2, "precision": "bfloat16"}[name]}
+    )
     if name == "num_micro_batches":  # the machine's business
         checkpoint.restore(content, other, images, half)
     else:

@@ -8,13 +8,15 @@ import time
 import pytest
 
 from study import search
+from study.confirmation.runs import Recipe
+from study.execution.machine import Resources, with_precision
 from study.execution.plan import preflight
 from study.record.ledger import Ledger
 from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 
-SETTINGS = ["--data", "digits", "--image-size", "16"]
+SETTINGS = ["--data", "digits", "--image-size", "16", "--precision", "float32"]
 
 
 def refused(capsys, *arguments):
@@ -117,3 +119,63 @@ def test_a_study_records_the_arguments_it_was_given_and_not_those_of_the_process
     monkeypatch.setattr(search, "run", lambda plan: plans.append(plan) or 0)
     assert search.main([*SETTINGS, "--results", str(tmp_path / "a b"), "--trials", "3"]) == 0
     assert plans[0].command == f"python -m study.search {' '.join(SETTINGS)} --results '{tmp_path / 'a b'}' --trials 3"
+
+
+def fake_probe(monkeypatch, precision, reason):
+    from trainable import probe
+
+    monkeypatch.setattr(probe, "probe", lambda *_: probe.Choice(precision, reason))
+
+
+def auto(tmp_path, *arguments):
+    parser = search._parser()
+    asked = ["--data", "digits", "--image-size", "16", "--results", str(tmp_path), *arguments]
+    return preflight(parser.parse(asked), parser.problems, "again")
+
+
+@pytest.mark.parametrize("asked", [[], ["--precision", "auto"]])
+def test_a_new_study_trains_in_what_the_probe_says_and_then_keeps_to_it(tmp_path, monkeypatch, asked):
+    fake_probe(monkeypatch, "bfloat16", "9 × as fast as float32 here")
+    plan = auto(tmp_path, *asked)
+    assert plan.base.precision == plan.record()["precision"] == plan.record()["config"]["precision"] == "bfloat16"
+    assert search._opening(plan, 0).splitlines()[-1] == "bfloat16: 9 × as fast as float32 here"
+    plan.folder.mkdir()
+    Ledger(plan.folder, plan.record()).close()
+    fake_probe(monkeypatch, "float32", "bfloat16 is 0.1 × as fast here")
+    again = auto(tmp_path, *asked)
+    assert (again.base.precision, again.precision_reason) == ("bfloat16", "9 × as fast as float32 here")
+    assert auto(tmp_path, "--precision", "bfloat16").base.precision == "bfloat16"
+    with pytest.raises(UsageError, match="was started with --precision bfloat16, now float32"):
+        auto(tmp_path, "--precision", "float32")
+
+
+def test_a_study_from_before_there_was_a_choice_goes_on_in_float32(tmp_path, monkeypatch):
+    fake_probe(monkeypatch, "bfloat16", "9 × as fast as float32 here")
+    plan = auto(tmp_path, "--precision", "float32")
+    record = plan.record()
+    for name in ("precision", "precision_reason"):
+        del record[name]
+    del record["config"]["precision"]
+    plan.folder.mkdir()
+    Ledger(plan.folder, record).close()
+    assert auto(tmp_path).base.precision == "float32"
+
+
+def test_a_precision_in_study_json_that_there_is_not_is_refused(tmp_path):
+    plan = auto(tmp_path, "--precision", "float32")
+    plan.folder.mkdir()
+    Ledger(plan.folder, {**plan.record(), "precision": "float8"}).close()
+    with pytest.raises(UsageError, match="precision must be 'float32' or 'bfloat16', not 'float8'"):
+        auto(tmp_path)
+
+
+def test_the_machines_of_a_cluster_are_not_guessed_from_this_one(monkeypatch):
+    fake_probe(monkeypatch, "bfloat16", "9 × as fast as float32 here")
+    for gpus, expected in [(0, "float32"), (2, "bfloat16")]:
+        there = Resources(1, 1, float(gpus > 0), gpus, address="10.0.0.1:6379")
+        assert with_precision(TrialConfig(), "auto", None, None, there)[0].precision == expected
+
+
+def test_a_confirmation_runs_in_the_precision_of_the_search():
+    recipe = Recipe("trial-4", 4, TrialConfig(precision="bfloat16"), 0.5)
+    assert recipe.run_config(seed=8, num_threads=2).precision == "bfloat16"

@@ -67,5 +67,7 @@ class Augment:
 def normalise(pixels: torch.Tensor, image_size: int, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """int32 pixels (batch, S * S) as float32 (batch, 3, S, S) in channels_last layout: (x / 255 - mean) / std."""
     channels = pixels.unsqueeze(2).view(torch.uint8)[:, :, :3]  # (batch, S * S, 3)
-    scaled = (channels.float() - 255 * mean) / (255 * std)
+    # an image is one row of numbers: torch works along the last dimension, and one of three is half as fast
+    rows = channels.reshape(len(pixels), -1).to(mean.dtype)
+    scaled = rows.sub_((255 * mean).repeat(image_size**2)).div_((255 * std).repeat(image_size**2))
     return scaled.view(len(pixels), image_size, image_size, 3).permute(0, 3, 1, 2)

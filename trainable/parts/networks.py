@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn.utils import fusion
 
+from trainable.precision import FullPrecisionLinear
+
 
 class ConvNet(nn.Module):
     """Three conv blocks (32, 64, 128 channels) and two hidden layers (512, 256), batch norm and dropout.
@@ -23,7 +25,7 @@ class ConvNet(nn.Module):
             nn.Flatten(),
             *_hidden_layer(128 * side * side, 512, dropout),
             *_hidden_layer(512, 256, dropout),
-            nn.Linear(256, num_classes),
+            FullPrecisionLinear(256, num_classes),
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

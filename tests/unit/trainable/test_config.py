@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trainable.arguments import default_config
 from trainable.cli import UsageError
-from trainable.config import FIELDS, TrialConfig, parse_assignments
+from trainable.config import FIELDS, PRECISIONS, TrialConfig, parse_assignments
 
 small_seeds = st.integers(0, 2**53)
 
@@ -29,6 +29,7 @@ configs = st.builds(
     split_seed=small_seeds,
     cut_seed=small_seeds,
     num_threads=st.integers(1, 256),
+    precision=st.sampled_from(PRECISIONS),
 ).map(lambda config: TrialConfig.from_record(config.to_dict()))  # what has no effect has its default
 
 
@@ -126,7 +127,9 @@ def test_a_field_that_is_set_where_it_has_no_effect_is_refused_with_what_it_need
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_can_be_set_from_the_command_line(name):
-    other = {"sampler": "weighted", "flip": "true"}.get(name, "0.25" if FIELDS[name].kind is float else "3")
+    other = {"sampler": "weighted", "flip": "true", "precision": "bfloat16"}.get(
+        name, "0.25" if FIELDS[name].kind is float else "3"
+    )
     given = parse_assignments([f"{name}={other}", *(["sampler=weighted"] if name == "sampler_power" else [])])
     config = default_config("digits", 0, **{"num_threads": 2, "epochs": 9, **given})
     assert getattr(config, name) == given[name] != getattr(default_config("digits", 0), name)

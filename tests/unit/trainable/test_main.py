@@ -2,7 +2,7 @@ import pytest
 
 from tests.conftest import told
 
-DIGITS = ["--data", "digits", "--image-size", "16"]
+DIGITS = ["--data", "digits", "--image-size", "16", "--precision", "float32"]
 
 
 def test_mistakes_of_flags_and_fields_are_told_at_once(refused, tmp_path):

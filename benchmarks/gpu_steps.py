@@ -1,0 +1,227 @@
+"""What ``benchmarks gpu`` measures, a function for each step; torch and numpy are all they need."""
+
+import dataclasses
+import multiprocessing
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainable import checkpoint, loop
+from trainable.arguments import default_config, num_cores
+from trainable.config import PRECISIONS, TrialConfig
+from trainable.images.pool import Pool
+from trainable.images.trial import TrialImages, trial_images
+from trainable.probe import probe
+from trainable.step import Step
+
+IMAGE_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained; ``accuracy`` is (training images, epochs, seeds)."""
+
+    train: int
+    val: int
+    rounds: int
+    accuracy: tuple[int, int, int]
+    together: tuple[int, ...]
+    num_threads: int  # on the CPU
+
+
+FULL = Size(40_000, 5_000, 5, (12_000, 8, 3), (1, 2, 4, 8), num_cores())
+SHORT = Size(256, 128, 1, (256, 1, 2), (1, 2), 1)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the steps work on."""
+
+    pool: Pool
+    device: torch.device
+    size: Size
+
+    def config(self, **values: Any) -> TrialConfig:
+        threads = self.size.num_threads if self.device.type == "cpu" else 1
+        settings = {"num_threads": threads, "precision": "bfloat16", "epochs": 10**6, "patience": 10**6, **values}
+        return default_config("archive", 0, **settings)
+
+    def images(self, num_train: int | None = None) -> TrialImages:
+        """The same images at each call, no more than the size says."""
+        images = trial_images(self.pool, 0, 0, self.device)
+        order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(0))
+        train = images.train[order[: num_train or self.size.train]]
+        return dataclasses.replace(images, train=train, val=images.val[: self.size.val])
+
+    def rates(self, config: TrialConfig, images: TrialImages) -> dict[str, float]:
+        """Medians of images per second, the first epoch left out: its steps are captured in it."""
+        rows = loop.run(loop.new_state(config, images), images)
+        next(rows)
+        measured = [next(rows) for _ in range(self.size.rounds)]
+        return {
+            "train": len(images.train) / statistics.median(row["train_seconds"] for row in measured),
+            "val": len(images.val) / statistics.median(row["val_seconds"] for row in measured),
+        }
+
+
+def machine(bench: Bench) -> dict[str, Any]:
+    is_gpu = bench.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if is_gpu else platform.processor(),
+        "cores": num_cores(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "num_images": len(bench.pool.labels),
+    }
+
+
+def choice(bench: Bench) -> dict[str, Any]:
+    start = time.perf_counter()
+    found = probe(bench.config(), len(bench.pool.class_names), IMAGE_SIZE, bench.device)
+    return {"precision": found.precision, "reason": found.reason, "seconds": time.perf_counter() - start}
+
+
+def captured(bench: Bench) -> dict[str, Any]:
+    """The losses of two epochs without dropout, of the captured step and of the eager one."""
+    found = {"captured": _losses(bench), "eager": []}
+    with _eager():
+        found["eager"] = _losses(bench)
+    return found | {"largest_difference": _largest(found["captured"], found["eager"])}
+
+
+def replay(bench: Bench) -> dict[str, Any]:
+    """The losses of the same config twice."""
+    first, second = _losses(bench), _losses(bench)
+    return {"first": first, "second": second, "largest_difference": _largest(first, second)}
+
+
+def _losses(bench: Bench) -> list[float]:
+    images = bench.images(min(bench.size.train, 4_096))
+    state = loop.new_state(bench.config(dropout=0.0), images)
+    return [loop.train_epoch(state, images, epoch)[0] for epoch in (1, 2)]
+
+
+def _largest(first: list[float], second: list[float]) -> float:
+    return max(abs(one - other) for one, other in zip(first, second, strict=True))
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    repeated = Step._repeated
+    Step._repeated = lambda self, work: work  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Step._repeated = repeated  # type: ignore[method-assign]
+
+
+def epoch(bench: Bench) -> dict[str, Any]:
+    """Images per second, captured in both precisions, and eager."""
+    images = bench.images()
+    found = {precision: bench.rates(bench.config(precision=precision), images) for precision in PRECISIONS}
+    with _eager():
+        found["bfloat16, eager"] = bench.rates(bench.config(), images)
+    return found
+
+
+def reference(bench: Bench) -> dict[str, float]:
+    """Images per second of the course's loop; needs torchvision."""
+    from benchmarks import reference as course
+
+    images = bench.images(min(bench.size.train, 8_192))
+    trainer = course.new_trainer(bench.config(), images)
+    loader = course.train_loader(course.train_images(bench.pool, images, bench.config()), bench.config())
+    start = time.perf_counter()
+    course.train_epoch(trainer, loader)
+    return {"train": len(images.train) / (time.perf_counter() - start)}
+
+
+def profile(bench: Bench) -> list[dict[str, Any]]:
+    """The operations of an epoch that take longest by themselves."""
+    images = bench.images(min(bench.size.train, 4_096))
+    state = loop.new_state(bench.config(), images)
+    loop.train_epoch(state, images, 1)
+    with torch.profiler.profile() as found:
+        loop.train_epoch(state, images, 2)
+    name = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
+    events = sorted(found.key_averages(), key=lambda event: -getattr(event, name))[:25]
+    return [{"name": e.key, "milliseconds": getattr(e, name) / 1000, "calls": e.count} for e in events]
+
+
+def together(bench: Bench) -> dict[str, float]:
+    """Training images per second of several trials at once, a process each, all together."""
+    found = {}
+    context = multiprocessing.get_context("spawn")
+    for number in bench.size.together:
+        barrier, results = context.Barrier(number), context.Queue()
+        processes = [context.Process(target=_train_beside, args=(bench, barrier, results)) for _ in range(number)]
+        for process in processes:
+            process.start()
+        seconds = [results.get(timeout=240) for _ in processes]
+        for process in processes:
+            process.join()
+        found[str(number)] = number * len(bench.images().train) / max(seconds)
+    return found
+
+
+def _train_beside(bench: Bench, barrier: Any, results: Any) -> None:
+    images = bench.images()
+    rows = loop.run(loop.new_state(bench.config(num_threads=1), images), images)
+    next(rows)
+    barrier.wait(timeout=240)
+    results.put(next(rows)["train_seconds"])
+
+
+def accuracy(bench: Bench) -> dict[str, list[float]]:
+    """The best minority F1 of each seed in float32, in TF32 (on a GPU) and in bfloat16."""
+    num_train, epochs, num_seeds = bench.size.accuracy
+    images, found = bench.images(num_train), {}
+    ways = [("float32", "float32", False), ("tf32", "float32", True), ("bfloat16", "bfloat16", True)]
+    for name, precision, tf32 in ways if bench.device.type == "cuda" else [ways[0], ways[2]]:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        configs = [bench.config(seed=seed, epochs=epochs, precision=precision, sampler="weighted")
+                   for seed in range(num_seeds)]  # fmt: skip
+        found[name] = [list(loop.run(loop.new_state(c, images), images))[-1]["best_minority_f1"] for c in configs]
+    return found
+
+
+def memory(bench: Bench) -> dict[str, float]:
+    """MB at the most: of each precision's trial on a GPU, elsewhere of this process so far."""
+    if bench.device.type != "cuda":
+        return {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
+    found, images = {}, bench.images(4_096)
+    for precision in PRECISIONS:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        loop.train_epoch(loop.new_state(bench.config(precision=precision), images), images, 1)
+        found[precision] = torch.cuda.max_memory_allocated() / 1e6
+    return found
+
+
+def checkpoints(bench: Bench) -> dict[str, float]:
+    """Seconds and MB of a last.pt."""
+    images = bench.images(min(bench.size.train, 1_024))
+    state = loop.new_state(bench.config(), images)
+    next(loop.run(state, images))
+    with tempfile.TemporaryDirectory() as folder:
+        path, measured = Path(folder) / "last.pt", []
+        for _ in range(5):
+            start = time.perf_counter()
+            checkpoint.save(state, images, path)
+            measured.append(time.perf_counter() - start)
+        return {"seconds": statistics.median(measured), "megabytes": path.stat().st_size / 1e6}
+
+
+STEPS: dict[str, Callable[[Bench], Any]] = {
+    step.__name__: step
+    for step in (machine, choice, captured, epoch, profile, together, memory, checkpoints, replay, accuracy, reference)
+}
