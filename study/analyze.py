@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from study.findings.ranking import Ranking, rank, write
-from trainable.cli import EXIT_FAILED, Parser, UsageError, fail
+from trainable.cli import EXIT_FAILED, Parser, UsageError, fail, file_path
 from trainable.command import command
 
 MAX_TRIALS_REPORTED = 200  # the page of so many takes a few seconds, and the importances of more take longer
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         "study.analyze",
         "Ranks a study's trials and writes ranking.csv, report.html and figures/; changes nothing else.",
     )
-    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument("folder", type=file_path, metavar="results/NAME", help="the study's folder")
     arguments = parser.parse(argv)
     if parser.problems:
         fail(parser.prog, parser.problems)

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from study.execution.machine import add_machine_flags, machine_resources
 from study.strategy.scheduler import Never
-from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, Parser, UsageError, attempt, checked, fail, positive_int
+from trainable.arguments import add_place_flags, moved
+from trainable.cli import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Parser,
+    UsageError,
+    attempt,
+    checked,
+    fail,
+    file_path,
+    positive_int,
+)
 from trainable.command import command
 
 if TYPE_CHECKING:
@@ -78,7 +89,7 @@ def _parser() -> Parser:
         "test images, once. The same command goes on after an interruption. The seal on the test images is a record "
         "in confirm.json, not a lock.",
     )
-    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument("folder", type=file_path, metavar="results/NAME", help="the study's folder")
     group = parser.add_argument_group("confirmation")
     group.add_argument("--top", type=positive_int, default=3, help="trials of the ranking that are confirmed")
     group.add_argument(
@@ -93,6 +104,7 @@ def _parser() -> Parser:
         metavar="REASON",
         help="score on the test images again, after they have been opened; the reason is recorded for every reader",
     )
+    add_place_flags(parser)
     add_machine_flags(parser)
     return parser
 
@@ -116,7 +128,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     trials = attempt(problems, files.read_trials, folder)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
     resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_pool, study)
+    pool = attempt(problems, _load_pool, study, arguments)
     if pool is None or recipes is None or resources is None:
         raise UsageError(problems)
 
@@ -140,11 +152,11 @@ def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> 
     return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
 
 
-def _load_pool(study: dict[str, Any]) -> "Pool":
+def _load_pool(study: dict[str, Any], arguments: argparse.Namespace) -> "Pool":
     from trainable.images import loading
     from trainable.images.pool import DataSpec
 
-    pool = loading.load(DataSpec.from_dict(study["data"]))
+    pool = loading.load(moved(DataSpec.from_dict(study["data"]), arguments))
     problems = []
     if pool.fingerprint != study["fingerprint"]:
         problems.append(f"the images of {pool.spec.data} are no longer those of the study")

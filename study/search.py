@@ -21,6 +21,7 @@ from trainable.cli import (
     attempt,
     checked,
     fail,
+    file_path,
     one_of,
     positive_int,
     seed,
@@ -103,7 +104,7 @@ def _parser() -> Parser:
     add_data_flags(parser)
     group = parser.add_argument_group("study")
     group.add_argument("--name", default=None, help="the study's name (default: the data's name)")
-    group.add_argument("--results", default="results", metavar="DIR", help="the study goes to DIR/NAME")
+    group.add_argument("--results", type=file_path, default="results", metavar="DIR", help="the study goes to DIR/NAME")
     group.add_argument(
         "--trials",
         type=positive_int,
@@ -115,7 +116,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--space",
         default=None,
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="the search space, TOML (default: study/default_space.toml)",
     )
@@ -147,7 +148,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     name = arguments.name or Path(arguments.data).name
     if not name or name in (".", "..") or "/" in name or name.startswith("."):
         problems.append(f"--name must be a plain folder name, not {name!r}")
-    folder = Path(arguments.results).absolute() / name
+    folder = arguments.results.absolute() / name
     before = attempt(problems, _study_before, folder)
     space = attempt(problems, spaces.load, arguments.space or spaces.DEFAULT_SPACE)
     resources = attempt(problems, machine_resources, arguments)
@@ -212,7 +213,7 @@ def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> 
     from trainable.images import loading
 
     spec = data_spec(arguments)
-    if before and before["data"]["data"] == spec.data:
+    if before:  # by whatever path: the fingerprint tells whether the images are the same
         # a study keeps to what it began with, also when test/ has been moved away since
         spec = replace(spec, own_test=before["data"]["own_test"])
     return loading.load(spec)
@@ -233,6 +234,8 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         + "; use another --name for a new study"
         for key, flag in names.items()
         if _plain(old[key]) != _plain(new[key])
+        # images that have moved are the same images
+        and not (key == "data.data" and old["fingerprint"] == new["fingerprint"])
     ]
 
 

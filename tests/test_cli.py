@@ -23,7 +23,7 @@ from study.strategy.searcher import Searcher
 from tests import studies
 from trainable.command import SIGNALS, on_signals
 from trainable.config import TrialConfig
-from trainable.images.sources import decoding_threads
+from trainable.images.decoding import decoding_threads
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["study.search", "study.confirm", "study.analyze", "study.predict", "study.simulate", "trainable.__main__"]

@@ -17,6 +17,7 @@ from torchvision.datasets.utils import calculate_md5
 from tests.disk import damages, files_of_at_most, small_disk
 from trainable.cli import UsageError
 from trainable.images import loading, sources
+from trainable.images.listing import list_folder
 from trainable.images.pool import DataSpec
 
 SIZE = 16
@@ -33,7 +34,7 @@ def folder(tmp_path):
 
 def load(folder, size=SIZE, said=None):
     said = [] if said is None else said
-    return sources.folder(folder, sources.list_folder(folder), size, folder.parent / "cache", said.append)
+    return sources.folder(folder, list_folder(folder), size, folder.parent / "cache", said.append)
 
 
 def refused(folder):
