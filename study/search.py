@@ -146,9 +146,9 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
     from study.space import parameters as spaces
 
     name = arguments.name or Path(arguments.data).name
-    if not name or name in (".", "..") or "/" in name or name.startswith("."):
+    if not name or name in (".", "..") or "/" in name or name.startswith(".") or not name.isprintable():
         problems.append(f"--name must be a plain folder name, not {name!r}")
-    folder = arguments.results.absolute() / name
+    folder = Path(arguments.results).absolute() / name
     before = attempt(problems, _study_before, folder)
     space = attempt(problems, spaces.load, arguments.space or spaces.DEFAULT_SPACE)
     resources = attempt(problems, machine_resources, arguments)

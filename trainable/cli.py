@@ -86,7 +86,10 @@ class Parser(argparse.ArgumentParser):
         try:
             return super()._get_value(action, arg_string)
         except argparse.ArgumentError as error:
-            self.problems.append(f"{'/'.join(action.option_strings) or action.dest} {error.message}")
+            problem = f"{'/'.join(action.option_strings) or action.dest} {error.message}"
+            if not action.option_strings:  # nothing could stand in for it
+                self.error(problem)
+            self.problems.append(problem)
             return action.default
 
     def error(self, message: str) -> NoReturn:

@@ -96,7 +96,7 @@ class Effects:
         return math.isfinite(self.p)
 
     def difference(self, name: str, first: Any, second: Any) -> Interval:
-        """Mean score at the knob's point ``first`` minus that at ``second``, with Student's interval."""
+        """Mean score at the knob's point ``first`` less that at ``second``, with Student's interval, within [-1, 1]."""
         from scipy import stats
 
         knob = self[name]
@@ -104,7 +104,7 @@ class Effects:
         estimate = float(contrast @ knob.coefficients)
         error = math.sqrt(contrast @ knob.covariance @ contrast)
         margin = float(stats.t.ppf((1 + LEVEL) / 2, self.residual_df)) * error
-        return Interval(estimate, estimate - margin, estimate + margin)
+        return Interval(estimate, max(estimate - margin, -1), min(estimate + margin, 1))
 
     def lines(self, importances: Mapping[str, "Importance"] | None = None) -> list[str]:
         """The effects as lines of at most 100 columns."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from trainable.cli import UsageError
 
@@ -50,7 +50,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 raise ValueError(f"it has {width} × {height} pixels; at most {MAX_PIXELS // 10**6} million are read")
             yield image
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason: object = error
+        if isinstance(error, UnidentifiedImageError):
+            reason = "of no known kind, or damaged"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
         raise UsageError([f"{path}: cannot be read as an image ({reason})"]) from error
 
 
@@ -98,11 +102,15 @@ def upright(image: Image.Image, on_broken_exif: Callable[[], None] = lambda: Non
     ImageOps.exif_transpose would also write all EXIF anew, and fail at odd tags that do not matter here.
     """
     image.load()
+    orientation: Any = None
     try:
-        orientation: Any = image.getexif().get(ExifTags.Base.Orientation, 1)
+        tags = image.getexif()
+        is_broken = not tags and bool(image.info.get("exif"))  # Pillow has met it before, and kept it to itself
+        orientation = tags.get(ExifTags.Base.Orientation)
     except Exception:  # nearly anything, as for the pixels
+        is_broken = True
+    if is_broken:
         on_broken_exif()
-        return image
     turn = TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 

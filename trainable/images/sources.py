@@ -167,7 +167,7 @@ def _decode(root: Path, names: list[str], images: np.ndarray, scale: Scale | Non
         scale = scale_of(deep.values())
         _for_all(root, second, sorted(deep))
     if broken_exif:
-        say(f"{root}: the EXIF of {len(broken_exif)} image(s) is broken, so they are taken as they lie "
+        say(f"{root}: the EXIF of {len(broken_exif)} image(s) cannot be read, so they are not turned "
             f"({shortened(sorted(broken_exif))})")  # fmt: skip
     return scale
 
