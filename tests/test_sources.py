@@ -66,9 +66,15 @@ def grey():
     return writer(Image.fromarray(values), ".png"), np.stack([values] * 3, axis=2)
 
 
+def over_grey(colours, values):
+    """The colours as they look in front of grey, the last channel of ``values`` being how opaque they are."""
+    opacity = values[..., -1:] / 255
+    return colours * opacity + 128 * (1 - opacity)
+
+
 def grey_with_alpha():
     values = pattern(SIZE, SIZE, 2)
-    return writer(Image.fromarray(values, "LA"), ".png"), np.stack([values[..., 0]] * 3, axis=2)
+    return writer(Image.fromarray(values, "LA"), ".png"), over_grey(np.stack([values[..., 0]] * 3, axis=2), values)
 
 
 def one_bit():
@@ -78,7 +84,7 @@ def one_bit():
 
 def rgb_with_alpha():
     values = pattern(SIZE, SIZE, 4)
-    return writer(Image.fromarray(values), ".PNG"), values[..., :3]
+    return writer(Image.fromarray(values), ".PNG"), over_grey(values[..., :3], values)
 
 
 def palette(ending=".png"):
