@@ -213,14 +213,13 @@ def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> 
     from trainable.images import loading
 
     spec = data_spec(arguments)
-    if before:  # by whatever path: the fingerprint tells whether the images are the same
-        # a study keeps to what it began with, also when test/ has been moved away since
+    if before:  # a study keeps to what it began with, also when test/ has been moved away since
         spec = replace(spec, own_test=before["data"]["own_test"])
     return loading.load(spec)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What would mix two protocols in one study, a sentence each."""
+    """What would mix two protocols in one study, a sentence each. The same images may lie elsewhere."""
     old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
     new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
     names = {
@@ -234,7 +233,6 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         + "; use another --name for a new study"
         for key, flag in names.items()
         if _plain(old[key]) != _plain(new[key])
-        # images that have moved are the same images
         and not (key == "data.data" and old["fingerprint"] == new["fingerprint"])
     ]
 

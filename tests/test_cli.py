@@ -1,6 +1,7 @@
 """Signals and failing output, on real processes; those in the midst of a study are in test_study."""
 
 import contextlib
+import errno
 import os
 import shlex
 import shutil
@@ -15,13 +16,14 @@ import pytest
 from PIL import Image
 
 from study.execution import tune
+from study.execution.display import Display
 from study.execution.runner import Pause, Runner
 from study.record.ledger import Ledger
 from study.space import parameters as spaces
 from study.strategy.scheduler import Never
 from study.strategy.searcher import Searcher
 from tests import studies
-from trainable.command import SIGNALS, on_signals
+from trainable.command import SIGNALS, command, on_signals
 from trainable.config import TrialConfig
 from trainable.images.decoding import decoding_threads
 
@@ -295,3 +297,25 @@ def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_
     assert isinstance(session.error, UnicodeEncodeError)
     assert searcher.suggest("next") == "FINISHED"
     ledger.close()
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\x07b", "\u202e", "caf\udce9"])
+def test_the_display_drives_no_terminal_with_names(tmp_path, capsys, name):
+    display = Display(Ledger(tmp_path), (), 1, 1, 1)
+    display.say(f"study {name}:\n1 trial")
+    assert capsys.readouterr().out == f"study {ascii(name)[1:-1]}:\n1 trial\n"
+
+
+@pytest.mark.parametrize("path", [None, "/a/file"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_a_file_that_cannot_be_used_ends_a_command_in_a_sentence_and_other_faults_stay_faults(capsys, number, path):
+    @command("x")
+    def main(argv=None):
+        raise OSError(number, os.strerror(number), path)
+
+    if path is None:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            main([])
+    else:
+        assert main([]) == 1
+        assert capsys.readouterr().err == f"x: {path}: cannot be used ({os.strerror(number)})\n"

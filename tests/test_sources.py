@@ -436,13 +436,15 @@ def test_of_what_killed_processes_have_left_only_the_old_is_removed(both):
 TRAIN = ["--epochs", "1", "--image-size", "32", "--minority", "fox"]
 
 
-def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path):
-    with small_disk(tmp_path / "small", "100k") as cache:
+@pytest.mark.parametrize(("size", "place", "left"), [("100k", ".", []), ("16k", "new/cache", ["new"])])
+def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path, size, place, left):
+    with small_disk(tmp_path / "small", size) as disk:
+        cache = disk / place
         command = [sys.executable, "-m", "trainable", "--data", str(image_folder), "--cache-dir", str(cache), *TRAIN]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.stderr == f"trainable: --cache-dir {cache}: cannot be written (No space left on device)\n"
         assert done.returncode == 2
-        assert list(cache.iterdir()) == []
+        assert [path.name for path in disk.iterdir()] == left
 
 
 def test_a_cache_file_that_becomes_too_large_is_told_in_a_sentence(both):
