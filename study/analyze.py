@@ -2,9 +2,8 @@
 
 import sys
 import time
-from pathlib import Path
 
-from trainable.cli import EXIT_FAILED, Parser, UsageError, fail
+from trainable.cli import EXIT_FAILED, Parser, UsageError, fail, file_path
 from trainable.command import command
 
 
@@ -14,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
         "study.analyze",
         "Ranks a study's trials and writes ranking.csv, report.html and figures/; changes nothing else.",
     )
-    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument("folder", type=file_path, metavar="results/NAME", help="the study's folder")
     arguments = parser.parse(argv)
     if parser.problems:
         fail(parser.prog, parser.problems)

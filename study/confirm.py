@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from study.execution.machine import add_machine_flags
-from trainable.cli import Parser, UsageError, checked, fail, positive_int
+from trainable.arguments import add_place_flags
+from trainable.cli import Parser, UsageError, checked, fail, file_path, positive_int
 from trainable.command import command
 
 
@@ -34,7 +35,7 @@ def _parser() -> Parser:
         "test images, once. The same command goes on after an interruption. The seal on the test images is a record "
         "in confirm.json, not a lock.",
     )
-    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument("folder", type=file_path, metavar="results/NAME", help="the study's folder")
     group = parser.add_argument_group("confirmation")
     group.add_argument("--top", type=positive_int, default=3, help="trials of the ranking that are confirmed")
     group.add_argument(
@@ -49,6 +50,8 @@ def _parser() -> Parser:
         metavar="REASON",
         help="score on the test images again, after they have been opened; the reason is recorded for every reader",
     )
+    add_place_flags(parser)
+    add_place_flags(parser)
     add_machine_flags(parser)
     return parser
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.cli import EXIT_FAILED, Parser, UsageError, attempt, fail, positive_int, printable
+from trainable.cli import EXIT_FAILED, Parser, UsageError, attempt, fail, file_path, positive_int, printable
 from trainable.command import command, output_is_essential
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser("study.predict", "Classifies images with the model that study.confirm has left in winner/.")
-    parser.add_argument("folder", type=Path, metavar="results/NAME", help="the study's folder")
+    parser.add_argument("folder", type=file_path, metavar="results/NAME", help="the study's folder")
     parser.add_argument(
         "images",
-        type=Path,
+        type=file_path,
         nargs="+",
         metavar="IMAGES",
         help="files, or folders of them at any depth (without links to folders)",
@@ -60,9 +60,11 @@ def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
     Raises:
         UsageError: what is not there or no image, and folders without any; all of them.
     """
-    from PIL import Image
+    from trainable.images.decoding import image_endings, opened
 
-    from trainable.images.sources import image_endings
+    def header(file: Path) -> None:
+        with opened(file):
+            pass
 
     endings = image_endings()
     problems: list[str] = []
@@ -79,13 +81,7 @@ def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
             problems.append(f"{printable(path)}: holds no image")
         files += images
     for file in files:
-        try:
-            with Image.open(file):
-                pass
-        except OSError as error:  # a damaged header is one, too
-            problems.append(f"{printable(file)}: {error.strerror or 'is no image, or a damaged one'}")
-        except Exception as error:  # a damaged file can make a decoder raise nearly anything
-            problems.append(f"{printable(file)}: cannot be read as an image ({error})")
+        attempt(problems, header, file)
     if problems:
         raise UsageError(problems)
     return files
@@ -97,11 +93,11 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
     from tqdm import tqdm
 
     from study.confirmation.winner import classify
-    from trainable.images.sources import decoded, decoding_threads
+    from trainable.images.decoding import decoded, decoding_threads
 
     def decode(path: Path) -> "np.ndarray | str":
         try:
-            return decoded(path, winner.image_size)
+            return decoded(path, winner.image_size, winner.scale)
         except UsageError as error:
             return error.problems[0]
 

@@ -3,7 +3,6 @@
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.execution.machine import add_machine_flags
@@ -17,6 +16,7 @@ from trainable.cli import (
     UsageError,
     checked,
     fail,
+    file_path,
     one_of,
     positive_int,
     seed,
@@ -48,7 +48,7 @@ def _parser() -> Parser:
     add_data_flags(parser)
     group = parser.add_argument_group("study")
     group.add_argument("--name", default=None, help="the study's name (default: the data's name)")
-    group.add_argument("--results", default="results", metavar="DIR", help="the study goes to DIR/NAME")
+    group.add_argument("--results", type=file_path, default="results", metavar="DIR", help="the study goes to DIR/NAME")
     group.add_argument(
         "--trials",
         type=positive_int,
@@ -61,7 +61,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--space",
         default=None,
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="the search space, TOML (default: study/space/course.toml)",
     )

@@ -1,11 +1,10 @@
 """python -m study.simulate: replays recorded learning curves, for anyone choosing an algorithm or a scheduler."""
 
 import sys
-from pathlib import Path
 
 from study.space.parameters import ALGORITHMS, DEFAULT_SPACE, load
 from study.strategy.scheduler import SCHEDULERS
-from trainable.cli import Parser, attempt, fail, positive_int, seed
+from trainable.cli import Parser, attempt, fail, file_path, positive_int, seed
 from trainable.command import command, output_is_essential
 
 
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser("study.simulate", "Replays recorded learning curves through the study's searcher and scheduler.")
     curves = "the table of curves (default: 200 recipes on digits)"
-    parser.add_argument("--curves", type=Path, default=None, metavar="FILE", help=curves)
+    parser.add_argument("--curves", type=file_path, default=None, metavar="FILE", help=curves)
     parser.add_argument("--algorithms", default="tpe,random", metavar="LIST", help=f"of {', '.join(ALGORITHMS)}")
     parser.add_argument(
         "--schedulers", default=",".join(SCHEDULERS), metavar="LIST", help=f"of {', '.join(SCHEDULERS)}"

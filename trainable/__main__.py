@@ -4,12 +4,11 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable import options
-from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, num_cores
-from trainable.cli import EXIT_FAILED, Parser, attempt, fail, positive_int, seed
+from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, moved, num_cores
+from trainable.cli import EXIT_FAILED, Parser, attempt, fail, file_path, positive_int, seed
 from trainable.command import command, output_is_essential
 from trainable.config import FIELDS, TrialConfig, parse_assignments
 from trainable.images import origins
@@ -30,15 +29,16 @@ def main(argv: list[str] | None = None) -> int:
     precision = ""
     study_on_gpu: bool | None = None
     if arguments.replay is not None:
-        if arguments.set or arguments.epochs is not None or arguments.precision is not None:
-            problems.append(
-                "--replay takes the whole config from the trial, "
-                "so --set, --epochs and --precision cannot be given with it"
-            )
-        found = attempt(problems, _read_trial, Path(arguments.replay))
+        if asked := parser.given - {"replay", "json", "data", "data_dir", "cache_dir"}:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(asked))
+            problems.append(f"--replay takes everything from the study, so {flags} cannot be given with it")
+        found = attempt(problems, _read_trial, arguments.replay)
         if found is None:
             fail(parser.prog, problems)
-        spec, config, stored, fingerprint, study_on_gpu = found
+        recorded, config, stored, fingerprint, study_on_gpu = found
+        for name in {"data", "data_dir", "cache_dir"} - parser.given:
+            setattr(arguments, name, None)
+        spec = attempt(problems, moved, recorded, arguments)
     else:
         spec = attempt(problems, data_spec, arguments)
         given = attempt(problems, parse_assignments, arguments.set) or {}
@@ -92,9 +92,11 @@ def _parser() -> Parser:
     )
     group.add_argument(
         "--replay",
+        type=file_path,
         default=None,
         metavar="results/NAME/trials/N",
-        help="run a study's trial again and compare: exit 0 if nothing differs, else 1",
+        help="run a study's trial again and compare: exit 0 if nothing differs, else 1; --data says where its images "
+        "lie, if they have moved",
     )
     group.add_argument(
         "--json", action="store_true", help="one JSON object for each epoch on standard output and nothing else"

@@ -2,16 +2,21 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trainable.cli import UsageError, checked, one_of
+from trainable.cli import UsageError, checked, file_path, one_of
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.images import origins
 from trainable.images.origins import origin
 
 if TYPE_CHECKING:
     from trainable.images.pool import DataSpec
+
+NAMED_DATA = ("cifar10", "digits")
+DATA_DIR_HELP, CACHE_DIR_HELP = "where CIFAR-10 lies or is downloaded to", "where decoded images are kept"
+CACHE_DIR = "~/.cache/imbalance-study"  # or under $XDG_CACHE_HOME
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +28,12 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="cifar10, digits, or a folder with train/<class>/* and, optionally, val/ and test/",
     )
-    group.add_argument("--data-dir", default="data", metavar="DIR", help="where CIFAR-10 lies or is downloaded to")
+    group.add_argument("--data-dir", default="data", metavar="DIR", help=DATA_DIR_HELP)
     group.add_argument(
         "--minority",
-        default=None,
+        action="append",
         metavar="A,B,...",
-        help="names of the classes that matter, separated by commas (default: cifar10 and digits: the "
+        help="names of the classes that matter, separated by commas, repeatable (default: cifar10 and digits: the "
         "first three; a folder: those with fewer than half the median class's images)",
     )
     group.add_argument(
@@ -54,8 +59,16 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         type=checked(int, "a whole number from 16 to 96", lambda v: 16 <= v <= 96),
         help="images are resized to this many pixels on each side",
     )
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "imbalance-study"
-    group.add_argument("--cache-dir", default=str(cache), metavar="DIR", help="where decoded images are kept")
+    group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
+
+
+def add_place_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where the images of a study lie now, for ``moved``."""
+    group = parser.add_argument_group("data that has moved")
+    known = "(default: where they were)"
+    group.add_argument("--data", default=None, metavar="FOLDER", help=f"where the study's images lie now {known}")
+    group.add_argument("--data-dir", default=None, metavar="DIR", help=f"{DATA_DIR_HELP} {known}")
+    group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} {known}")
 
 
 def add_precision_flag(group: "argparse._ArgumentGroup", otherwise: str) -> None:
@@ -70,34 +83,64 @@ def add_precision_flag(group: "argparse._ArgumentGroup", otherwise: str) -> None
 
 
 def data_spec(arguments: argparse.Namespace) -> "DataSpec":
-    """The ``DataSpec`` that the flags describe."""
+    """The ``DataSpec`` that the flags describe.
+
+    Raises:
+        UsageError: paths that make no sense, or the cache is needed and nobody knows where.
+    """
     from trainable.images.pool import DataSpec
 
-    named = arguments.data in origins.NAMED
+    places = _places(arguments)
+    if arguments.cache_dir is None:
+        places["cache_dir"] = _default_cache_dir(is_needed=places["data"] not in origins.NAMED)
     return DataSpec(
-        data=arguments.data if named else str(Path(arguments.data).expanduser().absolute()),
-        data_dir=str(Path(arguments.data_dir).expanduser().absolute()),
-        cache_dir=str(Path(arguments.cache_dir).expanduser().absolute()),
+        **places,
         image_size=arguments.image_size,
-        minority=minority_names(arguments.minority),
+        minority=None if arguments.minority is None else tuple(arguments.minority),
         keep=arguments.keep,
         val_fraction=arguments.val_fraction,
         seed=arguments.seed,
     )
 
 
-def minority_names(text: str | None) -> tuple[str, ...] | None:
-    """``"cat, dog"`` as names, each once.
+def moved(spec: "DataSpec", arguments: argparse.Namespace) -> "DataSpec":
+    """``spec`` with the places that the flags give: the fingerprint tells whether the images there are the same.
 
     Raises:
-        UsageError: the text is there but names nothing.
+        UsageError: paths that make no sense.
     """
-    if text is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise UsageError([f"--minority must name at least one class, not {text!r}"])
-    return names
+    return replace(spec, **_places(arguments))
+
+
+def _places(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The absolute paths that the flags give."""
+    places: dict[str, Any] = {}
+    problems: list[str] = []
+    for flag, text in [
+        ("--data", arguments.data), ("--data-dir", arguments.data_dir), ("--cache-dir", arguments.cache_dir)
+    ]:  # fmt: skip
+        name = flag.strip("-").replace("-", "_")
+        if name == "data" and text in NAMED_DATA:
+            places[name] = text
+        elif text is not None:
+            try:
+                places[name] = str(file_path(text).absolute())
+            except argparse.ArgumentTypeError as error:
+                problems.append(f"{flag} {error}")
+    if problems:
+        raise UsageError(problems)
+    return places
+
+
+def _default_cache_dir(is_needed: bool) -> str:
+    """$XDG_CACHE_HOME or ~/.cache; empty where nobody knows a home and it is not needed."""
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        if is_needed:
+            raise UsageError(["--cache-dir must be given, as this user has no home folder for it"]) from None
+        return ""
+    return str((Path(cache) / "imbalance-study").absolute())
 
 
 def default_config(data: str, seed: int, /, **values: object) -> TrialConfig:

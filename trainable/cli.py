@@ -4,6 +4,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 
@@ -41,6 +42,21 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
     return checked(str, f"one of {', '.join(names)}", lambda text: text in names)
 
 
+def file_path(text: str) -> Path:
+    """An argparse type: a path, its ``~`` written out."""
+    try:
+        text.encode()
+        if not text:
+            raise ValueError("is empty")
+        return Path(text).expanduser()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"must be a path in UTF-8, not {text!r}") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a path, not {text!r}") from None
+    except RuntimeError:  # there is no such user, or nobody knows where this one's home is
+        raise argparse.ArgumentTypeError(f"must be a path, and there is no folder {text.split('/')[0]}") from None
+
+
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # a default of None is settled later, and the help says how
@@ -55,10 +71,14 @@ class Parser(argparse.ArgumentParser):
         wrapped = textwrap.fill(description, 80)
         super().__init__(prog, description=wrapped, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
         self.problems: list[str] = []
+        self.given: set[str] = set()  # the destinations of the flags that have been used
 
     def parse(self, argv: list[str] | None) -> argparse.Namespace:
         """The arguments; what is wrong with them is in ``problems``, and the default stands in for it."""
-        arguments, unknown = self.parse_known_args(argv)
+        texts = sys.argv[1:] if argv is None else argv
+        arguments, unknown = self.parse_known_args(texts)
+        flags = {text.split("=")[0] for text in texts}
+        self.given = {action.dest for action in self._actions if flags & set(action.option_strings)}
         self.problems += [f"{text}: no such argument" for text in unknown]
         return arguments
 
@@ -66,7 +86,10 @@ class Parser(argparse.ArgumentParser):
         try:
             return super()._get_value(action, arg_string)
         except argparse.ArgumentError as error:
-            self.problems.append(f"{'/'.join(action.option_strings) or action.dest} {error.message}")
+            problem = f"{'/'.join(action.option_strings) or action.dest} {error.message}"
+            if not action.option_strings:  # nothing could stand in for it
+                self.error(problem)
+            self.problems.append(problem)
             return action.default
 
     def error(self, message: str) -> NoReturn:
@@ -86,12 +109,24 @@ def printable(text: object) -> str:
 
 
 def attempt(problems: list[str], part: Callable[..., Any], *values: Any) -> Any:
-    """What ``part`` returns; None where it refuses, and then its problems are added to ``problems``."""
+    """What ``part`` returns; None where it refuses, and then its problems are added to ``problems``.
+
+    A file that it cannot read or write is such a problem, too.
+    """
     try:
         return part(*values)
     except UsageError as error:
         problems.extend(error.problems)
-        return None
+    except OSError as error:
+        if error.filename is None:  # no file, but a fault of ours
+            raise
+        problems.append(os_sentence(error))
+    return None
+
+
+def os_sentence(error: OSError) -> str:
+    """Which file cannot be used, and why."""
+    return f"{error.filename}: cannot be used ({error.strerror or error})"
 
 
 def positive_int(text: str) -> float:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Protocol, TextIO
 
-from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED
+from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, os_sentence, printable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_OF_ONE = 1.0  # a closed terminal, timeout and uv reach a process twice: itself, and again with its group
@@ -53,6 +53,11 @@ def command(program: str, resumable: bool = False) -> Callable[[Main], Main]:
                     if not reader_has_enough:
                         print(f"{program}: {error}", file=sys.stderr)
                     status = 0 if reader_has_enough else EXIT_FAILED
+                except OSError as error:
+                    if error.filename is None:  # no file, but a fault of ours
+                        raise
+                    print(f"{program}: {printable(os_sentence(error))}", file=sys.stderr)
+                    status = EXIT_FAILED
                 except KeyboardInterrupt:
                     print(sentence, file=sys.stderr)
                     status = EXIT_INTERRUPTED

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trainable.cli import printable
+
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts, int64 (num_classes, num_classes): row = true class, column = predicted class.
@@ -57,7 +59,7 @@ def reweighted(confusion: np.ndarray, class_counts: Sequence[int]) -> np.ndarray
 def class_report(confusion: np.ndarray, class_names: Sequence[str], minority: Sequence[int]) -> str:
     """Precision, recall, F1 and support of each class as a table; minority classes are starred."""
     f1, recall, precision = f1_per_class(confusion), recall_per_class(confusion), precision_per_class(confusion)
-    names = [f"{name}*" if index in minority else name for index, name in enumerate(class_names)]
+    names = [printable(name) + "*" * (index in minority) for index, name in enumerate(class_names)]
     width = max(map(len, [*names, "minority mean"]))
     lines = [f"{'class':<{width}}  precision  recall     f1  images"]
     for index, name in enumerate(names):

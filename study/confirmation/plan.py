@@ -11,6 +11,7 @@ import numpy as np
 from study.confirmation.runs import Recipe, choose, fresh_seeds, mixed_runs
 from study.execution.machine import Resources, machine_resources
 from study.record import environment, files
+from trainable.arguments import moved
 from trainable.cli import UsageError, attempt
 from trainable.images import loading
 from trainable.images.pool import DataSpec, Pool
@@ -71,7 +72,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     trials = attempt(problems, files.read_trials, folder)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
     resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_pool, study)
+    pool = attempt(problems, _load_pool, study, arguments)
     if pool is None or recipes is None or resources is None:
         raise UsageError(problems)
 
@@ -107,8 +108,8 @@ def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> 
     return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
 
 
-def _load_pool(study: dict[str, Any]) -> Pool:
-    pool = loading.load(DataSpec.from_dict(study["data"]))
+def _load_pool(study: dict[str, Any], arguments: argparse.Namespace) -> Pool:
+    pool = loading.load(moved(DataSpec.from_dict(study["data"]), arguments))
     problems = []
     if pool.fingerprint != study["fingerprint"]:
         problems.append(f"the images of {pool.spec.data} are no longer those of the study")

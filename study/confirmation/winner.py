@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import shutil
 import tempfile
 import warnings
@@ -23,6 +24,7 @@ from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.evaluation import EVALUATION_BATCH
 from trainable.files import PARTIAL, check_folder
+from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.parts.networks import ConvNet
@@ -65,6 +67,11 @@ class Winner:
     def image_size(self) -> int:
         return int(self.content["image_size"])
 
+    @property
+    def scale(self) -> Scale:
+        """Of files with more than 8 bits; earlier versions had none."""
+        return {kind: (low, width) for kind, (low, width) in self.content.get("scale", {}).items()}
+
 
 def read(folder: Path) -> Winner:
     """The winner of the study in ``folder``: its network built from the config, and its weights loaded into it.
@@ -92,6 +99,8 @@ def read(folder: Path) -> Winner:
         weights = path.with_name("weights.pt")
         network = checkpoint.best_model(weights, config, num_classes, content["image_size"], torch.device("cpu"))
         winner = Winner(content, Classifier(network, content["mean"], content["std"], content["offsets"]))
+        if not all(math.isfinite(low) and 0 < width < math.inf for low, width in winner.scale.values()):
+            raise ValueError("scale must be a lowest number and a width for each kind of pixels")
         size = winner.image_size
         classify(winner.classifier, np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))
         return winner
@@ -143,6 +152,7 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
         "class_names": list(pool.class_names),
         "minority": [pool.class_names[index] for index in minority],
         "image_size": images.image_size,
+        "scale": pool.scale,
         "mean": images.mean.tolist(),
         "std": images.std.tolist(),
         "offsets": fitted.values.tolist(),

@@ -13,6 +13,7 @@ from study.record.ledger import Ledger, Trial
 from study.record.recipes import recipe_table, trial_name
 from study.space.parameters import Space
 from study.words import duration
+from trainable.cli import printable
 
 MAX_FINISHED_SHOWN = 8
 SCORES_WIDTH = 52  # of the columns before the recipe's
@@ -44,7 +45,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line of its own, above the live table."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print("\n".join(map(printable, text.split("\n"))), markup=False, soft_wrap=True)
 
     def on_change(self, trial: Trial) -> None:
         if self.console.is_terminal:

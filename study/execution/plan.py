@@ -93,7 +93,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     """
     problems = list(problems)
     name = arguments.name or Path(arguments.data).name
-    if not name or name in (".", "..") or "/" in name or name.startswith("."):
+    if not name or name in (".", "..") or "/" in name or name.startswith(".") or not name.isprintable():
         problems.append(f"--name must be a plain folder name, not {name!r}")
     folder = Path(arguments.results).absolute() / name
     before = attempt(problems, _study_before, folder)
@@ -164,14 +164,13 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
 
 def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> Pool:
     spec = data_spec(arguments)
-    if before and before["data"]["data"] == spec.data:
-        # a study keeps to what it began with, also when test/ has been moved away since
+    if before:  # a study keeps to what it began with, also when test/ has been moved away since
         spec = replace(spec, own_test=before["data"]["own_test"])
     return loading.load(spec)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What would mix two protocols in one study, a sentence each."""
+    """What would mix two protocols in one study, a sentence each. The same images may lie elsewhere."""
     old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
     new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
     name, anew = before["name"], "use another --name for a new study"
@@ -179,6 +178,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         f"the study {name} was started with {flag} {_plain(old[key])}, now {_plain(new[key])}; {anew}"
         for key, flag in ONE_PROTOCOL.items()
         if _plain(old[key]) != _plain(new[key])
+        and not (key == "data.data" and old["fingerprint"] == new["fingerprint"])
     ]
     if old["fingerprint"] != new["fingerprint"]:
         problems.append(f"the images have changed since the study {name} began; {anew}")

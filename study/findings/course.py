@@ -11,6 +11,7 @@ import numpy as np
 
 from study.record.files import TrialRecord
 from study.record.recipes import SHUFFLED, WEIGHTED
+from trainable.cli import printable
 
 NUM_LAST = 10  # epochs whose validation losses tell how stable a training was
 
@@ -88,7 +89,7 @@ class Comparison:
     def lines(self) -> list[str]:
         """The comparison as lines of at most 100 columns."""
         # a class's name may have any length
-        names = [c.name if len(c.name) <= 40 else c.name[:39] + "…" for c in self.classes]
+        names = [name if len(name) <= 40 else name[:39] + "…" for name in (printable(c.name) for c in self.classes)]
         width = max(map(len, [*names, "minority class"]))
         lines = [
             "the course's two recipes, one training each, F1 at the best epoch:",

@@ -38,9 +38,10 @@ class Evidence:
         return confusion_matrix(self.labels, self.predictions[self.numbers.index(number)], self.num_classes)
 
     def gain(self, first: int, second: int) -> Interval:
-        """Minority F1 of the trial ``first`` less that of ``second``, paired on the images, 95 %."""
+        """Minority F1 of the trial ``first`` less that of ``second``, paired on the images, 95 %; within [-1, 1]."""
         found = difference(self.scores, self.numbers.index(first), self.numbers.index(second))
-        return Interval(float(found.estimate), float(found.low), float(found.high))
+        # Student's t knows nothing of -1 and 1, between which a difference lies
+        return Interval(float(found.estimate), max(float(found.low), -1.0), min(float(found.high), 1.0))
 
     @property
     def best(self) -> int:

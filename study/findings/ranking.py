@@ -14,12 +14,14 @@ from study.record.files import TrialRecord
 from study.record.recipes import SEARCHED, recipe_table, trial_name
 from study.space.parameters import Space, from_tables
 from study.statistics.intervals import Interval
+from trainable.cli import printable
 from trainable.metrics import recall_per_class
 
 MIN_BEST_TRIALS = 5
 LINE_WIDTH = 100
 NEAR = 0.1  # of a range's width, on its own scale
 
+FIXED_COLUMNS = {"f1_reweighted"}  # those that begin like a class's
 SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")
 
 
@@ -122,7 +124,10 @@ class Ranking:
             return ""
         number, tied = len(self.evidence.numbers), int(self.evidence.tied.sum())
         if tied == 1:
-            return f"trial {self.evidence.best} stands out: ahead of all {number - 1} others by more than chance"
+            if number == 1:
+                return ""
+            others = "the other one" if number == 2 else f"all {number - 1} others"
+            return f"trial {self.evidence.best} stands out: ahead of {others} by more than chance"
         return f"{tied} of {number} trials are tied for first on these validation images"
 
     def gain_lines(self) -> list[str]:
@@ -132,7 +137,7 @@ class Ranking:
         best = scored.iloc[0]
         best_at = f"minority F1 {best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f}"
         lines = [
-            f"minority classes: {', '.join(self.study['minority'])}",
+            f"minority classes: {', '.join(map(printable, self.study['minority']))}",
             f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
         ]
         for gain in self.gains():
@@ -207,8 +212,8 @@ def rank(folder: Path) -> Ranking:
                 "reason": trial.reason,
                 "recipe": trial.recipe,
                 "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
-                **{f"f1_{name}": f1 for name, f1 in zip(names, best.get("f1", []), strict=False)},
-                **{f"recall_{name}": recall for name, recall in zip(names, recalls, strict=False)},
+                **{class_column("f1", name): f1 for name, f1 in zip(names, best.get("f1", []), strict=False)},
+                **{class_column("recall", name): recall for name, recall in zip(names, recalls, strict=False)},
                 "max_epochs": config.pop("epochs"),
                 **config,
             }
@@ -218,6 +223,15 @@ def rank(folder: Path) -> Ranking:
         table = table.sort_values(["minority_f1", "trial"], ascending=[False, True], na_position="last")
         table.insert(0, "rank", range(1, len(table) + 1))
     return Ranking(study, table, trials, found)
+
+
+def class_column(score: str, name: str) -> str:
+    """The column of a class's ``score``: "f1_cat"; with an underscore more where a column that is always there has it.
+
+    No two classes share one: "reweighted" and "reweighted_" become "f1_reweighted_" and "f1_reweighted__".
+    """
+    column = f"{score}_{name}"
+    return f"{column}_" if column.rstrip("_") in FIXED_COLUMNS else column
 
 
 def write(ranking: Ranking, folder: Path) -> None:

@@ -16,6 +16,7 @@ from study.space.parameters import Space
 from study.statistics import effects, importance
 from study.statistics.effects import Effects
 from study.statistics.importance import Importance
+from trainable.cli import printable
 from trainable.metrics import class_report
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Findings:
         if confusion is None or self.leader is None or len(names) > MAX_CLASSES_PRINTED:
             return []
         # a class's name may have any length
-        short = [name if len(name) <= 40 else name[:39] + "…" for name in names]
+        short = [name if len(name) <= 40 else name[:39] + "…" for name in map(printable, names)]
         minority = [names.index(name) for name in self.ranking.study["minority"]]
         title = f"trial {self.leader['trial']} class by class, best epoch, validation images (* minority):"
         return [title, *class_report(confusion, short, minority).splitlines()]

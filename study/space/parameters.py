@@ -96,7 +96,7 @@ def load(path: Path) -> Space:
         UsageError: the file cannot be read, or one of its tables makes no sense; every problem, with its line.
     """
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
         return from_tables(tomllib.loads(text), _line_numbers(text), str(path))
     except OSError as error:
         raise UsageError([f"--space {path}: cannot be read ({error.strerror})"]) from error

@@ -56,13 +56,13 @@ class Effects:
         return math.isfinite(self.p)
 
     def difference(self, name: str, first: Any, second: Any) -> Interval:
-        """Mean score at the knob's point ``first`` minus that at ``second``, with Student's interval."""
+        """Mean score at the knob's point ``first`` minus that at ``second``, with Student's interval, in [-1, 1]."""
         knob = self[name]
         contrast = knob.basis[knob.points.index(first)] - knob.basis[knob.points.index(second)]
         estimate = float(contrast @ knob.coefficients)
         error = math.sqrt(contrast @ knob.covariance @ contrast)
         margin = float(stats.t.ppf((1 + LEVEL) / 2, self.residual_df)) * error
-        return Interval(estimate, estimate - margin, estimate + margin)
+        return Interval(estimate, max(estimate - margin, -1), min(estimate + margin, 1))
 
     def lines(self, importances: Mapping[str, "Importance"] | None = None) -> list[str]:
         """The effects as lines of at most 100 columns."""

@@ -1,5 +1,6 @@
 """Signals and failing output, on real processes; those in the midst of a study are in test_search."""
 
+import errno
 import os
 import shlex
 import shutil
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from study.execution.display import Display
+from study.record.ledger import Ledger
 from tests import studies
-from trainable.command import SIGNALS
+from trainable.command import SIGNALS, command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["study.search", "study.confirm", "study.analyze", "study.predict", "study.simulate", "trainable.__main__"]
@@ -232,3 +235,25 @@ def test_on_a_terminal_it_is_still_a_terminal():
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "True True 1"
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\x07b", "\u202e", "caf\udce9"])
+def test_the_display_drives_no_terminal_with_names(tmp_path, capsys, name):
+    display = Display(Ledger(tmp_path), (), 1, 1, 1)
+    display.say(f"study {name}:\n1 trial")
+    assert capsys.readouterr().out == f"study {ascii(name)[1:-1]}:\n1 trial\n"
+
+
+@pytest.mark.parametrize("path", [None, "/a/file"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_a_file_that_cannot_be_used_ends_a_command_in_a_sentence_and_other_faults_stay_faults(capsys, number, path):
+    @command("x")
+    def main(argv=None):
+        raise OSError(number, os.strerror(number), path)
+
+    if path is None:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            main([])
+    else:
+        assert main([]) == 1
+        assert capsys.readouterr().err == f"x: {path}: cannot be used ({os.strerror(number)})\n"

@@ -105,13 +105,15 @@ def test_a_full_disk_pauses_the_study_and_loses_nothing(tmp_path, small_disk):
 TRAIN = ["--epochs", "1", "--image-size", "32", "--minority", "fox"]
 
 
-def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path):
-    with disk.small_disk(tmp_path / "small", "100k") as cache:
+@pytest.mark.parametrize(("size", "place", "left"), [("100k", ".", []), ("16k", "new/cache", ["new"])])
+def test_a_cache_folder_on_a_full_disk_is_told_in_a_sentence(image_folder, tmp_path, size, place, left):
+    with disk.small_disk(tmp_path / "small", size) as small:
+        cache = small / place
         command = [sys.executable, "-m", "trainable", "--data", str(image_folder), "--cache-dir", str(cache), *TRAIN]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.stderr == f"trainable: --cache-dir {cache}: cannot be written (No space left on device)\n"
         assert done.returncode == 2
-        assert list(cache.iterdir()) == []
+        assert [path.name for path in small.iterdir()] == left
 
 
 def test_one_driver_at_a_time_and_the_kernel_frees_the_lock(tmp_path):

@@ -66,6 +66,9 @@ def probabilities_by_hand(folder, path):
     image = Image.open(path)
     if path.name == "turned.jpg":
         image = image.transpose(Image.Transpose.ROTATE_270)
+    if image.mode == "RGBA":  # in front of grey
+        background = Image.new("RGBA", image.size, (128, 128, 128, 255))
+        image = Image.alpha_composite(background, image)
     pixels = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), np.float64) / 255
     scaled = torch.tensor((pixels - MEAN) / STD, dtype=torch.float32).permute(2, 0, 1)
     with torch.no_grad():
@@ -127,9 +130,9 @@ def test_all_that_is_no_image_is_told_at_once_and_nothing_is_classified(folder, 
     assert err.splitlines() == [
         "study.predict: --batch-size must be a whole number of at least 1, not '0'",
         f"study.predict: {tmp_path / 'empty'}: holds no image",
-        f"study.predict: {images / 'text.png'}: is no image, or a damaged one",
-        f"study.predict: {tmp_path / 'gone.png'}: No such file or directory",
-        f"study.predict: {tmp_path / 'notes.txt'}: is no image, or a damaged one",
+        f"study.predict: {images / 'text.png'}: cannot be read as an image (of no known kind, or damaged)",
+        f"study.predict: {tmp_path / 'gone.png'}: cannot be read as an image (No such file or directory)",
+        f"study.predict: {tmp_path / 'notes.txt'}: cannot be read as an image (of no known kind, or damaged)",
     ]
 
 
@@ -241,3 +244,26 @@ def test_folding_batch_norm_changes_no_prediction(folder):
     torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
     assert (folded.argmax(1) == plain.argmax(1)).all()
     assert len(plain.argmax(1).unique()) > 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"), [({"I": [0, 4096]}, lambda v: v >> 4), ({}, lambda v: v >> 8), (None, lambda v: v >> 8)]
+)
+def test_deep_images_are_read_by_the_scale_of_the_training_images(folder, tmp_path, capsys, scale, expected):
+    values = np.random.default_rng(0).integers(0, 4096, (SIZE, SIZE), np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray(expected(values).astype(np.uint8)).save(tmp_path / "plain.png")
+    if scale is not None:
+        _edit(folder / "winner", scale=scale)
+    assert predict.main([str(folder), str(tmp_path / "deep.png"), str(tmp_path / "plain.png"), "--json"]) == 0
+    deep, plain = (json.loads(line)["probabilities"] for line in capsys.readouterr().out.splitlines())
+    assert deep == plain
+
+
+@pytest.mark.parametrize("scale", [{"I": [0, 0]}, {"I": [0, NAN]}, {"I": 3}, [1], {"F": ["a", "b"]}])
+def test_a_scale_that_is_none_is_told_in_a_sentence(folder, images, capsys, scale):
+    _edit(folder / "winner", scale=scale)
+    with pytest.raises(SystemExit) as stop:
+        predict.main([str(folder), str(images)])
+    assert stop.value.code == 2
+    assert "model.json: damaged, cannot be used" in capsys.readouterr().err

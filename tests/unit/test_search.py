@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+import ray  # noqa: F401  # which makes a class of subprocess.Popen while it is still one
 
 from study import search
 from study.confirmation.runs import Recipe

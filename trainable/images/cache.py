@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import re
 import time
@@ -14,7 +15,9 @@ import numpy as np
 
 from trainable.cli import UsageError
 from trainable.files import replacing
+from trainable.images.decoding import Scale
 
+HASH_LENGTH = 64
 PARTIAL_SECONDS = 86400  # whoever has not written for so long was killed
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial|[0-9a-f]{32}\.\d+\.partial")  # the latter by earlier versions
 
@@ -51,8 +54,8 @@ class Entry:
     def _num_bytes(self) -> int:
         return len(self._header) + int(np.prod(self._shape))
 
-    def read(self) -> tuple[np.ndarray, str] | None:
-        """The images, uint8 (n, S, S, 3), mapped, and their hash; None where they are not there or are damaged."""
+    def read(self) -> tuple[np.ndarray, str, Scale] | None:
+        """The images, uint8 (n, S, S, 3), mapped, their hash and scale; None where they are damaged or not there."""
         try:
             if not (self.array_path.is_file() and self._hash_path.is_file()):
                 return None
@@ -61,13 +64,15 @@ class Entry:
                 if header != self._header or os.stat(file.fileno()).st_size != self._num_bytes:
                     return None
                 images = self._mapped(file, "r")
-            found = content_hash(images, self.labels)
-            return (images, found) if self._hash_path.read_bytes() == found.encode() else None
-        except OSError:  # a disk that cannot be read
+            told = self._hash_path.read_bytes()
+            scale = json.loads(told[HASH_LENGTH:] or b"{}")
+            found = content_hash(images, self.labels, scale)
+            return (images, found, scale) if told == _hash_text(found, scale) else None
+        except (OSError, ValueError, RecursionError):  # a disk that cannot be read, a scale that is none
             return None
 
-    def write(self, decode: Callable[[np.ndarray], None]) -> tuple[np.ndarray, str]:
-        """What ``read`` gives, after ``decode`` has filled the array; it appears whole or not at all.
+    def write(self, decode: Callable[[np.ndarray], Scale]) -> tuple[np.ndarray, str, Scale]:
+        """What ``read`` gives, after ``decode`` has filled the array and told the scale; whole or not at all.
 
         Raises:
             UsageError: the cache cannot be written.
@@ -81,19 +86,21 @@ class Entry:
                     os.posix_fallocate(file.fileno(), 0, self._num_bytes)
                 file.write(self._header)
                 images = self._mapped(file, "r+")
-                decode(images)
-                found = content_hash(images, self.labels)
+                scale = decode(images)
+                found = content_hash(images, self.labels, scale)
                 images.flush()
                 os.fsync(file.fileno())
             with replacing(self._hash_path) as file:
-                file.write(found.encode())
+                file.write(_hash_text(found, scale))
                 file.flush()
                 os.fsync(file.fileno())
             _sync(self.cache_dir)
             images.flags.writeable = False
-            return images, found
+            return images, found, scale
         except OSError as error:
-            raise UsageError([f"--cache-dir {self.cache_dir}: cannot be written ({error.strerror})"]) from error
+            raise UsageError(
+                [f"--cache-dir {self.cache_dir}: cannot be written ({error.strerror or error})"]
+            ) from error
 
     def _mapped(self, file: BinaryIO, mode: Literal["r", "r+"]) -> np.memmap:
         file.flush()
@@ -106,12 +113,17 @@ class Entry:
                 path.unlink(missing_ok=True)
 
 
-def content_hash(images: np.ndarray, labels: np.ndarray) -> str:
-    """SHA-256 of uint8 images and int64 labels, 64 hexadecimal digits."""
+def content_hash(images: np.ndarray, labels: np.ndarray, scale: Scale) -> str:
+    """SHA-256 of uint8 images, int64 labels and the scale of deep images, if any: 64 hexadecimal digits."""
     digest = hashlib.sha256(repr(images.shape).encode())
     digest.update(np.ascontiguousarray(images).data)
     digest.update(labels.tobytes())
+    digest.update(json.dumps(scale).encode() if scale else b"")
     return digest.hexdigest()
+
+
+def _hash_text(found: str, scale: Scale) -> bytes:
+    return (found + (json.dumps(scale) if scale else "")).encode()
 
 
 def _sync(folder: Path) -> None:

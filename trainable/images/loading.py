@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trainable.cli import UsageError
-from trainable.images import sources
-from trainable.images.origins import origin
+from trainable.cli import UsageError, attempt, printable
+from trainable.images import notes, sources
+from trainable.images.listing import Listing, list_folder, normal
+from trainable.images.origins import FOLDER, origin
 from trainable.images.pool import DataSpec, Pool, pack
 from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
 
 
 def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
-    """Loads all images but the test images; ``say`` gets notes meant for the user.
+    """Loads all images but the test images; ``say`` gets notes meant for the user, safe for a terminal.
 
     Raises:
         UsageError: something about the images or the spec is wrong; every problem that could be found.
@@ -27,40 +28,68 @@ def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
     if spec.data == "cifar10":
         source = sources.cifar10(spec.image_size, Path(spec.data_dir))
         return _pool(replace(spec, own_test=True), source, None, sources.cifar10_test_counts(Path(spec.data_dir)))
-    return _load_folder(spec, say)
+    return _load_folder(spec, lambda text: say(printable(text)))
 
 
 def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
     root, cache_dir = Path(spec.data), Path(spec.cache_dir)
+    listings = _listings(root)
+    train_listing, val_listing, test_listing = (listings.get(part) for part in notes.PARTS)
+    assert train_listing is not None
+    own_test = test_listing is not None if spec.own_test is None else spec.own_test
+    spec = replace(spec, own_test=own_test)
+    settled = _settled(spec, train_listing.class_names, train_listing.counts)
+    for note in notes.unused_folders(root):
+        say(note)
+    if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
+        say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {root} has a val/ of its own")
+    train = sources.folder(root / "train", train_listing, spec.image_size, cache_dir, say)
+    val = None
+    if val_listing is not None:
+        val = sources.folder(root / "val", val_listing, spec.image_size, cache_dir, say, train.scale)
+    for note in _notes(root, listings, train, val, own_test):
+        say(note)
+    return _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None)
+
+
+def _listings(root: Path) -> dict[str, Listing]:
+    """Those of train/, val/ and test/, as far as they are there: they are quick, and show every mistake of layout
+    before hours of decoding.
+
+    Raises:
+        UsageError: the mistakes.
+    """
     if not root.is_dir():
-        raise UsageError([f"--data must be cifar10, digits or a folder, but {spec.data} is no folder"])
+        raise UsageError([f"--data must be cifar10, digits or a folder, but {root} is no folder"])
     if not (root / "train").is_dir():
-        raise UsageError([f"--data {root}: has no folder train/ (images are looked for in train/<class>/)"])
-    # The listings first: they are quick and show every mistake of layout before hours of decoding.
-    parts = [part for part in ("train", "val", "test") if (root / part).is_dir()]
-    listings, problems = {}, []
-    for part in parts:
-        try:
-            listings[part] = sources.list_folder(root / part)
-        except UsageError as error:
-            problems += error.problems
-    for part in set(listings) - {"train"}:
-        if "train" in listings and listings[part].class_names != listings["train"].class_names:
-            difference = sorted(set(listings[part].class_names) ^ set(listings["train"].class_names))
-            problems.append(f"{root / part}: its classes are not those of train/ (they differ in "
-                            f"{', '.join(difference)})")  # fmt: skip
+        there = notes.unused_folders(root)
+        raise UsageError([f"--data {root}: has no folder train/ (images are looked for in train/<class>/)", *there])
+    listings: dict[str, Listing] = {}
+    problems: list[str] = []
+    for part in notes.PARTS:
+        if (root / part).is_dir():
+            found = attempt(problems, list_folder, root / part)
+            if found and "train" in listings:
+                found = attempt(problems, found.aligned, root / part, listings["train"].class_names)
+            listings |= {part: found} if found else {}
     if problems:
         raise UsageError(problems)
-    own_test = "test" in parts if spec.own_test is None else spec.own_test
-    test_counts = tuple(listings["test"].counts) if "test" in parts else None
-    spec = replace(spec, own_test=own_test)
-    _settled(spec, listings["train"].class_names, listings["train"].counts)
-    train, val = (
-        sources.folder(root / part, listings[part], spec.image_size, cache_dir, say) if part in parts else None
-        for part in ("train", "val")
-    )
-    assert train is not None
-    return _pool(spec, train, val, test_counts)
+    return listings
+
+
+def _notes(root: Path, listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
+    """What the images themselves make worth saying."""
+    listing = listings["train"]
+    found = notes.faint(root / "train", listing, train.images)
+    is_split = val is None or not own_test
+    found += notes.copies_inside(root / "train", listing, train.images, is_split)
+    if val is not None:
+        found += notes.faint(root / "val", listings["val"], val.images)
+        found += notes.copies_between(listing, train.images, listings["val"], val.images)
+    if own_test and "test" in listings:
+        for part in listings.keys() - {"test"}:
+            found += notes.copies_of_files(root, listings["test"], part, listings[part])
+    return found
 
 
 def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[int, ...] | None) -> Pool:
@@ -85,6 +114,7 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
         fingerprint=hashlib.sha256(
             json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
         ).hexdigest(),
+        scale=train.scale,
     )
 
 
@@ -104,13 +134,14 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
         root = Path(spec.data) / "test"
         if not root.is_dir():
             raise UsageError([f"{root}: not found, so there are no test images"])
-        source = sources.folder(root, sources.list_folder(root), spec.image_size, cache_dir, say)
+        listing = list_folder(root).aligned(root, pool.class_names)
+        source = sources.folder(root, listing, spec.image_size, cache_dir, say, pool.scale)
         return pack(source.images), source.labels
     if spec.data == "digits":
         source = sources.digits(spec.image_size)
     else:
         root = Path(spec.data) / "train"
-        source = sources.folder(root, sources.list_folder(root), spec.image_size, cache_dir, say)
+        source = sources.folder(root, list_folder(root), spec.image_size, cache_dir, say)
     test = _set_aside(source.labels, spec.seed)
     return pack(source.images[test]), source.labels[test]
 
@@ -134,9 +165,11 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
                 problems.append(f"--minority: no class has fewer than half the median class's images ({shown}); "
                                 "name the classes that matter, separated by commas")  # fmt: skip
     else:
-        unknown = [name for name in minority if name not in class_names]
+        minority, unknown = _named(minority, class_names)
         if unknown:
             problems.append(f"--minority: no class {', '.join(unknown)}; the classes are {', '.join(class_names)}")
+        elif not minority:
+            problems.append("--minority must name at least one class")
         elif len(minority) >= len(class_names):
             problems.append("--minority names every class; at least one must be left out")
     if problems:
@@ -147,3 +180,24 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
         keep=usual.keep if spec.keep is None else spec.keep,
         val_fraction=usual.val_fraction if spec.val_fraction is None else spec.val_fraction,
     )
+
+
+def _named(texts: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The classes that the texts name, each once, and what in them names none. Commas part names, but a name may hold
+    some: the longest that there is counts.
+    """
+    known = {normal(name).strip(): name for name in class_names} | {normal(name): name for name in class_names}
+    found: list[str] = []
+    unknown: list[str] = []
+    for text in texts:
+        parts = text.split(",")
+        while parts:
+            for length in range(len(parts), 0, -1):
+                name = normal(",".join(parts[:length]))
+                if match := known.get(name, known.get(name.strip())):
+                    found.append(match)
+                    break
+            else:
+                unknown += [name.strip()] if name.strip() else []
+            del parts[:length]
+    return tuple(dict.fromkeys(found)), unknown

@@ -1,9 +1,11 @@
 """The images that training and validation may use, packed for many trials to share."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from trainable.images.decoding import Scale
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class DataSpec:
     data_dir: str  # where CIFAR-10 lies or is downloaded to
     cache_dir: str
     image_size: int = 32
-    minority: tuple[str, ...] | None = None  # class names
+    minority: tuple[str, ...] | None = None  # class names; until they are settled, as typed: also "cat, dog"
     keep: float | None = None  # fraction of the minority's training images that is kept
     val_fraction: float | None = None
     seed: int = 0  # draws the test images, where the source brings none
@@ -39,6 +41,7 @@ class Pool:
     num_own_val: int  # the last so many images are the source's own validation set; 0: it is drawn
     test_counts: tuple[int, ...] | None  # test images of each class; None: the test files are not there
     fingerprint: str
+    scale: Scale = field(default_factory=dict)  # of files with more than 8 bits, see decoding
 
     @property
     def minority(self) -> tuple[int, ...]:

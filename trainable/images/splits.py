@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainable.cli import printable
 from trainable.images.pool import Pool, class_counts
 from trainable.streams import derive
 
@@ -62,7 +63,7 @@ def check_split(pool: Pool, drawn: Split) -> tuple[list[str], list[str]]:
             problems.append(f"class {name}: {num_train} training image(s) left, at least 2 are needed")
         if num_val < 5:
             problems.append(f"class {name}: {num_val} validation image(s), at least 5 are needed")
-    few = [f"{pool.class_names[c]} {val[c]}" for c in pool.minority if 5 <= val[c] < 25]
+    few = [f"{printable(pool.class_names[c])} {val[c]}" for c in pool.minority if 5 <= val[c] < 25]
     if few:
         warnings.append(f"fewer than 25 validation images ({', '.join(few)}): scores of these classes will be rough")
     return problems, warnings
@@ -76,9 +77,10 @@ def count_lines(pool: Pool, drawn: Split) -> list[str]:
         "test": list(pool.test_counts) if pool.test_counts is not None else None,
         "cut off": class_counts(pool, drawn.audit),
     }
-    width = max(len("class"), *(len(name) + 1 for name in pool.class_names))
+    names = [printable(name) for name in pool.class_names]
+    width = max(len("class"), *(len(name) + 1 for name in names))
     lines = ["  ".join([f"{'class':<{width}}", *(f"{name:>7}" for name in columns)])]
-    for index, name in enumerate(pool.class_names):
+    for index, name in enumerate(names):
         starred = f"{name}*" if index in pool.minority else name
         cells = [f"{column[index]:7d}" if column is not None else f"{'-':>7}" for column in columns.values()]
         lines.append("  ".join([f"{starred:<{width}}", *cells]))

@@ -1,11 +1,16 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from study.findings import ranking as analyze
+from study.findings import summary
+from study.findings.evidence import Evidence
 from study.record import files
 from study.record.ledger import Ledger
+from study.statistics.intervals import Resamples, intervals
+from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 
@@ -91,3 +96,74 @@ def test_rows_cut_at_any_byte_give_the_whole_ranking_or_a_sentence_never_another
             analyze.rank(tmp_path)
     path.write_bytes(content + b'{"epoch": 4, "be')  # a row that is being written
     pd.testing.assert_frame_equal(analyze.rank(tmp_path).table, whole)
+
+
+NAMES = [
+    ["reweighted", "low", "high", "cat"],
+    ["reweighted", "reweighted_", "reweighted__", "cat"],
+    ["minority_f1", "minority_f1_low", "trial", "rank"],
+    ["a_recall", "f1_reweighted", "recall_cat", "_"],
+    ["two\nlines", "=1+1", '"quoted"', "a,b"],
+]
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_no_name_of_a_class_takes_another_column_away(tmp_path, names):
+    plain, found = (
+        analyze.rank(studies.write(tmp_path / place, num_trials=6, class_names=class_names)).table
+        for place, class_names in [("plain", ["k0", "k1", "k2", "k3"]), ("found", names)]
+    )
+    assert len(found.columns) == len(set(found.columns)) == len(plain.columns)
+    for theirs, ours in zip(plain.columns, found.columns, strict=True):  # the same values in the same places
+        assert plain[theirs].astype(str).tolist() == found[ours].astype(str).tolist()
+        score, _, name = theirs.rpartition("_k")
+        if name.isdigit():
+            assert ours.rstrip("_") == f"{score}_{names[int(name)]}".rstrip("_")
+        else:
+            assert ours == theirs
+
+
+def test_the_columns_that_begin_like_a_classs_are_known(tmp_path):
+    table = analyze.rank(studies.write(tmp_path / "study", num_trials=6, class_names=["a", "b", "c"])).table
+    others = {f"{score}_{name}" for score in ("f1", "recall") for name in "abc"}
+    alike = {name for name in table.columns if name.startswith(("f1_", "recall_"))}
+    assert alike - others == analyze.FIXED_COLUMNS
+
+
+class Stub:
+    def __init__(self, number, tied):
+        self.numbers, self.tied, self.best = list(range(number)), np.arange(number) < tied, 0
+
+
+@pytest.mark.parametrize(
+    ("number", "tied", "words"),
+    [
+        (1, 1, ""),
+        (2, 1, "trial 0 stands out: the images tell it from the other one"),
+        (3, 1, "trial 0 stands out: the images tell it from all 2 others"),
+        (3, 2, "2 of 3 trials cannot be told from the first by these validation images"),
+    ],
+)
+def test_the_words_for_the_tied_fit_their_number(number, tied, words):
+    assert analyze.Ranking({}, table_of([0.3]), evidence=Stub(number, tied)).tied_words() == words
+
+
+@pytest.mark.parametrize("num_images", [8, 10, 40])
+def test_no_interval_of_a_difference_lies_beyond_one(num_images):
+    labels = np.arange(num_images) % 4
+    predictions = np.stack([labels, (labels + 1) % 4])  # all right and all wrong
+    scores = Resamples(labels, 4, [0, 1]).score(predictions)
+    found = Evidence([0, 1], labels, predictions, 4, scores, intervals(scores), np.array([True, False]), [])
+    for pair, sign in [((0, 1), 1), ((1, 0), -1)]:
+        gain = found.gain(*pair)
+        assert gain.estimate == sign
+        assert -1 <= gain.low < gain.high <= 1
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "\r"])
+def test_class_names_do_not_drive_the_terminal_in_an_analysis(tmp_path, name):
+    folder = studies.write(tmp_path / "study", class_names=[name, "cow", "cat", "dog"])
+    ranking = analyze.rank(folder)
+    lines = [*ranking.lines(), *summary.find(ranking, folder).lines()]
+    assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
+    assert sum(ascii(name)[1:-1] in line for line in lines) >= 2

@@ -91,3 +91,8 @@ def test_unreadable_and_empty_files_are_refused(tmp_path):
             load_text(tmp_path, text)
     with pytest.raises(UsageError, match="cannot be read"):
         parameters.load(tmp_path / "none.toml")
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "space.toml").write_bytes(b"\xef\xbb\xbf# \xc3\xa9\r\n" + BOTH.replace("\n", "\r\n").encode())
+    assert [parameter.name for parameter in parameters.load(tmp_path / "space.toml")] == ["sampler"]

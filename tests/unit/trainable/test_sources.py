@@ -17,8 +17,9 @@ from torchvision.datasets.utils import calculate_md5
 from tests.disk import damages, files_of_at_most
 from trainable.cli import UsageError
 from trainable.images import loading, sources
+from trainable.images.decoding import decoding_threads
+from trainable.images.listing import list_folder
 from trainable.images.pool import DataSpec
-from trainable.images.sources import decoding_threads
 
 SIZE = 16
 
@@ -34,7 +35,7 @@ def folder(tmp_path):
 
 def load(folder, size=SIZE, said=None):
     said = [] if said is None else said
-    return sources.folder(folder, sources.list_folder(folder), size, folder.parent / "cache", said.append)
+    return sources.folder(folder, list_folder(folder), size, folder.parent / "cache", said.append)
 
 
 def refused(folder):
@@ -66,9 +67,15 @@ def grey():
     return writer(Image.fromarray(values), ".png"), np.stack([values] * 3, axis=2)
 
 
+def over_grey(colours, values):
+    """The colours as they look in front of grey, the last channel of ``values`` being how opaque they are."""
+    opacity = values[..., -1:] / 255
+    return colours * opacity + 128 * (1 - opacity)
+
+
 def grey_with_alpha():
     values = pattern(SIZE, SIZE, 2)
-    return writer(Image.fromarray(values, "LA"), ".png"), np.stack([values[..., 0]] * 3, axis=2)
+    return writer(Image.fromarray(values, "LA"), ".png"), over_grey(np.stack([values[..., 0]] * 3, axis=2), values)
 
 
 def one_bit():
@@ -78,7 +85,7 @@ def one_bit():
 
 def rgb_with_alpha():
     values = pattern(SIZE, SIZE, 4)
-    return writer(Image.fromarray(values), ".PNG"), values[..., :3]
+    return writer(Image.fromarray(values), ".PNG"), over_grey(values[..., :3], values)
 
 
 def palette(ending=".png"):
