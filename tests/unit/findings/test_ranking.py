@@ -139,9 +139,9 @@ class Stub:
     ("number", "tied", "words"),
     [
         (1, 1, ""),
-        (2, 1, "trial 0 stands out: the images tell it from the other one"),
-        (3, 1, "trial 0 stands out: the images tell it from all 2 others"),
-        (3, 2, "2 of 3 trials cannot be told from the first by these validation images"),
+        (2, 1, "trial 0 stands out: ahead of the other one by more than chance"),
+        (3, 1, "trial 0 stands out: ahead of all 2 others by more than chance"),
+        (3, 2, "2 of 3 trials are tied for first on these validation images"),
     ],
 )
 def test_the_words_for_the_tied_fit_their_number(number, tied, words):
