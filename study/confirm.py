@@ -1,12 +1,11 @@
 """python -m study.confirm: the best recipes and the course's on fresh seeds, then, once, on the test images."""
 
 import argparse
-import json
 import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from study.confirmation.runs import Recipe
     from study.execution.display import Display
     from study.execution.machine import Resources
+    from study.record.confirmation import Confirmation
+    from study.record.formats import Study
     from trainable.images.pool import Pool
 
 
@@ -29,7 +30,7 @@ class Plan:
     """A confirmation that may start: everything checked, nothing written yet."""
 
     folder: Path  # the study's
-    study: dict[str, Any]
+    study: "Study"
     pool: "Pool"
     test: tuple["np.ndarray", "np.ndarray"]  # pixels and labels, see data.load_test
     recipes: "list[Recipe]"  # the best first, then those of the course that are not among them
@@ -39,7 +40,7 @@ class Plan:
     resources: "Resources"
     reopen_reason: str | None
     command: str
-    before: dict[str, Any] | None  # confirm.json
+    before: "Confirmation | None"  # confirm.json
 
     @property
     def runs_folder(self) -> Path:
@@ -113,7 +114,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         raise UsageError(problems)
     before = attempt(problems, files.read_confirmation, folder)
     problems += _seal_problems(before, arguments.reopen_test)
-    trials = attempt(problems, files.read_trials, folder)
+    trials = attempt(problems, files.read_trials, folder, study)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
     resources = attempt(problems, machine_resources, arguments)
     pool = attempt(problems, _load_pool, study)
@@ -122,7 +123,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
     # a seal that holds is not broken to look for more problems
     test = attempt(problems, _load_test, pool) if not problems else None
-    seeds = fresh_seeds(study["seed"], arguments.seeds, trials)
+    seeds = fresh_seeds(study.seed, arguments.seeds, trials)
     problems += mixed_runs(folder / "confirm", recipes, seeds)
     if problems or test is None:
         raise UsageError(problems)
@@ -130,8 +131,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
                 arguments.reopen_test, command, before)  # fmt: skip
 
 
-def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> list[str]:
-    opened = before["test"]["opened"] if before and before["test"] else None
+def _seal_problems(before: "Confirmation | None", reopen_reason: str | None) -> list[str]:
+    opened = before.test.opened if before and before.test else None
     if opened is None:
         return [] if reopen_reason is None else ["--reopen-test: the test images have not been opened yet"]
     if reopen_reason is None:
@@ -140,15 +141,14 @@ def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> 
     return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
 
 
-def _load_pool(study: dict[str, Any]) -> "Pool":
+def _load_pool(study: "Study") -> "Pool":
     from trainable.images import loading
-    from trainable.images.pool import DataSpec
 
-    pool = loading.load(DataSpec.from_dict(study["data"]))
+    pool = loading.load(study.data.spec)
     problems = []
-    if pool.fingerprint != study["fingerprint"]:
+    if pool.fingerprint != study.fingerprint:
         problems.append(f"the images of {pool.spec.data} are no longer those of the study")
-    test_counts = study["class_counts"]["test"]
+    test_counts = study.class_counts.test
     if test_counts and pool.test_counts and list(pool.test_counts) != test_counts:
         problems.append(f"the test images of {pool.spec.data} are no longer those of the study: "
                         f"{sum(pool.test_counts)}, {sum(test_counts)} when it began")  # fmt: skip
@@ -191,7 +191,6 @@ def _run(plan: Plan) -> int:
     from study.execution.runner import Pause, Runner
     from study.execution.tune import drive
     from study.record.ledger import Ledger
-    from study.space import parameters
     from trainable.images.splits import count_lines, split
 
     try:
@@ -200,8 +199,8 @@ def _run(plan: Plan) -> int:
         runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     except OSError as error:
         raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
-    display = Display(ledger, parameters.from_tables(plan.study["space"], {}, "study.json"),
-                      len(ledger.trials) + runs.num_new, plan.study["epochs"], plan.resources.num_slots,
+    display = Display(ledger, plan.study.searched,
+                      len(ledger.trials) + runs.num_new, plan.study.epochs, plan.resources.num_slots,
                       are_named=True)  # fmt: skip
     drawn = split(plan.pool, plan.seeds[0], plan.seeds[0])
     display.say("\n".join(count_lines(plan.pool, drawn)))
@@ -234,7 +233,7 @@ def _opening(plan: Plan, num_left: int) -> str:
     known = f", {num_runs - num_left} of them there already" if num_left < num_runs else ""
     return (
         f"confirmation of {plan.folder.name}: {len(plan.recipes)} recipes ({', '.join(r.name for r in plan.recipes)})\n"
-        f"on {len(plan.seeds)} fresh seeds each, {num_runs} runs of at most {plan.study['epochs']} epochs{known}\n"
+        f"on {len(plan.seeds)} fresh seeds each, {num_runs} runs of at most {plan.study.epochs} epochs{known}\n"
         f"{plan.resources.num_slots} at a time {where}, none stopped by a scheduler; "
         f"files in {os.path.relpath(plan.runs_folder)}"
     )
@@ -250,29 +249,34 @@ def finish(plan: Plan, display: "Display") -> None:
     from study.confirmation import scoring, winner
     from study.findings import ranking
     from study.findings.verdict import Verdict
+    from study.record.confirmation import OnTestImages, Reopening
 
     content = scoring.summary(plan, scoring.measure(plan), _now())
-    test_before = plan.before["test"] if plan.before else None
+    test_before = plan.before.test if plan.before else None
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
         _write(plan.folder, content)
     display.say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     display.say("\nwriting the winner's model, its decision offsets and exported programs")
     winner.write(plan, content)
-    opened = {"opened": _now(), "reopened": []} if test_before is None else {
-        "opened": test_before["opened"],
-        "reopened": [*test_before["reopened"], {"time": _now(), "reason": plan.reopen_reason}],
-    }  # fmt: skip
-    content["test"] = {**opened, **scoring.measure_test(plan, content["winner"])}
+    opened, reopened = _now(), list[Reopening]()
+    if test_before is not None:
+        assert plan.reopen_reason is not None
+        reopened = [*test_before.reopened, Reopening(time=opened, reason=plan.reopen_reason)]
+        opened = test_before.opened
+    recipes, differences = scoring.measure_test(plan, content.winner)
+    test = OnTestImages(opened=opened, reopened=reopened, recipes=recipes, differences=differences)
+    content = replace(content, test=test)
     _write(plan.folder, content)  # before anybody sees a score
     display.say("\n" + "\n".join(Verdict(content).test_lines()))
     display.say("\n" + analyze.page(plan.folder, ranking.rank(plan.folder)))
 
 
-def _write(folder: Path, content: dict[str, Any]) -> None:
+def _write(folder: Path, content: "Confirmation") -> None:
     from study.record.files import write_atomically
+    from trainable.decoding import to_json
 
     try:
-        write_atomically(folder / "confirm.json", json.dumps(content, indent=1))
+        write_atomically(folder / "confirm.json", to_json(content))
     except OSError as error:
         raise UsageError([f"{folder / 'confirm.json'}: cannot be written ({error.strerror})"]) from error
 

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from trainable.files import check_folder
 
 if TYPE_CHECKING:
     from study.execution.machine import Resources
+    from study.record.formats import Study
     from study.space.parameters import Space
     from trainable.images.pool import Pool
     from trainable.images.splits import Split
@@ -54,7 +55,7 @@ class Plan:
     time_budget_seconds: float | None
     command: str
     warnings: list[str]
-    before: dict[str, Any] | None  # study.json of the study that is resumed
+    before: "Study | None"  # study.json of the study that is resumed
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
@@ -66,7 +67,7 @@ class Plan:
         counts = {name: class_counts(self.pool, positions) for name, positions in
                   [("train", self.drawn.train), ("val", self.drawn.val), ("audit", self.drawn.audit)]}  # fmt: skip
         # those the study began with: by them a confirmation tells whether test/ is still what it was
-        test_counts = self.before["class_counts"]["test"] if self.before else None
+        test_counts = self.before.class_counts.test if self.before else None
         return {
             "name": self.folder.name,
             "data": self.pool.spec.to_dict(),
@@ -77,12 +78,12 @@ class Plan:
             "config": self.base.to_dict(),
             "seed": self.base.seed,
             "epochs": self.base.epochs,
-            "trials": max(self.num_trials, self.before["trials"] if self.before else 0),
+            "trials": max(self.num_trials, self.before.trials if self.before else 0),
             "space": parameters.to_tables(self.space),
             "algorithm": self.algorithm,
             "scheduler": self.scheduler,
             **self.resources.to_dict(),
-            "invocations": [*(self.before["invocations"] if self.before else []), invocation],
+            "invocations": [*(self.before.invocations if self.before else []), invocation],
             **environment.record(),
         }
 
@@ -157,11 +158,11 @@ def preflight(arguments: argparse.Namespace, problems: list[str]) -> Plan:
 
     from trainable.images.splits import check_split, split
 
-    num_trials = arguments.trials or (before["trials"] if before else DEFAULT_TRIALS.get(pool.spec.data, 50))
+    num_trials = arguments.trials or (before.trials if before else DEFAULT_TRIALS.get(pool.spec.data, 50))
     base = default_config(
         pool.spec.data,
         arguments.seed,
-        epochs=arguments.epochs or (before["epochs"] if before else default_epochs(pool.spec.data)),
+        epochs=arguments.epochs or (before.epochs if before else default_epochs(pool.spec.data)),
         num_threads=resources.cpus_per_trial,
     )
     drawn = split(pool, base.split_seed, base.cut_seed)
@@ -193,7 +194,7 @@ def _grid_warnings(space: "Space", num_trials: int) -> list[str]:
     return [f"note: the grid has {num_points} points; {reached}"]
 
 
-def _study_before(folder: Path) -> dict[str, Any] | None:
+def _study_before(folder: Path) -> "Study | None":
     from study.record import files
 
     if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
@@ -206,21 +207,21 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
     return files.read_study(folder)
 
 
-def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> "Pool":
+def _load_data(arguments: argparse.Namespace, before: "Study | None") -> "Pool":
     from dataclasses import replace
 
     from trainable.images import loading
 
     spec = data_spec(arguments)
-    if before and before["data"]["data"] == spec.data:
+    if before and before.data.data == spec.data:
         # a study keeps to what it began with, also when test/ has been moved away since
-        spec = replace(spec, own_test=before["data"]["own_test"])
+        spec = replace(spec, own_test=before.data.own_test)
     return loading.load(spec)
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _differences(before: "Study", now: dict[str, Any]) -> list[str]:
     """What would mix two protocols in one study, a sentence each."""
-    old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
+    old = {**asdict(before), **{f"data.{key}": value for key, value in asdict(before.data).items()}}
     new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
     names = {
         "data.data": "--data", "data.minority": "--minority", "data.keep": "--keep", "data.seed": "--seed",
@@ -228,7 +229,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "space": "--space", "fingerprint": "the images", "algorithm": "--algorithm", "scheduler": "--scheduler",
     }  # fmt: skip
     return [
-        f"the study {before['name']} was begun with another {flag}: "
+        f"the study {before.name} was begun with another {flag}: "
         + ("they are not the same any more" if key == "fingerprint" else f"{_plain(old[key])}, now {_plain(new[key])}")
         + "; use another --name for a new study"
         for key, flag in names.items()

@@ -6,14 +6,15 @@ import pytest
 from study.findings import ranking as analyze
 from study.record import files
 from study.record.ledger import Ledger
+from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.records import STUDY_FORMAT
 
 
 def test_a_study_paused_before_its_first_trial_or_epoch_has_a_ranking_that_says_so(tmp_path):
-    asked = {"class_names": ["a", "b"], "minority": ["a"], "data": {"keep": 1.0}}
-    files.write_study(tmp_path, asked)
-    assert json.loads((tmp_path / "study.json").read_text())["format"] == files.FORMAT
+    files.write_study(tmp_path, studies.asked(["a", "b"], ["a"]))
+    assert json.loads((tmp_path / "study.json").read_text())["format"] == STUDY_FORMAT
     book = Ledger(tmp_path)
     for _ in range(2):
         ranking = analyze.rank(tmp_path)

@@ -26,15 +26,18 @@ from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_run
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
 from study.record import files
+from study.record.confirmation import Confirmation, confirmation_problems
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
 from tests.kills import wait_until_gone
+from trainable import records
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.decoding import decode, to_json
 from trainable.images import loading, sources
 from trainable.images.pool import DataSpec, channel_statistics, unpack
 from trainable.images.splits import split
@@ -129,7 +132,7 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     book.fail(failed.number, "the worker died")
     assert runs.failures == ["course-shuffled-7 failed: the worker died"]
     book.close()
-    config = files.read_config(tmp_path / "trial-4-8")
+    config = records.read_config(tmp_path / "trial-4-8")
     assert config == dataclasses.replace(searched(4, 0.3), seed=8, split_seed=8, cut_seed=8, num_threads=2)
 
     book, runs = runs_ledger([7, 8])
@@ -203,7 +206,7 @@ SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
 def content():
     """A confirmation of three recipes on three seeds, scored on the test images."""
     plan = SimpleNamespace(
-        study={"name": "made up", "epochs": 20},
+        study=SimpleNamespace(name="made up", epochs=20),
         seeds=[7, 8, 9],
         top=1,
         num_trials=12,
@@ -216,7 +219,7 @@ def content():
     )
     order = [0, 2, 1]  # so that the recipes' rows are not in the order of the trials
     measured = scoring.Measured(SCORES[order], SCORES[order][::-1], SCORES[order] + 0.1, None)
-    found = scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")
+    found = json.loads(to_json(scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")))
     test = {
         "scores": [0.6, 0.65, 0.7],
         "scores_adjusted": [0.6, 0.6, 0.6],
@@ -224,6 +227,7 @@ def content():
         "mean": 0.65,
         "low": 0.5,
         "high": 0.8,
+        "confusion": [[1]],
     }
     gap = {"estimate": 0.1, "low": -0.1, "high": 0.3}
     gaps = [{"first": "trial-4", "second": "course-weighted", **gap, "adjusted": {**gap, "estimate": 0.2}}]
@@ -250,18 +254,22 @@ def test_the_summary_counted_by_hand(content):
     assert found["recipes"][0]["high"] < 1
     assert (found["optimistic"], found["optimistic_reason"], found["test"]) == (False, "", None)
     assert found["num_trials"] == 12
-    json.dumps(found)
     plan.pool.num_own_val = 30
     own = scoring.summary(plan, measured, "")
-    assert own["optimistic"]
-    assert "cannot be redrawn" in own["optimistic_reason"]
+    assert own.optimistic
+    assert "cannot be redrawn" in own.optimistic_reason
+
+
+def verdict(found):
+    """Of the content of a confirm.json."""
+    return Verdict(decode(json.dumps(found).encode(), Confirmation, Path("confirm.json"), confirmation_problems))
 
 
 def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     _, _, found, opening = content
     found = {**found, "optimistic": True, "optimistic_reason": scoring.OPTIMISTIC_REASON}
     found["recipes"][0]["audit_recall"] = [0.2, 0.3, 0.4]
-    lines = Verdict(found).confirmation_lines()
+    lines = verdict(found).confirmation_lines()
     (row,) = [line for line in lines if line.startswith("trial 4  ")]
     assert row.split() == ["trial", "4", "0.9000", "0.7000", "(0.4516", "to", "0.9484)", "0.6000", "+0.2000",
                            "0.8000", "0.3000"]  # fmt: skip
@@ -272,7 +280,7 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     course = {**opening["recipes"]["trial-4"], "mean": 0.55}
     opening["recipes"] |= {"course-shuffled": course, "course-weighted": course}
     opening["reopened"] = [{"time": "2026-11-25T08:00:00+0000", "reason": "three more trials"}]
-    sealed = Verdict({**found, "test": opening}).test_lines()
+    sealed = verdict({**found, "test": opening}).test_lines()
     assert "opened again on 2026-11-25T08:00:00+0000: three more trials" in sealed
     (row,) = [line for line in sealed if line.startswith("trial 4  ")]
     assert row.split()[2:7] == ["0.9000", "0.7000", "0.6500", "(0.5000", "to"]
@@ -281,13 +289,13 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
     assert "67 % of it was luck" in " ".join(sealed)
     assert max(map(len, [*lines, *sealed])) <= 100
-    assert Verdict(found).test_lines() == ["the test images are sealed"]
+    assert verdict(found).test_lines() == ["the test images are sealed"]
 
 
 def test_a_search_that_promised_nothing_has_no_luck(content):
     found = content[2]
     found["recipes"][0]["search_score"] = 0.6
-    assert Verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
+    assert verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
 
 
 def start(module, *arguments):
@@ -340,7 +348,7 @@ def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, wri
     assert {trial.status for trial in files.read_trials(folder / "confirm")} == {"complete"}
     for recipe in written["recipes"]:
         for seed in written["seeds"]:
-            config = files.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
+            config = records.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
             drawn = {"seed": seed, "split_seed": seed, "cut_seed": seed}
             assert config.to_dict() == recipe["config"] | drawn
     searched_seeds = {trial.config.seed for trial in files.read_trials(folder)} | {3}
@@ -467,17 +475,17 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
 def test_the_winner_is_the_first_fresh_seeds_model_and_its_programs_say_the_same_elsewhere(confirmed, written):
     folder, _, _ = confirmed
     found = winner.read(folder)
-    content, seed = found.content, written["seeds"][0]
-    assert (content["recipe"], content["seed"]) == (written["winner"], seed)
+    model, seed = found.model, written["seeds"][0]
+    assert (model.recipe, model.seed) == (written["winner"], seed)
     run = folder / "confirm" / f"{written['winner']}-{seed}"
     assert (folder / "winner" / "weights.pt").read_bytes() == (run / "best.pt").read_bytes()
     pool = loading.load(DataSpec("digits", "", "", image_size=16, seed=3))
     drawn = split(pool, seed, seed)
     mean, std = channel_statistics(pool, drawn.train)
-    assert content["mean"] == pytest.approx(mean)
-    assert content["std"] == pytest.approx(std)
+    assert model.mean == pytest.approx(mean)
+    assert model.std == pytest.approx(std)
     images = unpack(pool.pixels, 16)[drawn.val]
-    logits = logits_of(run, images, mean, std) + torch.tensor(content["offsets"])
+    logits = logits_of(run, images, mean, std) + torch.tensor(model.offsets)
     probabilities = winner.classify(found.classifier, images)
     assert probabilities == pytest.approx(torch.softmax(logits, 1).numpy(), abs=1e-4)
     batch = np.ascontiguousarray(images[:5].transpose(0, 3, 1, 2))

@@ -14,6 +14,7 @@ from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.scheduler import Asha, is_cut
 from study.strategy.searcher import Searcher
+from trainable import records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 
@@ -227,5 +228,5 @@ def test_smaller_batches_after_an_out_of_memory_reach_the_trials_config(folder):
     ledger = Ledger(folder)
     ledger.record(3, {**row(3, 0.6), "num_micro_batches": 4})
     ledger.close()
-    assert files.read_config(folder / "trials/3").num_micro_batches == 4
+    assert records.read_config(folder / "trials/3").num_micro_batches == 4
     assert Ledger(folder).trials[3].config.num_micro_batches == 4

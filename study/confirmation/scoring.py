@@ -12,7 +12,7 @@ from tqdm import tqdm
 from study.confirmation.runs import Recipe
 from study.confirmation.winner import fit_offsets
 from study.record import validation
-from study.record.files import CONFIRMATION_FORMAT
+from study.record.confirmation import Confirmation, ConfirmedRecipe, ConfirmedScore, Difference, Estimate, RecipeOnTest
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
 from trainable import checkpoint
@@ -71,7 +71,7 @@ def measure(plan: "Plan") -> Measured:
     return Measured(table[0], table[1], table[2], None if np.isnan(table[3]).any() else table[3])
 
 
-def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
+def measure_test(plan: "Plan", winner: str) -> tuple[dict[str, RecipeOnTest], list[Difference]]:
     """The test scores of the winner and the course's recipes, each run's best epoch, and how far the winner is beyond.
 
     The one place where test images meet a model. The adjustment's prior is the training images'; nothing is fitted to
@@ -95,35 +95,32 @@ def measure_test(plan: "Plan", winner: str) -> dict[str, Any]:
             fitted, _ = fit_offsets(run, images, plan.pool.minority, seed)  # to this run's validation images
             predictions[2, index, column] = (logits.cpu().numpy() + fitted.values).argmax(axis=1)
     # the same resamples for all runs
-    resamples = Resamples(labels, num_classes, plan.pool.minority, seed=plan.study["seed"])
+    resamples = Resamples(labels, num_classes, plan.pool.minority, seed=plan.study.seed)
     raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
     means = seeds.means_on_images(raw, num_seeds)
     first = next(index for index, recipe in enumerate(recipes) if recipe.name == winner)
-    return {
-        "recipes": {
-            recipe.name: {
-                "scores": raw.minority_f1.reshape(-1, num_seeds)[index].tolist(),
-                "scores_adjusted": adjusted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
-                "scores_offsets": shifted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
-                "mean": float(means.estimate[index]),
-                **_ends(means, index),
-                "confusion": confusion_matrix(
-                    np.tile(labels, num_seeds), predictions[0, index].ravel(), num_classes
-                ).tolist(),
-            }
-            for index, recipe in enumerate(recipes)
-        },
-        "differences": [
-            {
-                "first": winner,
-                "second": recipe.name,
-                **_difference(seeds.difference_on_images(raw, num_seeds, first, index), ()),
-                "adjusted": _difference(seeds.difference_on_images(adjusted, num_seeds, first, index), ()),
-            }
-            for index, recipe in enumerate(recipes)
-            if index != first
-        ],
+    recipes_on_test = {
+        recipe.name: RecipeOnTest(
+            scores=raw.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+            scores_adjusted=adjusted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+            scores_offsets=shifted.minority_f1.reshape(-1, num_seeds)[index].tolist(),
+            mean=float(means.estimate[index]),
+            **_ends(means, index),
+            confusion=confusion_matrix(np.tile(labels, num_seeds), predictions[0, index].ravel(), num_classes).tolist(),
+        )
+        for index, recipe in enumerate(recipes)
     }
+    differences = [
+        Difference(
+            first=winner,
+            second=recipe.name,
+            **_difference(seeds.difference_on_images(raw, num_seeds, first, index), ()),
+            adjusted=Estimate(**_difference(seeds.difference_on_images(adjusted, num_seeds, first, index), ())),
+        )
+        for index, recipe in enumerate(recipes)
+        if index != first
+    ]
+    return recipes_on_test, differences
 
 
 def _images_by_seed(plan: "Plan") -> Iterator[tuple[int, int, TrialImages]]:
@@ -148,7 +145,7 @@ def _best_model(folder: Path, recipe: Recipe, images: TrialImages) -> ConvNet:
         raise UsageError([str(error)]) from error
 
 
-def summary(plan: "Plan", measured: Measured, time: str) -> dict[str, Any]:
+def summary(plan: "Plan", measured: Measured, time: str) -> Confirmation:
     """The content of confirm.json, its test part left open; ``time`` in ISO format."""
     scores, names = measured.scores, [recipe.name for recipe in plan.recipes]
     means = seeds.recipe_means(scores)
@@ -162,49 +159,48 @@ def summary(plan: "Plan", measured: Measured, time: str) -> dict[str, Any]:
     pairs = [(winner, other) for other in range(len(names)) if other != winner]
     pairs += [(course[0], course[1])] if winner not in course else []
     is_optimistic = plan.pool.num_own_val > 0
-    return {
-        "format": CONFIRMATION_FORMAT,
-        "study": plan.study["name"],
-        "time": time,
-        "top": plan.top,
-        "epochs": plan.study["epochs"],
-        "seeds": plan.seeds,
-        "optimistic": is_optimistic,
-        "optimistic_reason": OPTIMISTIC_REASON if is_optimistic else "",
-        "num_trials": plan.num_trials,
-        "recipes": [
-            {
-                "name": recipe.name,
-                "trial": recipe.trial,
-                "config": recipe.config.to_dict(),
-                "search_score": recipe.search_score,
-                "scores": scores[index].tolist(),
-                "scores_adjusted": measured.scores_adjusted[index].tolist(),
-                "mean": float(means.estimate[index]),
+    return Confirmation(
+        study=plan.study.name,
+        time=time,
+        top=plan.top,
+        epochs=plan.study.epochs,
+        seeds=plan.seeds,
+        optimistic=is_optimistic,
+        optimistic_reason=OPTIMISTIC_REASON if is_optimistic else "",
+        num_trials=plan.num_trials,
+        recipes=[
+            ConfirmedRecipe(
+                name=recipe.name,
+                trial=recipe.trial,
+                config=recipe.config.to_dict(),
+                search_score=recipe.search_score,
+                scores=scores[index].tolist(),
+                scores_adjusted=measured.scores_adjusted[index].tolist(),
+                mean=float(means.estimate[index]),
                 **_ends(means, index),
-                "val_recall": measured.val_recall[index].tolist(),
-                "audit_recall": measured.audit_recall[index].tolist() if measured.audit_recall is not None else None,
-            }
+                val_recall=measured.val_recall[index].tolist(),
+                audit_recall=measured.audit_recall[index].tolist() if measured.audit_recall is not None else None,
+            )
             for index, recipe in enumerate(plan.recipes)
         ],
-        "differences": [
-            {
-                "first": names[pair[0]],
-                "second": names[pair[1]],
+        differences=[
+            Difference(
+                first=names[pair[0]],
+                second=names[pair[1]],
                 **_difference(differences, pair),
-                "adjusted": _difference(adjusted, pair),
-            }
+                adjusted=Estimate(**_difference(adjusted, pair)),
+            )
             for pair in pairs
         ],
-        "winner": names[winner],
-        "confirmed": {
-            "chosen": [names[index] for index in chosen.chosen],
-            "scores": chosen.scores.tolist(),
-            "estimate": float(chosen.mean.estimate),
+        winner=names[winner],
+        confirmed=ConfirmedScore(
+            chosen=[names[index] for index in chosen.chosen],
+            scores=chosen.scores.tolist(),
+            estimate=float(chosen.mean.estimate),
             **_ends(chosen.mean, ()),
-        },
-        "test": None,
-    }
+        ),
+        test=None,
+    )
 
 
 def _ends(intervals: Intervals, index: Any) -> dict[str, float]:

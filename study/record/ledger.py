@@ -22,14 +22,11 @@ from study.record.files import (
     JOURNAL,
     STATUS,
     STUDY_NAME,
-    Row,
     check_rows,
     damaged_journal,
     has_rows,
     numbers_with_rows,
-    read_config,
     read_entry,
-    read_rows,
     trial_folder,
     write_atomically,
     write_study,
@@ -38,6 +35,8 @@ from study.record.standings import Standings
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.files import append, inside, remove_partials
+from trainable.records import read_config, read_rows
+from trainable.report import Row
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,13 @@ def page(findings: "Findings") -> str:
     trials = shown_trials(findings)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         study=findings.ranking.study,
+        asked=asdict(findings.ranking.study),
         findings=findings,
         answer=_answer(findings),
         cards=_cards(findings),
         verdict=findings.verdict,
         num_trials=len(findings.ranking.trials),
-        num_cut=sum(findings.ranking.study.get("class_counts", {}).get("audit", [])),
+        num_cut=sum(findings.ranking.study.class_counts.audit),
         warnings=findings.ranking.memory_lines() + findings.ranking.boundary_lines(),
         costs=_costs(findings),
         statuses=_counts(findings),
@@ -73,18 +75,18 @@ def _answer(findings: "Findings") -> dict[str, Any]:
         return {"headline": "No trial has finished an epoch yet", "recipe": "", "sure": []}
     sure = []
     if verdict is not None:
-        name, expected = shown(verdict.winner["name"]), verdict.content["confirmed"]
+        name, expected = shown(verdict.winner.name), verdict.content.confirmed
         equals = [shown(other) for other in verdict.equals]
         verb = f"did best, but cannot be told from {' or '.join(equals)}" if equals else "serves the rare classes best"
         headline = (
             f"{name[0].upper()}{name[1:]} {verb}: minority F1 "
-            f"{_with_ends(expected['estimate'], expected['low'], expected['high'])}, confirmed on "
-            f"{len(expected['scores'])} fresh seeds"
+            f"{_with_ends(expected.estimate, expected.low, expected.high)}, confirmed on "
+            f"{len(expected.scores)} fresh seeds"
         )
         for found in verdict.gains():
-            sign = SIGNS[_sign(found["low"], found["high"])]
-            sure.append(f"{sign} {shown(found['second'])} on fresh seeds: {signed(found)}; after logit adjustment "
-                        f"{signed(found['adjusted'])}")  # fmt: skip
+            sign = SIGNS[_sign(found.low, found.high)]
+            sure.append(f"{sign} {shown(found.second)} on fresh seeds: {signed(found)}; after logit adjustment "
+                        f"{signed(found.adjusted)}")  # fmt: skip
         sure += [verdict.luck.words, *verdict.notes(num_ended(findings.ranking.trials))]
     else:
         low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
@@ -108,9 +110,9 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
     low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
     cards = []
     if verdict is not None:
-        expected = verdict.content["confirmed"]
-        note = f"{len(expected['scores'])} seeds; 95 % {_ends(expected['low'], expected['high'])}"
-        cards.append({"title": "confirmed score", "number": _f1(expected["estimate"]), "note": note})
+        expected = verdict.content.confirmed
+        note = f"{len(expected.scores)} seeds; 95 % {_ends(expected.low, expected.high)}"
+        cards.append({"title": "confirmed score", "number": _f1(expected.estimate), "note": note})
     cards += [
         {
             "title": f"minority F1 of trial {leader['trial']}",
@@ -122,8 +124,8 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
         cards.append({"title": "reweighted to the training frequencies", "number": _f1(leader["f1_reweighted"]),
                       "note": "the classes as rare as in training"})  # fmt: skip
     for found in verdict.gains() if verdict else []:
-        note = f"fresh seeds, paired; 95 % {_ends(found['low'], found['high'])}, {_sign(found['low'], found['high'])}"
-        cards.append({"title": f"beyond {shown(found['second'])}", "number": f"{found['estimate']:+.4f}", "note": note})
+        note = f"fresh seeds, paired; 95 % {_ends(found.low, found.high)}, {_sign(found.low, found.high)}"
+        cards.append({"title": f"beyond {shown(found.second)}", "number": f"{found.estimate:+.4f}", "note": note})
     for gain in [] if verdict else findings.ranking.gains():
         number, note = f"{gain.estimate:+.4f}", "search score, not confirmed"
         if gain.trial == leader["trial"]:
@@ -132,10 +134,10 @@ def _cards(findings: "Findings") -> list[dict[str, str]]:
             low, high = gain.interval.low, gain.interval.high
             note += f"; 95 % {_ends(low, high)}, {_sign(low, high)}"
         cards.append({"title": f"beyond {gain.recipe}", "number": number, "note": note})
-    tested = verdict and verdict.tested(verdict.winner["name"])
+    tested = verdict and verdict.tested(verdict.winner.name)
     if tested:
-        cards.append({"title": "on the test set", "number": _f1(tested["mean"]),
-                      "note": f"{len(tested['scores'])} seeds; 95 % {_ends(tested['low'], tested['high'])}"}
+        cards.append({"title": "on the test set", "number": _f1(tested.mean),
+                      "note": f"{len(tested.scores)} seeds; 95 % {_ends(tested.low, tested.high)}"}
                      )  # fmt: skip
     else:
         cards.append({"title": "on the test set", "number": "sealed", "note": "study.confirm opens it, once"})
@@ -161,7 +163,7 @@ def _costs(findings: "Findings") -> dict[str, Any]:
     return {
         "train_seconds": train,
         "val_seconds": val,
-        "gpu_seconds": (train + val) * study["gpus_per_trial"] if study.get("gpus") else None,
+        "gpu_seconds": (train + val) * study.gpus_per_trial if study.gpus else None,
         "epochs": sum(len(trial.rows) for trial in trials),
         "asked": sum(trial.config.epochs for trial in trials),
         "by_scheduler": left["stopped"],
@@ -239,7 +241,7 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
         found["f1"] = charts.class_scores(findings, trials, "F1")
         found["recall"] = charts.class_scores(findings, trials, "recall")
         found["confusions"] = [
-            (title, _html(charts.confusion(evidence.confusion(number), study["class_names"])))
+            (title, _html(charts.confusion(evidence.confusion(number), study.class_names)))
             for number, title in trials.items()
             if number in evidence
         ]
@@ -262,8 +264,8 @@ def _classes(findings: "Findings") -> list[dict[str, Any]]:
         return []
     columns = (precision_per_class(confusion), recall_per_class(confusion), f1_per_class(confusion))
     return [
-        {"name": name, "rare": name in study["minority"], "scores": scores, "images": int(images)}
-        for name, images, *scores in zip(study["class_names"], confusion.sum(axis=1), *columns, strict=True)
+        {"name": name, "rare": name in study.minority, "scores": scores, "images": int(images)}
+        for name, images, *scores in zip(study.class_names, confusion.sum(axis=1), *columns, strict=True)
     ]
 
 
