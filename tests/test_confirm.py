@@ -31,6 +31,7 @@ from study.record.files import TrialRecord
 from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
+from tests import studies
 from tests.kills import wait_until_gone
 from trainable import records
 from trainable.__main__ import main as trainable
@@ -127,7 +128,7 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     assert runs.num_new == 4
     complete, failed, running = runs.next(), runs.next(), runs.next()
     for trial in (complete, failed, running):
-        book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.5})
+        book.record(trial.number, studies.row(1, 0.5))
     book.complete(complete.number, "epochs")
     book.fail(failed.number, "the worker died")
     assert runs.failures == ["course-shuffled-7 failed: the worker died"]
@@ -143,7 +144,7 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     assert all_of(runs) == ["trial-4-8", "course-shuffled-8"]
     for trial in book.running():
         if not trial.best:
-            book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.6})
+            book.record(trial.number, studies.row(1, 0.6))
         book.complete(trial.number, "epochs")
     book.close()
 
@@ -155,11 +156,10 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
 
 def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
     book, runs = runs_ledger([7, 8])
-    row = {"epoch": 1, "best_minority_f1": 0.5, "best_epoch": 1, "val_loss": 1.0}
     for _ in range(3):
         trial = runs.next()
         for epoch in range(1, trial.config.epochs + 1 if trial.number < 2 else 3):
-            book.record(trial.number, {**row, "epoch": epoch})
+            book.record(trial.number, studies.row(epoch, 0.5, best_epoch=1))
         if trial.number < 2:
             (tmp_path / trial.folder / "validation.npz").touch()  # as their end leaves it
             book.complete(trial.number, "epochs")
@@ -636,16 +636,15 @@ def folder_study(image_folder, tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     base = default_config(spec.data, 0, epochs=1)
-    asked = {"name": "study", "data": pool.spec.to_dict(), "fingerprint": pool.fingerprint, "seed": 0, "epochs": 1,
-             "class_counts": {"test": pool.test_counts}, "class_names": pool.class_names, "minority": ["fox"],
-             "space": {"dropout": {"low": 0.0, "high": 0.5}}}  # fmt: skip
+    counts = {part: [5, 5, 2] for part in ("train", "val", "audit")} | {"test": pool.test_counts}
+    asked = studies.asked(pool.class_names, ["fox"], counts, epochs=1) | {
+        "data": pool.spec.to_dict(), "fingerprint": pool.fingerprint, "space": {"dropout": {"low": 0.0, "high": 0.5}},
+    }  # fmt: skip
     book = Ledger(folder, asked)
     for number, recipe in enumerate(["course, shuffled", "course, weighted"]):
         sampler = recipe.split()[1].replace("shuffled", "shuffle")
         book.add(dataclasses.replace(base, sampler=sampler, seed=number), recipe, {}, {})
-        row = {"epoch": 1, "best_epoch": 1, "minority_f1": 0.5, "best_minority_f1": 0.5, "f1": [0.5] * 3,
-               "train_loss": 1.0, "val_loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5,
-               "train_seconds": 1.0, "val_seconds": 1.0}  # fmt: skip
+        row = studies.row(1, 0.5, f1=[0.5] * 3)
         book.record(number, row)
         book.complete(number, "epochs")
     book.close()

@@ -167,7 +167,10 @@ def test_what_a_folder_holds_besides_images_is_said(folder, images, capsys):
         (lambda there: _edit(there, class_names=["a"] * 10**6), "class_names must be 2 to 1000 texts"),
         (lambda there: _edit(there, image_size=10**6), "image_size must be a whole number from 16 to 96, not 1000000"),
         (lambda there: _edit(there, image_size=16.0), "image_size must be a whole number from 16 to 96, not 16.0"),
-        (lambda there: _edit(there, config={"dropout": 2}), "model.json: damaged, cannot be used .dropout must be"),
+        (
+            lambda there: _edit(there, config={"dropout": 2}),
+            "model.json: damaged, cannot be used .config: dropout must be",
+        ),
         (lambda there: _edit(there, config=[]), "model.json: damaged, cannot be used"),
         (lambda there: _weights(there, NAN), "weights.pt: damaged, the network's features.0.weight holds values"),
         (lambda there: _weights(there, 1e38), "damaged, cannot be used .its weights are too large to give prob"),

@@ -54,7 +54,7 @@ class Study(StudyOfTrial):
     class_counts: ClassCounts
     seed: Seed
     epochs: Positive
-    trials: Positive
+    trials: Count
     space: dict[str, dict[str, Any]]
     algorithm: str
     scheduler: str
