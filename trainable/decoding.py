@@ -65,21 +65,46 @@ def refusal(path: Path, problems: Sequence[str]) -> UsageError:
     return UsageError([f"{path}: damaged, cannot be used ({problem})" for problem in told])
 
 
+# what a value must be, by pydantic's kind of error; {ge} and the like are the bound
+RULES = {
+    "string_type": "a text",
+    "string_pattern_mismatch": "a path",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table of fields",
+    "dataclass_type": "a table of fields",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
 def words(error: ErrorDetails) -> str:
-    """What is wrong, by pydantic, as a sentence without its end: "f1[2] must be a valid number, not 'x'"."""
+    """What is wrong, by pydantic, as a sentence without its end: "f1[2] must be a number, not 'x'"."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
-    if error["type"] == "json_invalid":
-        return error["msg"]
     if error["type"] == "missing":
         return f"{place} is missing"
-    if "_length" in error.get("ctx", {}):
-        return f"{place or 'its content'} {error['msg']}"
-    rule = error["msg"].replace("Input should", "must").replace("List should", "must").replace("Tuple should", "must")
-    # a large value is not written out: it may be a number of a thousand digits
-    value = error["input"]
-    shown = f"{value!r:.40}" if isinstance(value, str | float | bool | None) or (
-        isinstance(value, int) and abs(value) < 10**30) else f"a {type(value).__name__} there"  # fmt: skip
-    return f"{place or 'its content'} {rule.replace(' after validation', '')}, not {shown}"
+    if error["type"] == "json_invalid":
+        return error["msg"]
+    rule, context = RULES.get(error["type"], error["msg"]), error.get("ctx", {})
+    found = f"of {context['actual_length']}" if "actual_length" in context else shown(error["input"])
+    return f"{place or 'its content'} must be {rule.format(**context)}, not {found}"
+
+
+def shown(value: Any) -> str:
+    """A value from a file in a sentence; of what is large, only what it is."""
+    if isinstance(value, list | dict):
+        return f"a {'list' if isinstance(value, list) else 'table'} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"a number of {value.bit_length()} bits"
+    return f"{value!r:.40}"
 
 
 def read_file(path: Path) -> bytes:
