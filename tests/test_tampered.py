@@ -63,7 +63,7 @@ def first_read(commands, name, study):
 
 
 def mutants(name, content):
-    """(what was done, the new text): each key deleted, each value replaced; of lines, of the first and the last but one."""
+    """(what was done, the new text): each key deleted, each value replaced; of lines, in two of them."""
     lines = name in LINE_FILES
     documents = [json.loads(line) for line in content.splitlines()] if lines else [json.loads(content)]
     for index in sorted({1, len(documents) - 2} & set(range(len(documents)))) if lines else [0]:
@@ -91,7 +91,7 @@ def test_each_key_deleted_and_each_value_of_another_type_is_a_sentence_or_makes_
         assert path.read_bytes() == before
     assert num_refused > 20
     # a value that a file may have; few are left, and every command copes with them
-    for _, text in taken[:: max(1, len(taken) // 12)]:
+    for _, text in taken[:: max(1, len(taken) // 4)]:
         path.write_text(text)
         for command in READERS[name]:
             tampered.refusal(commands, command, study)
@@ -244,13 +244,14 @@ def test_keys_of_a_later_version_are_no_obstacle(study, commands, name):
             return {key: grown(inner) for key, inner in value.items()} | {"of_a_later_version": [1]}
         return [grown(inner) for inner in value] if isinstance(value, list) else value
 
-    for key in content:
-        # names of fields, recipes and versions are content
-        if key not in ("config", "space", "versions", "hardware", "test", "data"):
-            changed = content | {key: grown(content[key]) if key != "recipes" else content[key]}
-            (study / name).write_text(json.dumps(changed))
-            for command in READERS[name]:
-                assert tampered.refusal(commands, command, study) == []
+    # what these hold are names of fields, recipes and versions
+    kept = ("config", "space", "versions", "hardware", "test", "recipes")
+    changed = {key: value if key in kept else grown(value) for key, value in content.items()} | {
+        "of_a_later_version": 1
+    }
+    (study / name).write_text(json.dumps(changed))
+    for command in READERS[name]:
+        assert tampered.refusal(commands, command, study) == []
 
 
 DAMAGE = st.one_of(

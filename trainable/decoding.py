@@ -93,7 +93,8 @@ def words(error: ErrorDetails) -> str:
         return f"{place} is missing"
     if error["type"] == "json_invalid":
         return error["msg"]
-    rule, context = RULES.get(error["type"], error["msg"]), error.get("ctx", {})
+    context = {name: f"{v:g}" if isinstance(v, float) else v for name, v in error.get("ctx", {}).items()}
+    rule = RULES.get(error["type"]) or f"otherwise ({error['msg']})"
     found = f"of {context['actual_length']}" if "actual_length" in context else shown(error["input"])
     return f"{place or 'its content'} must be {rule.format(**context)}, not {found}"
 
