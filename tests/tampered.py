@@ -137,14 +137,15 @@ def refusal(commands, name, folder):
     """The sentences with which the command refuses; none where it works."""
     try:
         getattr(commands, name)(folder)
+        return []
     except UsageError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert isinstance(problem, str)
-            assert "\n" not in problem
-            assert len(problem) < 1000
-        return error.problems
-    return []
+        problems = error.problems
+    assert problems
+    for problem in problems:
+        assert isinstance(problem, str)
+        assert "\n" not in problem
+        assert len(problem) < 1000
+    return problems
 
 
 WRONG = (

@@ -99,8 +99,8 @@ def test_each_key_deleted_and_each_value_of_another_type_is_a_sentence_or_makes_
 
 @pytest.mark.parametrize("name", [name for name in READERS if name not in LINE_FILES])
 def test_every_command_that_reads_a_file_refuses_it_before_it_writes_anything(study, commands, name):
-    contents = [b"", b"null", b"[]", b"{", b'{"format": 1, "name": "\xff"}', b"[" * 10**5, b'{"format": 1, "a":' * 10**4,
-                b"1" * 5000]  # fmt: skip
+    contents = [b"", b"null", b"[]", b"{", b'{"format": 1, "name": "\xff"}', b"[" * 10**5,
+                b'{"format": 1, "a":' * 10**4, b"1" * 5000]  # fmt: skip
     for content in contents:
         if content == b"[]" and name == "winner/mistakes.json":
             continue
