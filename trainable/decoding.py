@@ -62,7 +62,7 @@ def refusal(path: Path, problems: Sequence[str]) -> UsageError:
     """That the file at ``path`` is damaged: a sentence for each of ``problems``, the first few in full."""
     more = len(problems) - MAX_TOLD
     told = list(problems[:MAX_TOLD]) + ([f"{more} more such things are wrong in it"] if more > 0 else [])
-    return UsageError([f"{path}: damaged, cannot be used ({problem})" for problem in told])
+    return UsageError([f"{path}: damaged, cannot be used ({problem:.300})" for problem in told])
 
 
 # what a value must be, by pydantic's kind of error; {ge} and the like are the bound

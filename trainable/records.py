@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from trainable.cli import UsageError
-from trainable.config import TrialConfig
+from trainable.config import FIELDS, TrialConfig
 from trainable.decoding import (
     EXACT,
     EXACT_WITH_MORE,
@@ -28,6 +28,7 @@ from trainable.decoding import (
     decode,
     read_file,
     refusal,
+    shown,
     unique_problems,
     words,
 )
@@ -203,22 +204,24 @@ def read_config(folder: Path) -> TrialConfig:
         UsageError: config.json is missing or damaged.
     """
     path = folder / "config.json"
+    content = read_file(path)
     try:
-        return config_from(from_json(read_file(path)))
+        return config_from(from_json(content))
+    except UsageError as error:
+        raise refusal(path, error.problems) from error
     except ValueError as error:
-        raise refusal(path, [str(error)]) from error
+        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
 
 
 def config_from(values: Any) -> TrialConfig:
     """The config that a file of a study holds.
 
     Raises:
-        ValueError: it is none, or lacks a field that all versions have written; what is wrong in one line.
+        UsageError: it is none, or lacks a field that all versions have written; a few words for each thing.
     """
-    try:
-        config = TrialConfig.from_record(values)
-    except UsageError as error:
-        raise ValueError("; ".join(error.problems)) from error
-    if missing := [name for name in EARLIEST_FIELDS if name not in values]:
-        raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if isinstance(values, dict) and (unknown := [name for name in values if name not in FIELDS]):
+        raise UsageError([f"{shown(name)} is no field of a trial's config" for name in unknown])
+    config = TrialConfig.from_record(values)
+    if missing := [f"{name} is missing" for name in EARLIEST_FIELDS if name not in values]:
+        raise UsageError(missing)
     return config

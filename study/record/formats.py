@@ -132,8 +132,8 @@ def model_problems(model: Model) -> Iterable[str]:
         yield f"offsets must be {len(model.class_names)} numbers, one for each class, not {len(model.offsets)}"
     try:
         config_from(model.config)
-    except ValueError as error:
-        yield f"config: {error}"
+    except UsageError as error:
+        yield from (f"config: {problem}" for problem in error.problems)
 
 
 @dataclass(frozen=True, kw_only=True)

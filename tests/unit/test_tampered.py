@@ -309,6 +309,7 @@ def fuzz(original, commands, tmp_path, num_cases, num_harms):
 
 
 def test_two_hundred_damaged_studies_end_in_sentences(original, commands, tmp_path):
+    commands.with_page = False
     fuzz(original, commands, tmp_path, 200, num_harms=1)
 
 
