@@ -138,7 +138,7 @@ class Stub:
 @pytest.mark.parametrize(
     ("number", "tied", "words"),
     [
-        (1, 1, ""),
+        (1, 1, "trial 0 is the only one so far whose images can be compared"),
         (2, 1, "trial 0 stands out: the images tell it from the other one"),
         (3, 1, "trial 0 stands out: the images tell it from all 2 others"),
         (3, 2, "2 of 3 trials cannot be told from the first by these validation images"),
