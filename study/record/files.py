@@ -62,6 +62,11 @@ class Entry:
     reported: Mapping[int, float]  # after each epoch, the best minority F1 so far
 
 
+def _is_text(value: Any) -> bool:
+    """Whether it is a str that can be written down: JSON has letters that UTF-8 has not."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
 def read_entry(folder: Path, frozen: optuna.trial.FrozenTrial) -> Entry:
     """The entry of one trial in the journal of the study in ``folder``.
 
@@ -72,7 +77,7 @@ def read_entry(folder: Path, frozen: optuna.trial.FrozenTrial) -> Entry:
     attributes = {"folder": trial_folder(frozen.number), "reason": "", **frozen.user_attrs}
     inside(folder, attributes["folder"])
     for name in ("recipe", "reason"):
-        if not isinstance(attributes.get(name), str) or (name == "recipe" and not attributes[name]):
+        if not _is_text(attributes.get(name)) or (name == "recipe" and not attributes[name]):
             raise UsageError([f"{where}{name} must be a text, not {attributes.get(name)!r:.40})"])
     if frozen.state not in STATUS:
         raise UsageError([f"{where}its state is {frozen.state.name.lower()}, and it is of another program)"])
