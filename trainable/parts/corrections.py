@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-# The values of a field that give rare classes more say than their share of the images. Not here: focal loss, which looks
-# at how hard an image is and not at its class, and LDAM, whose paper adds class weights to its margins.
+# The values of a field that give rare classes more say than their share of the images. Not here: focal loss, which
+# looks at how hard an image is and not at its class, and LDAM, whose paper adds class weights to its margins.
 PLACES: dict[str, dict[str, str]] = {
     "sampler": {
         "weighted": "weighted sampler",

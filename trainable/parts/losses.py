@@ -109,18 +109,24 @@ class LDAM(Loss):
     13. A margin means something only where logits cannot grow at will, so the paper normalises features and class
     vectors: the network must end in ``heads.CosineLinear``, whose logits are scale * cos. There margins are
     ``ldam_margin`` (of the rarest class) in units of the cosine, so ``scale`` times that here. Scale 30 and margin 0.5
-    are those of the authors' code, the paper's text has scale 10. With soft targets: memory grows as B K^2.
+    are those of the authors' code, the paper's text has scale 10.
+
+    With z_c - D_c against the sum over the others this is a sigmoid's loss. For the likeliest class that sum is taken
+    over the others themselves: 1 - p_c has no digits left there, and the margin is all that the loss then sees.
     """
 
-    margins: torch.Tensor  # float32 (K, K): each class's margin on the diagonal
+    margins: torch.Tensor  # float32 (K,)
 
     def __init__(self, config: Any, counts: torch.Tensor) -> None:
         super().__init__(config, counts)
-        self.register_buffer("margins", ldam_margins(config, counts).float().diag())
+        self.register_buffer("margins", ldam_margins(config, counts).float())
 
     def log_scores(self, logits: torch.Tensor) -> torch.Tensor:
-        with_margin = logits[:, None, :] - self.margins  # (B, K, K): row c as if the label were c
-        return with_margin.log_softmax(2).diagonal(dim1=1, dim2=2)
+        top = functional.one_hot(logits.argmax(1), logits.shape[1]).bool()
+        beside_top = logits.masked_fill(top, -math.inf).logsumexp(1, keepdim=True)
+        beside_other = logits.logsumexp(1, keepdim=True) + torch.log1p(-logits.softmax(1).masked_fill(top, 0))
+        rest = torch.where(top, beside_top, beside_other)  # (B, K): log of the sum over all classes but c
+        return functional.logsigmoid(logits - self.margins - rest)
 
 
 LOSSES: dict[str, Callable[[Any, torch.Tensor], Loss]] = {
