@@ -39,7 +39,13 @@ class TrialConfig:
     clip_norm: float = option(
         1.0, Range(0, above=True), "the gradient's norm is clipped to this", "optimizer", short="clip"
     )
-    sampler: str = option("shuffle", Choices(("shuffle", "weighted")), "how an epoch's images are drawn", "sampler")
+    sampler: str = option(
+        "shuffle",
+        Choices(("shuffle", "weighted", "progressive", "undersample")),
+        "how an epoch's images are drawn: each once; rare classes more often; more and more so; all cut to the smallest",
+        "sampler",
+        paper="Kang et al. 2020, section 3 (weighted, progressive); Buda et al. 2018 (undersample)",
+    )
     sampler_power: float = option(
         1.0,
         Range(0, 1, above=True),
@@ -48,6 +54,117 @@ class TrialConfig:
         when={"sampler": "weighted"},
         short="^",
         format=".2f",
+        paper="Kang et al. 2020, eq. 1 (q = 1 - power)",
+    )
+    resample_from: float = option(
+        0.0,
+        Range(0, 1, below=True),
+        "share of the epochs after which the sampler begins; shuffled before",
+        "sampler",
+        when={"sampler": ("weighted", "progressive", "undersample")},
+        short="from",
+        format=".2f",
+        paper="Cao et al. 2019, section 3.3 (DRS)",
+    )
+    head_epochs: int = option(
+        0,
+        Range(0),
+        "last epochs, in which a fresh last layer alone is trained, on equal classes; 0 = none",
+        "sampler",
+        short="head",
+        paper="Kang et al. 2020, section 4 (cRT)",
+    )
+    loss: str = option(
+        "cross_entropy",
+        Choices(("cross_entropy", "focal", "balanced_softmax", "logit_adjusted", "ldam")),
+        "what a wrong answer costs",
+        "loss",
+        paper="Lin et al. 2017; Ren et al. 2020; Menon et al. 2021; Cao et al. 2019",
+    )
+    focal_gamma: float = option(
+        2.0,
+        Range(0, 10),
+        "focal loss: how much less an easy image counts; 0 = cross-entropy",
+        "loss",
+        when={"loss": "focal"},
+        short="gamma",
+        format=".2f",
+        paper="Lin et al. 2017, section 3.2",
+    )
+    tau: float = option(
+        1.0,
+        Range(0, 10, above=True),
+        "logit-adjusted loss: tau * log(class share) is added to the logits; 1 = balanced softmax",
+        "loss",
+        when={"loss": "logit_adjusted"},
+        format=".2f",
+        paper="Menon et al. 2021, eq. 10",
+    )
+    ldam_margin: float = option(
+        0.5,
+        Range(0, 1, above=True),
+        "LDAM: the rarest class's margin, in units of the cosine",
+        "loss",
+        when={"loss": "ldam"},
+        short="margin",
+        format=".2f",
+        paper="Cao et al. 2019, section 3.2",
+    )
+    ldam_scale: float = option(
+        30.0,
+        Range(1, 100),
+        "LDAM: logits are this times the cosine of features and class vector",
+        "loss",
+        when={"loss": "ldam"},
+        short="scale",
+        format=".0f",
+        paper="Cao et al. 2019 (30 in the authors' code, 10 in the text)",
+    )
+    label_smoothing: float = option(
+        0.0,
+        Range(0, 1, below=True),
+        "this much of each target is shared out among all classes",
+        "loss",
+        short="smooth",
+        format=".2f",
+        paper="Szegedy et al. 2016, section 7",
+    )
+    class_weights: str = option(
+        "none",
+        Choices(("none", "inverse", "effective")),
+        "losses weigh by class: count ** -power, or 1 / effective number of images",
+        "loss",
+        short="weights",
+        paper="King and Zeng 2001 (inverse); Cui et al. 2019 (effective)",
+    )
+    class_weight_power: float = option(
+        1.0,
+        Range(0, 1, above=True),
+        "inverse class weights: count ** -power; 1 = equal classes",
+        "loss",
+        when={"class_weights": "inverse"},
+        short="^",
+        format=".2f",
+    )
+    effective_beta: float = option(
+        0.9999,
+        Range(0, 1, above=True, below=True),
+        "effective class weights: (N - 1) / N for N different images of a class in all; near 1 = inverse",
+        "loss",
+        when={"class_weights": "effective"},
+        short="beta",
+        format=".5g",
+        paper="Cui et al. 2019, section 3.2",
+    )
+    reweight_from: float = option(
+        0.0,
+        Range(0, 1, below=True),
+        "share of the epochs after which class weights begin; none before",
+        "loss",
+        when={"class_weights": ("inverse", "effective")},
+        short="from",
+        format=".2f",
+        paper="Cao et al. 2019, section 3.3 (DRW)",
     )
     flip: bool = option(True, Switch(), "mirror half of the training images, left to right", "augmentation")
     rotation_degrees: float = option(
@@ -96,6 +213,8 @@ class TrialConfig:
                 problems.append(str(error))
                 refused.add(name)
         config = cls(**checked)
+        if config.head_epochs >= config.epochs:
+            problems.append(f"head_epochs must be below epochs, {config.epochs}, not {config.head_epochs}")
         active = config.active()
         problems += [
             f"{name} has no effect unless {FIELDS[name].condition()}, so it cannot be {value!r}"

@@ -17,8 +17,11 @@ from trainable.config import TrialConfig
 from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import Augment
+from trainable.parts.heads import give_cosine_head, redraw_head
+from trainable.parts.losses import LOSSES
 from trainable.parts.networks import ConvNet
-from trainable.parts.samplers import epoch_order
+from trainable.parts.samplers import num_deferred
+from trainable.parts.samplers import order as draw_order
 from trainable.report import Row
 from trainable.step import Step
 from trainable.streams import derive
@@ -47,19 +50,25 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
     model = network(config, images.num_classes, images.image_size, images.pixels.device)
-    optimizer = torch.optim.Adam(
+    return TrialState(config, model, _optimizer(config, model), rows=[], best={})
+
+
+def _optimizer(config: TrialConfig, model: ConvNet) -> torch.optim.Optimizer:
+    is_cuda = next(model.parameters()).is_cuda
+    return torch.optim.Adam(
         model.parameters(),
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         fused=True,
-        capturable=images.pixels.is_cuda,
+        capturable=is_cuda,
     )
-    return TrialState(config, model, optimizer, rows=[], best={})
 
 
 def network(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> ConvNet:
     """The config's network on ``device``; its weights are drawn from torch's global generator."""
     model = ConvNet(num_classes, image_size, config.dropout)
+    if config.loss == "ldam":
+        give_cosine_head(model, config.ldam_scale)
     return model.to(memory_format=torch.channels_last).to(device)
 
 
@@ -75,7 +84,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         train_loss, train_accuracy = train_epoch(state, images, epoch)
         trained = time.perf_counter()
         logits = evaluate(state.model, images, images.val, state.config.precision)
-        predictions = predict(logits, images, state.config)
+        predictions = predict(logits, images, state.config, epoch)
         scores = score(logits, predictions, images)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
             if not math.isfinite(loss):
@@ -109,12 +118,14 @@ def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
     """Why the trial is over: "epochs", "patience", or None while it is not.
 
     Patience counts the epochs since validation loss last fell by more than ``min_delta`` below its best, or
-    minority F1 last rose above its best, whichever is later.
+    minority F1 last rose above its best, whichever is later. It begins once all of the recipe is on: a trial does not
+    end before the sampler or the class weights that it was meant to try.
     """
     if len(rows) >= config.epochs:
         return "epochs"
-    last_improved, lowest_loss = 0, math.inf
-    for row in rows:
+    first = num_epochs_before_all_is_on(config)
+    last_improved, lowest_loss = first, math.inf
+    for row in rows[first:]:
         if row["val_loss"] < lowest_loss - config.min_delta:
             lowest_loss, last_improved = row["val_loss"], row["epoch"]
         if row["best_epoch"] == row["epoch"]:
@@ -122,18 +133,30 @@ def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
     return "patience" if len(rows) - last_improved >= config.patience else None
 
 
+def num_epochs_before_all_is_on(config: TrialConfig) -> int:
+    """After how many epochs nothing of the recipe is still deferred."""
+    shares = (config.resample_from, config.reweight_from)
+    before_head = config.epochs - config.head_epochs if config.head_epochs else 0
+    return max(before_head, *(num_deferred(share, config.epochs) for share in shares))
+
+
 def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:
     """One pass over the training images: (mean loss, accuracy) over the samples as they were trained on."""
     config, device = state.config, images.pixels.device
+    if epoch == config.epochs - config.head_epochs + 1:
+        redraw_head(state.model, derive("head", config.seed))
+        state.optimizer, state.step = _optimizer(config, state.model), None  # without the old head's moments
     if state.step is None:
         augment = Augment(images.image_size, config.flip, config.rotation_degrees, images.mean, images.std)
-        state.step = Step(config, state.model, state.optimizer, augment, images.pixels)
-    order = images.train[epoch_order(images.labels[images.train], config, _generator("order", config.seed, epoch))]
+        loss = LOSSES[config.loss](config, images.train_counts).to(device)
+        state.step = Step(config, state.model, state.optimizer, augment, loss, images.pixels)
+    drawn = draw_order(config, images.labels[images.train], epoch, _generator("order", config.seed, epoch))
+    order = images.train[drawn]
     rows = state.step.augment.draw(len(order), _generator("augmentation", config.seed, epoch))
     labels = images.labels[order].to(device)
     order, rows = order.to(device), rows.to(device)
     torch.manual_seed(derive("dropout", config.seed, epoch))
-    state.step.start_epoch()
+    state.step.start_epoch(epoch)
     batches = batch_slices(len(order), config.batch_size)
     for first in range(0, len(batches), config.accumulation_steps):
         group = batches[first : first + config.accumulation_steps]

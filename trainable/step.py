@@ -6,10 +6,11 @@ Nothing here waits for the device: losses and hits add up there until ``totals``
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.nn import functional
 
 from trainable.config import TrialConfig
 from trainable.parts.augmentation import Augment
+from trainable.parts.heads import train_head_alone
+from trainable.parts.losses import Loss
 from trainable.precision import autocast
 
 NUM_WARM_UP_CALLS = 3  # trained on for real; in them the libraries allocate what they may not inside a capture
@@ -26,14 +27,15 @@ class Step:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer | None,
         augment: Augment,
+        loss: Loss,
         pixels: torch.Tensor,
     ) -> None:
-        """``pixels`` is int32 (n, S * S + 1) as ``pool.pack`` makes it, on the device of the model.
+        """``pixels`` is int32 (n, S * S + 1) as ``pool.pack`` makes it, on the device of the model, as is ``loss``.
 
         Without an optimizer it accumulates gradients and never updates.
         """
         self._config, self._model, self._optimizer = config, model, optimizer
-        self.augment, self._pixels = augment, pixels
+        self.augment, self._loss, self._pixels = augment, loss, pixels
         self._loss_sum = torch.zeros((), device=pixels.device)
         self._num_correct = torch.zeros((), dtype=torch.int64, device=pixels.device)
         # batches of another size, the last ones of an epoch, are not worth a graph of their own
@@ -41,8 +43,13 @@ class Step:
         self._common_size = config.batch_size // config.num_micro_batches
         self.update = self._repeated(self._update)
 
-    def start_epoch(self) -> None:
-        self._model.train()
+    def start_epoch(self, epoch: int) -> None:
+        """``epoch`` counts from 1."""
+        if epoch > self._config.epochs - self._config.head_epochs:
+            train_head_alone(self._model)
+        else:
+            self._model.train()
+        self._loss.start_epoch(epoch)
         self._loss_sum.zero_()
         self._num_correct.zero_()
 
@@ -72,7 +79,7 @@ class Step:
         images = self.augment(self._pixels[positions], rows)
         with autocast(self._config.precision, images.device):
             logits = self._model(images)  # float32 in either precision
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        loss = self._loss(logits, labels, reduction="sum")
         (loss * weight).backward()
         self._loss_sum += loss.detach()
         self._num_correct += (logits.argmax(1) == labels).sum()

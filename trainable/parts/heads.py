@@ -26,7 +26,9 @@ class CosineLinear(nn.Module):
             self.weight.copy_(functional.normalize(self.weight.uniform_(-1, 1)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.scale * functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        with torch.autocast(features.device.type, enabled=False):  # full precision, as ``FullPrecisionLinear`` has it
+            features = functional.normalize(features.to(self.weight.dtype))
+            return self.scale * functional.linear(features, functional.normalize(self.weight))
 
 
 def head_name(model: nn.Module) -> str:

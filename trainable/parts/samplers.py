@@ -6,31 +6,6 @@ from typing import Any
 
 import torch
 
-from trainable.config import TrialConfig
-
-
-def draw_probabilities(class_counts: torch.Tensor, config: TrialConfig) -> torch.Tensor:
-    """The chance that an image drawn for training is of each class, float64 (num_classes,), summing to 1.
-
-    n_c / n under ``shuffle``; proportional to n_c ** (1 - sampler_power) under ``weighted``.
-    """
-    counts = class_counts.double()
-    mass = counts.pow(1 - config.sampler_power) if config.sampler == "weighted" else counts
-    return mass / mass.sum()
-
-
-def epoch_order(labels: torch.Tensor, config: TrialConfig, generator: torch.Generator) -> torch.Tensor:
-    """Which training images one epoch shows, and in what order: int64 (n,), positions into ``labels``.
-
-    ``shuffle`` shows each once; ``weighted`` draws n with replacement, an image of class c in proportion to
-    n_c ** -sampler_power (1: all classes equally often, the course's WeightedRandomSampler).
-    """
-    if config.sampler == "shuffle":
-        return torch.randperm(len(labels), generator=generator)
-    counts = torch.bincount(labels)
-    weights = counts.double().pow(-config.sampler_power)[labels]
-    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-
 
 @dataclass(frozen=True)
 class Sampler:
@@ -42,12 +17,17 @@ class Sampler:
     order: Callable[[Any, torch.Tensor, float, torch.Generator], torch.Tensor]
 
 
-def has_begun(share: float, epoch: int, num_epochs: int) -> bool:
-    """Whether what begins after ``share`` of the epochs, rounded to whole ones, is on in ``epoch`` (from 1).
+def num_deferred(share: float, num_epochs: int) -> int:
+    """The epochs before something that begins after ``share`` of them all.
 
     Cao et al. 2019, section 3.3, algorithm 1 (deferred re-balancing); theirs is 0.8: on from epoch 161 of 200.
     """
-    return epoch > round(share * num_epochs)
+    return round(share * num_epochs)
+
+
+def has_begun(share: float, epoch: int, num_epochs: int) -> bool:
+    """Whether it is on in ``epoch`` (from 1)."""
+    return epoch > num_deferred(share, num_epochs)
 
 
 def shares(config: Any, counts: torch.Tensor, epoch: int) -> torch.Tensor:
@@ -81,7 +61,7 @@ def _at(config: Any, epoch: int) -> tuple[Sampler, float]:
         return CLASS_BALANCED, 1.0
     if not has_begun(config.resample_from, epoch, config.epochs):
         return SAMPLERS["shuffle"], 0.0
-    first = round(config.resample_from * config.epochs) + 1
+    first = num_deferred(config.resample_from, config.epochs) + 1
     return SAMPLERS[config.sampler], (epoch - first) / max(1, config.epochs - first)
 
 

@@ -61,7 +61,7 @@ def test_tables_describe_the_space_whole(tmp_path):
         ("[dropout]\nlow = 0", "low and high must be numbers"),
         ("[dropout]\nlow = 0\nhigh = 0.5\nlgo = true", "unknown key lgo"),
         ("[sampler]\nlow = 0\nhigh = 1", "needs choices"),
-        ("[sampler]\nchoices = ['wieghted']", "sampler must be 'shuffle' or 'weighted'"),
+        ("[sampler]\nchoices = ['wieghted']", "sampler must be 'shuffle', 'weighted', 'progressive' or 'undersample'"),
         ("[sampler]\nchoices = []", "at least one value"),
         ("[sampler]\nchoices = ['shuffle', 'shuffle']", "must differ"),
         ("[sampler_power]\nlow = 0.5\nhigh = 1\nwhen = { sampler = 'weighted' }", "when must name fields"),

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from tests.test_losses import COUNTS, config
+from tests.unit.trainable.test_losses import COUNTS, config
 from trainable.parts.corrections import PLACES, corrects_twice
 from trainable.parts.losses import CLASS_WEIGHTS, LOSSES, log_trained_prior
 from trainable.parts.samplers import SAMPLERS

@@ -6,8 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainable.config import TrialConfig
-from trainable.parts.samplers import SAMPLERS, draw_probabilities, epoch_order, num_drawn, order, shares
+from trainable.parts.samplers import SAMPLERS, num_drawn, order, shares
 
 COUNTS = torch.tensor([6000, 3000, 600, 20])
 LABELS = torch.arange(4).repeat_interleave(COUNTS)
@@ -31,18 +30,6 @@ def shares_of(asked, epoch):
 NATURAL = (COUNTS / COUNTS.sum()).double().tolist()
 RECIPES = [config("shuffle"), config("weighted"), config("weighted", 0.5), config("progressive"), config("undersample"),
            config("progressive", resample_from=0.5), config("shuffle", head_epochs=3)]  # fmt: skip
-
-
-# --- today's samplers, bit for bit ---
-
-
-@pytest.mark.parametrize(("sampler", "power"), [("shuffle", 1.0), ("weighted", 1.0), ("weighted", 0.37)])
-def test_shuffle_and_weighted_draw_what_they_always_drew(sampler, power):
-    before = TrialConfig(sampler=sampler, sampler_power=power)
-    for seed in range(5):
-        old = epoch_order(LABELS, before, torch.Generator().manual_seed(seed))
-        assert torch.equal(drawn(config(sampler, power), seed=seed), old)
-    assert torch.equal(shares(config(sampler, power), COUNTS, 3), draw_probabilities(COUNTS, before))
 
 
 # --- what is drawn is what the shares say ---
