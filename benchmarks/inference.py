@@ -16,7 +16,7 @@ from trainable import checkpoint
 from trainable.cli import Parser, positive_int
 from trainable.config import TrialConfig
 from trainable.images import loading
-from trainable.images.pool import DataSpec, unpack
+from trainable.images.pool import unpack
 
 PLAIN, FAST = "plain eager", "predict"
 BATCH_SIZES = (1, 256)
@@ -34,7 +34,7 @@ def add_flags(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     folder = Path(arguments.results)
     study, found = files.read_study(folder), winner.read(folder)
-    pool = loading.load(DataSpec.from_dict(study["data"]), say=harness.say)
+    pool = loading.load(study.data.spec, say=harness.say)
     chosen = np.random.default_rng(0).permutation(len(pool.labels))[: arguments.images]
     images = unpack(pool.pixels[chosen], found.image_size)
     contenders: dict[str, Classify] = {
@@ -72,13 +72,13 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
 def _plain(folder: Path, found: winner.Winner) -> Classify:
     """The network as its trial left it, in torch's default layout, step by step."""
-    content = found.content
+    model = found.model
     network = checkpoint.best_model(
-        folder / "winner" / "weights.pt", TrialConfig.from_dict(content["config"]), len(found.class_names),
+        folder / "winner" / "weights.pt", TrialConfig.from_dict(model.config), len(found.class_names),
         found.image_size, torch.device("cpu"),
     ).to(memory_format=torch.contiguous_format).eval()  # fmt: skip
-    mean, std = (torch.tensor(content[name])[:, None, None] for name in ("mean", "std"))
-    offsets = torch.tensor(content["offsets"], dtype=torch.float32)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (model.mean, model.std))
+    offsets = torch.tensor(model.offsets, dtype=torch.float32)
 
     @torch.no_grad()
     def classify(images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.harness import Figure, Outcome
 from study.record import files
+from study.record.formats import Study
 from trainable.cli import Parser, UsageError
 
 ENDED = "ended_unix_seconds"  # in a row: when its epoch ended, on the clock of time.time()
@@ -62,7 +63,7 @@ def account(folder: Path) -> dict[str, Any]:
     """
     study = files.read_study(folder)
     spans = _spans(folder)
-    if len(study["invocations"]) != 1:
+    if len(study.invocations) != 1:
         raise UsageError([f"{folder}: was paused and resumed; only a study that ran in one go can be accounted for"])
     slots = _num_slots(study)
     if len(spans) <= slots:
@@ -79,7 +80,7 @@ def account(folder: Path) -> dict[str, Any]:
     after = total([(span.epochs[-1][1], span.end) for span in spans])
     first = sorted(spans, key=lambda span: span.start)[:slots]
     return {
-        "study": {key: study[key] for key in ("name", "trials", "epochs", "scheduler", "versions", "commit")},
+        "study": {key: getattr(study, key) for key in ("name", "trials", "epochs", "scheduler", "versions", "commit")},
         "slots": slots,
         "trials": len(spans),
         "wall_seconds": closed - opened,
@@ -98,11 +99,11 @@ def account(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _num_slots(study: dict[str, Any]) -> int:
+def _num_slots(study: Study) -> int:
     """How many trials ran at a time, as study.search settles it on one machine."""
-    if study["gpus"]:
-        return int(study["gpus"]) * int(1 / study["gpus_per_trial"] + 1e-9)
-    return max(1, int(study["hardware"]["cores"]) // int(study["cpus_per_trial"]))
+    if study.gpus:
+        return study.gpus * int(1 / study.gpus_per_trial + 1e-9)
+    return max(1, int(study.hardware["cores"]) // study.cpus_per_trial)
 
 
 def _spans(folder: Path) -> list[Span]:

@@ -51,7 +51,6 @@ def _parser() -> Parser:
         help="score on the test images again, after they have been opened; the reason is recorded for every reader",
     )
     add_place_flags(parser)
-    add_place_flags(parser)
     add_machine_flags(parser)
     return parser
 

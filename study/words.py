@@ -1,7 +1,18 @@
 """Numbers and names in words, as people read them."""
 
 import math
-from typing import Any
+from typing import Protocol
+
+
+class WithEnds(Protocol):
+    """An estimate with the ends of its interval."""
+
+    @property
+    def estimate(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 def duration(seconds: float) -> str:
@@ -13,8 +24,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def signed(interval: dict[str, Any]) -> str:
-    return f"{interval['estimate']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+def signed(interval: WithEnds) -> str:
+    return f"{interval.estimate:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
 
 
 def known(score: float | None) -> bool:

@@ -33,17 +33,9 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
     counts = np.bincount(labels, minlength=num_classes)
     train_counts = [20 if index in MINORITY else 800 for index in range(num_classes)]
     folder.mkdir()
-    files.write_study(
-        folder,
-        {
-            "name": EVIL, "class_names": list(class_names), "minority": [class_names[i] for i in MINORITY],
-            "data": {"data": "images", "keep": 0.1}, "seed": seed, "epochs": num_epochs, "trials": num_trials,
-            "space": parameters.to_tables(searched), "algorithm": "random", "scheduler": "asha",
-            "class_counts": {"train": train_counts, "val": counts.tolist(), "test": None,
-                             "audit": [180] * 2 + [0] * (num_classes - 2)},
-            "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
-        },
-    )  # fmt: skip
+    counts = {"train": train_counts, "val": counts.tolist(), "test": None, "audit": [180] * 2 + [0] * (num_classes - 2)}
+    minority = [class_names[index] for index in MINORITY]
+    files.write_study(folder, asked(class_names, minority, counts, seed, num_epochs, num_trials))
     journal = [{"op_code": 0, "worker_id": "w", "study_name": files.STUDY_NAME, "directions": [2]}]
     for number in range(num_trials):
         status, reason = ("complete", "epochs") if number < 2 or number % 3 else ("stopped", "scheduler, epoch 2")
@@ -65,6 +57,21 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
         journal += _entries(number, recipe, status, reason, rows)
     (folder / "study.journal").write_text("".join(json.dumps(entry) + "\n" for entry in journal))
     return folder
+
+
+def asked(class_names, minority, counts=None, seed=0, epochs=6, trials=12):
+    """The content of a study.json; ``counts`` are the images of each class in each part."""
+    counts = counts or {part: [9] * len(class_names) for part in ("train", "val", "audit")} | {"test": None}
+    return {
+        "name": EVIL,
+        "data": {"data": "digits", "data_dir": "data", "cache_dir": "cache", "image_size": 16, "minority": minority,
+                 "keep": 0.1, "val_fraction": 0.2, "seed": seed, "own_test": False},
+        "fingerprint": "0" * 64, "class_names": list(class_names), "minority": minority, "class_counts": counts,
+        "config": TrialConfig(epochs=epochs).to_dict(), "seed": seed, "epochs": epochs, "trials": trials,
+        "space": parameters.to_tables(parameters.load(parameters.DEFAULT_SPACE)), "algorithm": "random",
+        "scheduler": "asha", "gpus": 0, "gpus_per_trial": 0.0, "cpus_per_trial": 1,
+        "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
+    }  # fmt: skip
 
 
 def _values(searched, rng):
@@ -104,6 +111,16 @@ def _rows(length, f1, rng):
             }
         )  # fmt: skip
     return rows
+
+
+def row(epoch, best, **more):
+    """An epoch's row of a trial with two classes, of which only the scores matter."""
+    return {
+        "epoch": epoch, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5,
+        "minority_f1": best, "macro_f1": best, "f1": [best, 0.9], "minority_f1_adjusted": best,
+        "best_minority_f1": best, "best_epoch": epoch, "learning_rate": 1e-3, "num_train_images": 100,
+        "train_seconds": 1.0, "val_seconds": 0.5, **more,
+    }  # fmt: skip
 
 
 def _entries(number, recipe, status, reason, rows):

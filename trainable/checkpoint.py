@@ -13,6 +13,7 @@ from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.loop import TrialState, network, new_state
 from trainable.parts.networks import ConvNet
+from trainable.records import checked_rows
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
 BEST_FORMAT = 1
@@ -42,12 +43,59 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a ``last.pt``, on the CPU; runs none of its code.
+    """The content of a ``last.pt``, on the CPU, as ``save`` wrote it; runs none of its code.
+
+    Of the networks' weights and the optimizer's state, ``restore`` knows how they must be.
 
     Raises:
         CheckpointError: the file is damaged or of a format that this version does not know.
     """
-    return _read(path, FORMAT)
+    content = _read(path, FORMAT)
+    try:
+        _check(content)
+    except (ValueError, KeyError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path}: damaged, cannot be used ({missing})") from error
+    return content
+
+
+def _check(content: dict[str, Any]) -> None:
+    """ValueError or KeyError where ``content`` is not that of a last.pt in itself."""
+    for name in ("config", "model", "optimizer", "best"):
+        if not isinstance(content[name], dict):
+            raise ValueError(f"{name} is no table")
+    content["rows"] = rows = checked_rows(content["rows"])
+    if not rows:
+        raise ValueError("it has no epoch")
+    num_classes = len(rows[0]["f1"])
+    labels, predictions = content["val_labels"], content["predictions"]
+    num_images = labels.shape[0] if isinstance(labels, torch.Tensor) and labels.dim() else 0
+    _check_tensor("val_labels", labels, (num_images,), (torch.int64,))
+    if not isinstance(predictions, list) or len(predictions) != len(rows):
+        raise ValueError(f"predictions must be of each of the {len(rows)} epochs")
+    for part in predictions:
+        _check_tensor("predictions", part, (2, num_images), (torch.uint8, torch.int16))
+    for name, values in [("val_labels", labels), *(("predictions", part) for part in predictions)]:
+        if not 0 <= int(values.min()) <= int(values.max()) < num_classes:
+            raise ValueError(f"{name} has values that are none of the {num_classes} classes")
+    _check_tensor("best.logits", content["best"]["logits"], (num_images, num_classes), (torch.float16,))
+    if not isinstance(content["best"]["model"], dict):
+        raise ValueError("best.model is no table")
+
+
+def _check_tensor(name: str, found: Any, shape: tuple[int, ...], kinds: tuple[torch.dtype, ...]) -> None:
+    """ValueError where ``found`` is no tensor of that shape, or of a type not in ``kinds``, or says more than it has.
+
+    A few bytes can stand for a tensor of any size, if all of it is said to be in the same place.
+    """
+    if not isinstance(found, torch.Tensor) or found.layout != torch.strided:
+        raise ValueError(f"{name} is no tensor")
+    if tuple(found.shape) != shape or 0 in shape:
+        raise ValueError(f"{name} must be {shape}, but the file has {tuple(found.shape)}")
+    if found.dtype not in kinds:
+        raise ValueError(f"{name} must be {' or '.join(map(str, kinds))}, but the file has {found.dtype}")
+    if found.numel() * found.element_size() > found.untyped_storage().nbytes():
+        raise ValueError(f"{name} has fewer values than its shape {shape} says")
 
 
 def _read(path: Path, known_format: int) -> dict[str, Any]:
@@ -90,13 +138,36 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
     state = new_state(config, images)
     _load_weights(state.model, content, path)
     try:
-        state.optimizer.load_state_dict(content["optimizer"])
-        for group in state.optimizer.param_groups:
-            group["capturable"] = images.pixels.is_cuda  # and not what it was where the file was written
-        state.rows, state.best, state.predictions = content["rows"], content["best"], content["predictions"]
-    except (KeyError, RuntimeError, ValueError) as error:
+        num_val, num_classes = content["best"]["logits"].shape
+        if (num_val, num_classes) != (len(images.val), images.num_classes):
+            raise ValueError(f"it is of {num_val} validation images in {num_classes} classes, and the study has "
+                             f"{len(images.val)} in {images.num_classes}")  # fmt: skip
+        _load_optimizer(state.optimizer, content["optimizer"])
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
+    state.rows, state.best, state.predictions = content["rows"], content["best"], content["predictions"]
     return state
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Adam's moments; its settings are the config's and this device's, whatever the file says.
+
+    Raises:
+        ValueError: they are not of these parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = stored["state"]
+    if not isinstance(moments, dict) or not all(type(index) is int for index in moments):
+        raise ValueError("the optimizer's state is no table of parameters")
+    if moments.keys() - set(range(len(parameters))):
+        raise ValueError(f"the optimizer's state is not of {len(parameters)} parameters")
+    for index, entry in moments.items():
+        if not isinstance(entry, dict) or entry.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"the optimizer's state of parameter {index} is not Adam's")
+        for name, value in entry.items():
+            shape = () if name == "step" else tuple(parameters[index].shape)
+            _check_tensor(f"the optimizer's {name} of parameter {index}", value, shape, (torch.float32,))
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
@@ -108,6 +179,10 @@ def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
         if not isinstance(found, torch.Tensor) or found.shape != tensor.shape:
             shape = tuple(found.shape) if isinstance(found, torch.Tensor) else "nothing"
             raise CheckpointError(f"{path}: the network's {name} is {tuple(tensor.shape)}, but the file has {shape}")
+        try:
+            _check_tensor(f"the network's {name}", found, tuple(tensor.shape), (tensor.dtype,))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: damaged, cannot be used ({error})") from error
         if not torch.isfinite(found).all():
             raise CheckpointError(f"{path}: damaged, the network's {name} holds values that are no finite numbers")
     try:

@@ -42,7 +42,7 @@ class TrialConfig:
     sampler: str = option(
         "shuffle",
         Choices(("shuffle", "weighted", "progressive", "undersample")),
-        "how an epoch's images are drawn: each once; rare classes more often; more and more so; all cut to the smallest",
+        "how images are drawn: each once, rare classes more often, more and more so, or all cut to the smallest",
         "sampler",
         paper="Kang et al. 2020, section 3 (weighted, progressive); Buda et al. 2018 (undersample)",
     )

@@ -1,39 +1,36 @@
 """A study's trial run again and compared with its rows."""
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.cli import EXIT_FAILED, UsageError
-from trainable.config import TrialConfig
-from trainable.files import check_folder
+from trainable.cli import EXIT_FAILED, UsageError, attempt
 
 if TYPE_CHECKING:
+    from trainable.config import TrialConfig
     from trainable.images.pool import DataSpec
     from trainable.report import Row
 
 
-def _read_trial(folder: Path) -> tuple["DataSpec", TrialConfig, list["Row"], str, bool]:
-    """(data, config, rows, fingerprint, on a GPU) of a trial in a study's folder."""
-    from trainable.images.pool import DataSpec
+def _read_trial(folder: Path) -> "tuple[DataSpec, TrialConfig, list[Row], str, bool]":
+    """(data, config, rows, fingerprint, on a GPU) of a trial in a study's folder.
 
-    path = Path(os.path.abspath(folder)).parent.parent / "study.json"  # the trial's own folder may not be a link
-    try:
-        path.lstat()  # a folder that holds no study may be huge, and is not looked through
-        check_folder(path.parent)
-        study = json.loads(path.read_text())
-        config = TrialConfig.from_record(json.loads((folder / "config.json").read_text()))
-        rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-        spec = DataSpec.from_dict(study["data"])
-        if not rows:
-            raise UsageError([f"--replay {folder}: the trial has no epoch to compare with"])
-        return spec, config, rows, study["fingerprint"], study["gpus"] > 0
-    except OSError as error:
-        raise UsageError([f"--replay {folder}: is no trial of a study ({error.filename}: {error.strerror})"]) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError([f"--replay {folder}: its files cannot be read ({error})"]) from error
+    Raises:
+        UsageError: it is no trial of a study, or files are damaged; all of them.
+    """
+    from trainable import records
+
+    # the trial's own folder may not be a link
+    study = records.read_study(Path(os.path.abspath(folder)).parent.parent, records.StudyOfTrial)
+    problems: list[str] = []
+    config = attempt(problems, records.read_config, folder)
+    rows = attempt(problems, records.read_rows, folder, len(study.class_names))
+    if not problems and not rows:
+        problems.append(f"--replay {folder}: the trial has no epoch to compare with")
+    if problems:
+        raise UsageError(problems)
+    return study.data.spec, config, rows, study.fingerprint, study.gpus > 0
 
 
 class _Comparison:

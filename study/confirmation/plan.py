@@ -11,10 +11,12 @@ import numpy as np
 from study.confirmation.runs import Recipe, choose, fresh_seeds, mixed_runs
 from study.execution.machine import Resources, machine_resources
 from study.record import environment, files
+from study.record.confirmation import Confirmation
+from study.record.formats import Study
 from trainable.arguments import moved
 from trainable.cli import UsageError, attempt
 from trainable.images import loading
-from trainable.images.pool import DataSpec, Pool
+from trainable.images.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class ConfirmationPlan:
     """A confirmation that may start: everything checked, nothing written yet."""
 
     folder: Path  # the study's
-    study: dict[str, Any]
+    study: Study
     pool: Pool
     test: tuple[np.ndarray, np.ndarray]  # pixels and labels, see loading.load_test
     recipes: list[Recipe]  # the best first, then those of the course that are not among them
@@ -32,7 +34,7 @@ class ConfirmationPlan:
     resources: Resources
     reopen_reason: str | None
     command: str
-    before: dict[str, Any] | None  # confirm.json
+    before: Confirmation | None  # confirm.json
 
     @property
     def runs_folder(self) -> Path:
@@ -69,7 +71,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         raise UsageError(problems)
     before = attempt(problems, files.read_confirmation, folder)
     problems += _seal_problems(before, arguments.reopen_test)
-    trials = attempt(problems, files.read_trials, folder)
+    trials = attempt(problems, files.read_trials, folder, study)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
     resources = attempt(problems, machine_resources, arguments)
     pool = attempt(problems, _load_pool, study, arguments)
@@ -78,7 +80,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
     # a seal that holds is not broken to look for more problems
     test = attempt(problems, _load_test, pool) if not problems else None
-    seeds = fresh_seeds(study["seed"], arguments.seeds, trials)
+    seeds = fresh_seeds(study.seed, arguments.seeds, trials)
     problems += mixed_runs(folder / "confirm", recipes, seeds)
     if problems or test is None:
         raise UsageError(problems)
@@ -98,8 +100,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     )
 
 
-def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> list[str]:
-    opened = before["test"]["opened"] if before and before["test"] else None
+def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> list[str]:
+    opened = before.test.opened if before and before.test else None
     if opened is None:
         return [] if reopen_reason is None else ["--reopen-test: the test images have not been opened yet"]
     if reopen_reason is None:
@@ -108,12 +110,12 @@ def _seal_problems(before: dict[str, Any] | None, reopen_reason: str | None) -> 
     return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
 
 
-def _load_pool(study: dict[str, Any], arguments: argparse.Namespace) -> Pool:
-    pool = loading.load(moved(DataSpec.from_dict(study["data"]), arguments))
+def _load_pool(study: Study, arguments: argparse.Namespace) -> Pool:
+    pool = loading.load(moved(study.data.spec, arguments))
     problems = []
-    if pool.fingerprint != study["fingerprint"]:
+    if pool.fingerprint != study.fingerprint:
         problems.append(f"the images of {pool.spec.data} are no longer those of the study")
-    before, now = study["class_counts"]["test"], pool.test_counts
+    before, now = study.class_counts.test, pool.test_counts
     if before and now and list(now) != before:
         numbers = f"{sum(now)}, {sum(before)} when it began"
         problems.append(f"the test images of {pool.spec.data} are no longer those of the study: {numbers}")

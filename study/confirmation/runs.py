@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from study.record.files import TrialRecord, read_config
+from study.record.files import TrialRecord
 from study.record.ledger import Ledger, Trial
 from study.record.recipes import COURSE, is_course, run_name
 from trainable.cli import UsageError, attempt
 from trainable.config import TrialConfig
 from trainable.options import Role
+from trainable.records import read_config
 from trainable.streams import derive
 
 # the roles of the fields that make a run what it is; the machine may change

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from study.confirmation.plan import ConfirmationPlan
 from study.confirmation.trained import TrainedRun, TrainedRuns
-from study.record.files import CONFIRMATION_FORMAT
+from study.record.confirmation import Confirmation, ConfirmedRecipe, ConfirmedScore, Difference, Estimate, RecipeOnTest
 from study.record.recipes import is_course
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
@@ -67,7 +67,9 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
     return score, adjusted, minority_recall(best), audit_recall
 
 
-def measure_test(runs: TrainedRuns, winner: str, test: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, Any]:
+def measure_test(
+    runs: TrainedRuns, winner: str, test: tuple[np.ndarray, np.ndarray], seed: int
+) -> tuple[dict[str, RecipeOnTest], list[Difference]]:
     """The test scores of the winner and the course's recipes, each run's best epoch, and how far the winner is beyond.
 
     The one place where test images meet a model. The adjustment's prior is the training images'; nothing is fitted to
@@ -91,29 +93,28 @@ def measure_test(runs: TrainedRuns, winner: str, test: tuple[np.ndarray, np.ndar
         part.minority_f1.reshape(-1, num_seeds).tolist() for part in (raw, adjusted, shifted)
     )
     all_labels, first = np.tile(labels, num_seeds), tested.index(winner)
-    return {
-        "recipes": {
-            name: {
-                "scores": scores[index],
-                "scores_adjusted": scores_adjusted[index],
-                "scores_offsets": scores_offsets[index],
-                "mean": float(means.estimate[index]),
-                **_ends(means, index),
-                "confusion": confusion_matrix(all_labels, predictions[0, index].ravel(), images.num_classes).tolist(),
-            }
-            for index, name in enumerate(tested)
-        },
-        "differences": [
-            {
-                "first": winner,
-                "second": name,
-                **_difference(seeds.difference_on_images(raw, num_seeds, first, index), ()),
-                "adjusted": _difference(seeds.difference_on_images(adjusted, num_seeds, first, index), ()),
-            }
-            for index, name in enumerate(tested)
-            if name != winner
-        ],
+    recipes = {
+        name: RecipeOnTest(
+            scores=scores[index],
+            scores_adjusted=scores_adjusted[index],
+            scores_offsets=scores_offsets[index],
+            mean=float(means.estimate[index]),
+            **_ends(means, index),
+            confusion=confusion_matrix(all_labels, predictions[0, index].ravel(), images.num_classes).tolist(),
+        )
+        for index, name in enumerate(tested)
     }
+    differences = [
+        Difference(
+            first=winner,
+            second=name,
+            **_difference(seeds.difference_on_images(raw, num_seeds, first, index), ()),
+            adjusted=Estimate(**_difference(seeds.difference_on_images(adjusted, num_seeds, first, index), ())),
+        )
+        for index, name in enumerate(tested)
+        if name != winner
+    ]
+    return recipes, differences
 
 
 def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> np.ndarray:
@@ -129,7 +130,7 @@ def _shown(num_seeds: int) -> Iterable[int]:
     return tqdm(range(num_seeds), "scoring", unit=" seeds", disable=None, leave=False)
 
 
-def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> dict[str, Any]:
+def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmation:
     """The content of confirm.json, its test part left open; ``time`` in ISO format."""
     scores, names = measured.scores, [recipe.name for recipe in plan.recipes]
     means = seeds.recipe_means(scores)
@@ -143,49 +144,48 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> dict[str, 
     pairs = [(winner, other) for other in range(len(names)) if other != winner]
     pairs += [(course[0], course[1])] if winner not in course else []
     is_optimistic = plan.pool.num_own_val > 0
-    return {
-        "format": CONFIRMATION_FORMAT,
-        "study": plan.study["name"],
-        "time": time,
-        "top": plan.top,
-        "epochs": plan.study["epochs"],
-        "seeds": plan.seeds,
-        "optimistic": is_optimistic,
-        "optimistic_reason": OPTIMISTIC_REASON if is_optimistic else "",
-        "num_trials": plan.num_trials,
-        "recipes": [
-            {
-                "name": recipe.name,
-                "trial": recipe.trial,
-                "config": recipe.config.to_dict(),
-                "search_score": recipe.search_score,
-                "scores": scores[index].tolist(),
-                "scores_adjusted": measured.scores_adjusted[index].tolist(),
-                "mean": float(means.estimate[index]),
+    return Confirmation(
+        study=plan.study.name,
+        time=time,
+        top=plan.top,
+        epochs=plan.study.epochs,
+        seeds=plan.seeds,
+        optimistic=is_optimistic,
+        optimistic_reason=OPTIMISTIC_REASON if is_optimistic else "",
+        num_trials=plan.num_trials,
+        recipes=[
+            ConfirmedRecipe(
+                name=recipe.name,
+                trial=recipe.trial,
+                config=recipe.config.to_dict(),
+                search_score=recipe.search_score,
+                scores=scores[index].tolist(),
+                scores_adjusted=measured.scores_adjusted[index].tolist(),
+                mean=float(means.estimate[index]),
                 **_ends(means, index),
-                "val_recall": measured.val_recall[index].tolist(),
-                "audit_recall": measured.audit_recall[index].tolist() if measured.audit_recall is not None else None,
-            }
+                val_recall=measured.val_recall[index].tolist(),
+                audit_recall=measured.audit_recall[index].tolist() if measured.audit_recall is not None else None,
+            )
             for index, recipe in enumerate(plan.recipes)
         ],
-        "differences": [
-            {
-                "first": names[pair[0]],
-                "second": names[pair[1]],
+        differences=[
+            Difference(
+                first=names[pair[0]],
+                second=names[pair[1]],
                 **_difference(differences, pair),
-                "adjusted": _difference(adjusted, pair),
-            }
+                adjusted=Estimate(**_difference(adjusted, pair)),
+            )
             for pair in pairs
         ],
-        "winner": names[winner],
-        "confirmed": {
-            "chosen": [names[index] for index in chosen.chosen],
-            "scores": chosen.scores.tolist(),
-            "estimate": float(chosen.mean.estimate),
+        winner=names[winner],
+        confirmed=ConfirmedScore(
+            chosen=[names[index] for index in chosen.chosen],
+            scores=chosen.scores.tolist(),
+            estimate=float(chosen.mean.estimate),
             **_ends(chosen.mean, ()),
-        },
-        "test": None,
-    }
+        ),
+        test=None,
+    )
 
 
 def _ends(intervals: Intervals, index: Any) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """The stages of a confirmation, in turn: the runs, their scores, the winner, the test images. Uses torch and Ray."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from study.confirmation import scoring, winner
 from study.confirmation.plan import ConfirmationPlan, now
@@ -15,11 +14,13 @@ from study.execution.display import Display
 from study.execution.runner import Pause, Runner
 from study.execution.tune import drive
 from study.findings.verdict import Verdict
+from study.record.confirmation import Confirmation, OnTestImages, Reopening
 from study.record.files import write_atomically
-from study.record.ledger import Ledger, locked
-from study.space import parameters
+from study.record.ledger import Ledger
+from study.record.lock import locked
 from study.strategy.scheduler import Never
 from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from trainable.decoding import to_json
 from trainable.images.splits import count_lines, split
 
 
@@ -48,8 +49,8 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
         runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     except OSError as error:
         raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
-    space, num_runs = parameters.from_tables(plan.study["space"], {}, "study.json"), len(ledger.trials) + runs.num_new
-    display = Display(ledger, space, num_runs, plan.study["epochs"], plan.resources.num_slots, are_named=True)
+    space, num_runs = plan.study.searched, len(ledger.trials) + runs.num_new
+    display = Display(ledger, space, num_runs, plan.study.epochs, plan.resources.num_slots, are_named=True)
     display.say("\n".join(count_lines(plan.pool, split(plan.pool, plan.seeds[0], plan.seeds[0]))))
     display.say(_opening(plan, len(runs.left)))
     pause, failure = Pause(None), None
@@ -81,7 +82,7 @@ def _opening(plan: ConfirmationPlan, num_left: int) -> str:
     known = f", {num_runs - num_left} of them there already" if num_left < num_runs else ""
     return (
         f"confirmation of {plan.folder.name}: {len(plan.recipes)} recipes ({', '.join(r.name for r in plan.recipes)})\n"
-        f"on {len(plan.seeds)} fresh seeds each, {num_runs} runs of at most {plan.study['epochs']} epochs{known}\n"
+        f"on {len(plan.seeds)} fresh seeds each, {num_runs} runs of at most {plan.study.epochs} epochs{known}\n"
         f"{plan.resources.num_slots} at a time {where}, none stopped by a scheduler; "
         f"files in {os.path.relpath(plan.runs_folder)}"
     )
@@ -95,24 +96,26 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
     """
     runs = open_runs(plan)
     content = scoring.summary(plan, scoring.measure(runs), now())
-    test_before = plan.before["test"] if plan.before else None
+    test_before = plan.before.test if plan.before else None
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
         _write(plan.folder, content)
     say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     say("\nwriting the winner's model, its decision offsets and exported programs")
-    winner.write(plan.folder, plan.study["name"], runs[content["winner"]][0], plan.pool)
-    if test_before is None:
-        opening: dict[str, Any] = {"opened": now(), "reopened": []}
-    else:
-        again = {"time": now(), "reason": plan.reopen_reason}
-        opening = {"opened": test_before["opened"], "reopened": [*test_before["reopened"], again]}
-    content["test"] = {**opening, **scoring.measure_test(runs, content["winner"], plan.test, plan.study["seed"])}
+    winner.write(plan.folder, plan.study.name, runs[content.winner][0], plan.pool)
+    opened, reopened = now(), list[Reopening]()
+    if test_before is not None:
+        assert plan.reopen_reason is not None
+        reopened = [*test_before.reopened, Reopening(time=opened, reason=plan.reopen_reason)]
+        opened = test_before.opened
+    recipes, differences = scoring.measure_test(runs, content.winner, plan.test, plan.study.seed)
+    test = OnTestImages(opened=opened, reopened=reopened, recipes=recipes, differences=differences)
+    content = replace(content, test=test)
     _write(plan.folder, content)  # before anybody sees a score
     say("\n" + "\n".join(Verdict(content).test_lines()))
 
 
-def _write(folder: Path, content: dict[str, Any]) -> None:
+def _write(folder: Path, content: Confirmation) -> None:
     try:
-        write_atomically(folder / "confirm.json", json.dumps(content, indent=1))
+        write_atomically(folder / "confirm.json", to_json(content))
     except OSError as error:
         raise UsageError([f"{folder / 'confirm.json'}: cannot be written ({error.strerror})"]) from error

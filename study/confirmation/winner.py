@@ -3,14 +3,12 @@
 import base64
 import io
 import json
-import math
 import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +16,20 @@ from PIL import Image
 from torch import nn
 
 from study.confirmation.trained import TrainedRun
-from study.record.files import read_config, write_atomically
+from study.record.files import read_model, write_atomically
+from study.record.formats import Mistake, Model, Validation
 from trainable import checkpoint
 from trainable.cli import UsageError
-from trainable.config import TrialConfig
+from trainable.decoding import to_json
 from trainable.evaluation import EVALUATION_BATCH
 from trainable.files import PARTIAL, check_folder
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.parts.networks import ConvNet
+from trainable.records import config_from, read_config
 
-FORMAT = 1
 NUM_MISTAKES = 24
-MAX_OFFSET = 100  # those that are fitted are at most 2 × log(share of the rarest class)
 RULE = "the model of the confirmed winner's first fresh seed, whatever it scored"
 
 
@@ -56,21 +54,21 @@ class Classifier(nn.Module):
 class Winner:
     """What lies in winner/."""
 
-    content: dict[str, Any]  # of model.json
+    model: Model
     classifier: Classifier
 
     @property
     def class_names(self) -> list[str]:
-        return list(self.content["class_names"])
+        return self.model.class_names
 
     @property
     def image_size(self) -> int:
-        return int(self.content["image_size"])
+        return self.model.image_size
 
     @property
     def scale(self) -> Scale:
         """Of files with more than 8 bits; earlier versions had none."""
-        return {kind: (low, width) for kind, (low, width) in self.content.get("scale", {}).items()}
+        return dict(self.model.scale)
 
 
 def read(folder: Path) -> Winner:
@@ -85,50 +83,19 @@ def read(folder: Path) -> Winner:
     try:
         path.lstat()  # a folder that holds no winner may be huge, and is not looked through
         check_folder(folder)
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
+    except OSError as error:
         raise UsageError([f"{path}: not found; python -m study.confirm {folder} makes it"]) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise UsageError([f"{path}: has format {found!r}, and this version reads {FORMAT}"])
+    model, weights = read_model(folder), path.with_name("weights.pt")
+    config, num_classes, size = config_from(model.config), len(model.class_names), model.image_size
     try:
-        _check(content)
-        config, num_classes = TrialConfig.from_record(content["config"]), len(content["class_names"])
-        weights = path.with_name("weights.pt")
-        network = checkpoint.best_model(weights, config, num_classes, content["image_size"], torch.device("cpu"))
-        winner = Winner(content, Classifier(network, content["mean"], content["std"], content["offsets"]))
-        if not all(math.isfinite(low) and 0 < width < math.inf for low, width in winner.scale.values()):
-            raise ValueError("scale must be a lowest number and a width for each kind of pixels")
-        size = winner.image_size
+        network = checkpoint.best_model(weights, config, num_classes, size, torch.device("cpu"))
+        winner = Winner(model, Classifier(network, model.mean, model.std, model.offsets))
         classify(winner.classifier, np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))
         return winner
     except UsageError as error:
         raise UsageError([f"{path}: damaged, cannot be used ({problem})" for problem in error.problems]) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UsageError([f"{path}: damaged, cannot be used ({error})"]) from error
     except checkpoint.CheckpointError as error:
         raise UsageError([str(error)]) from error
-
-
-def _check(content: dict[str, Any]) -> None:
-    """ValueError or KeyError where ``content``, of model.json, does not describe a classifier."""
-    names, size = content["class_names"], content["image_size"]
-    if not isinstance(names, list) or not 2 <= len(names) <= 1000 or not all(isinstance(name, str) for name in names):
-        raise ValueError("class_names must be 2 to 1000 texts")
-    if type(size) is not int or not 16 <= size <= 96:
-        raise ValueError(f"image_size must be a whole number from 16 to 96, not {size!r}")
-    for name, length, allowed, holds in (
-        ("mean", 3, "from 0 to 1", lambda value: 0 <= value <= 1),
-        ("std", 3, "above 0 and at most 1", lambda value: 0 < value <= 1),
-        ("offsets", len(names), f"from -{MAX_OFFSET} to {MAX_OFFSET}", lambda value: abs(value) <= MAX_OFFSET),
-    ):
-        values = content[name]
-        if not isinstance(values, list) or len(values) != length:
-            raise ValueError(f"{name} must be {length} numbers")
-        if not all(type(value) in (int, float) and holds(value) for value in values):  # NaN holds nothing
-            raise ValueError(f"{name} must be numbers {allowed}")
 
 
 def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
@@ -142,33 +109,33 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
         minority_f1(confusion_matrix(run.labels, logits.argmax(axis=1), images.num_classes), minority)
         for logits in (run.logits, run.logits + fitted.values)
     )
-    content = {
-        "format": FORMAT,
-        "study": study_name,
-        "rule": RULE,
-        "recipe": run.recipe.name,
-        "seed": run.seed,
-        "config": read_config(run.folder).to_dict(),
-        "class_names": list(pool.class_names),
-        "minority": [pool.class_names[index] for index in minority],
-        "image_size": images.image_size,
-        "scale": pool.scale,
-        "mean": images.mean.tolist(),
-        "std": images.std.tolist(),
-        "offsets": fitted.values.tolist(),
-        "offsets_tau": fitted.tau,
-        "offsets_gain": fitted.gain,
-        "validation": {"minority_f1": plain, "minority_f1_with_offsets": shifted},
-    }
+    model = Model(
+        study=study_name,
+        rule=RULE,
+        recipe=run.recipe.name,
+        seed=run.seed,
+        config=read_config(run.folder).to_dict(),
+        class_names=list(pool.class_names),
+        minority=[pool.class_names[index] for index in minority],
+        image_size=images.image_size,
+        scale=dict(pool.scale),
+        mean=images.mean.tolist(),
+        std=images.std.tolist(),
+        offsets=fitted.values.tolist(),
+        offsets_tau=fitted.tau,
+        offsets_gain=fitted.gain,
+        validation=Validation(minority_f1=plain, minority_f1_with_offsets=shifted),
+    )
     final = folder / "winner"
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as name:
             partial = Path(name) / "winner"
             partial.mkdir()
             shutil.copy(run.folder / "best.pt", partial / "weights.pt")
-            write_atomically(partial / "model.json", json.dumps(content, indent=1))
+            write_atomically(partial / "model.json", to_json(model))
             winner = read(partial.parent)
-            write_atomically(partial / "mistakes.json", json.dumps(_mistakes(winner, pool, images.val.numpy())))
+            mistakes = [asdict(mistake) for mistake in _mistakes(winner, pool, images.val.numpy())]
+            write_atomically(partial / "mistakes.json", json.dumps(mistakes))
             write_atomically(partial / "README.md", _how_to(winner))
             _export(winner, partial)
             if final.exists():
@@ -178,7 +145,7 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
         raise UsageError([f"{error.filename or final}: cannot be written ({error.strerror or error})"]) from error
 
 
-def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[dict[str, Any]]:
+def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[Mistake]:
     """The images at ``positions`` that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
     pixels, labels = unpack(pool.pixels[positions], winner.image_size), pool.labels[positions]
     probabilities = classify(winner.classifier, pixels)
@@ -188,12 +155,12 @@ def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[dict[st
     worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
     names = winner.class_names
     return [
-        {
-            "label": names[labels[index]],
-            "predicted": names[predicted[index]],
-            "probability": float(probabilities[index].max()),
-            "png": _png(pixels[index]),
-        }
+        Mistake(
+            label=names[labels[index]],
+            predicted=names[predicted[index]],
+            probability=float(probabilities[index].max()),
+            png=_png(pixels[index]),
+        )
         for index in worst
     ]
 
@@ -235,16 +202,16 @@ def _export(winner: Winner, folder: Path) -> None:
 
 
 def _how_to(winner: Winner) -> str:
-    content, size = winner.content, winner.image_size
+    model, size = winner.model, winner.image_size
     shift = (
-        f"Decision offsets (tau {content['offsets_tau']:.2f}) are part of it: they raised minority F1 by "
-        f"{content['offsets_gain']:+.4f} on validation images that had not chosen them."
-        if content["offsets_tau"]
+        f"Decision offsets (tau {model.offsets_tau:.2f}) are part of it: they raised minority F1 by "
+        f"{model.offsets_gain:+.4f} on validation images that had not chosen them."
+        if model.offsets_tau
         else "No decision offsets: they did not help on validation images that had not chosen them."
     )
     return f"""# The winner of a study
 
-Recipe {content["recipe"]}, seed {content["seed"]}: {content["rule"]}. {shift}
+Recipe {model.recipe}, seed {model.seed}: {model.rule}. {shift}
 
     python -m study.predict results/NAME IMAGES... [--json]
 

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from trainable.cli import UsageError, checked, positive_int
 from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
+    from study.record.formats import Study
     from trainable.images.pool import Pool
 
 os.environ |= {
@@ -172,7 +173,7 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
 
 
 def with_precision(
-    base: TrialConfig, asked: str | None, before: Mapping[str, Any] | None, pool: "Pool", resources: Resources
+    base: TrialConfig, asked: str | None, before: "Study | None", pool: "Pool", resources: Resources
 ) -> tuple[TrialConfig, str]:
     """The config in the study's precision, and why in that one, to be read after "bfloat16: ".
 
@@ -185,7 +186,7 @@ def with_precision(
     if asked not in (None, "auto"):
         choice = asked, "as --precision asks"
     elif before:
-        choice = before["precision"], before.get("precision_reason", "as the study began")
+        choice = before.precision, before.precision_reason
     elif resources.address is not None:
         choice = CLUSTER_PRECISION[resources.gpus > 0]
     else:

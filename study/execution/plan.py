@@ -2,12 +2,13 @@
 
 import argparse
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
+from study.record.formats import Study
 from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
@@ -54,7 +55,7 @@ class StudyPlan:
     time_budget_seconds: float | None
     command: str
     warnings: list[str]
-    before: dict[str, Any] | None  # study.json of the study that is resumed
+    before: Study | None  # study.json of the study that is resumed
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
@@ -62,7 +63,7 @@ class StudyPlan:
         parts = {"train": self.drawn.train, "val": self.drawn.val, "audit": self.drawn.audit}
         counts = {name: class_counts(self.pool, positions) for name, positions in parts.items()}
         # those the study began with: by them a confirmation tells whether test/ is still what it was
-        test_counts = self.before["class_counts"]["test"] if self.before else None
+        test_counts = self.before.class_counts.test if self.before else None
         return {
             "name": self.folder.name,
             "data": self.pool.spec.to_dict(),
@@ -75,12 +76,12 @@ class StudyPlan:
             "precision_reason": self.precision_reason,
             "seed": self.base.seed,
             "epochs": self.base.epochs,
-            "trials": max(self.num_trials, self.before["trials"] if self.before else 0),
+            "trials": max(self.num_trials, self.before.trials if self.before else 0),
             "space": parameters.to_tables(self.space),
             "algorithm": self.algorithm,
             "scheduler": self.scheduler,
             **self.resources.to_dict(),
-            "invocations": [*(self.before["invocations"] if self.before else []), invocation],
+            "invocations": [*(self.before.invocations if self.before else []), invocation],
             **environment.record(),
         }
 
@@ -104,11 +105,11 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         raise UsageError(problems)
 
     usual = origin(pool.spec.data)
-    num_trials = arguments.trials or (before["trials"] if before else usual.trials)
+    num_trials = arguments.trials or (before.trials if before else usual.trials)
     base = default_config(
         pool.spec.data,
         arguments.seed,
-        epochs=arguments.epochs or (before["epochs"] if before else usual.epochs),
+        epochs=arguments.epochs or (before.epochs if before else usual.epochs),
         num_threads=resources.cpus_per_trial,
     )
     drawn = split(pool, base.split_seed, base.cut_seed)
@@ -150,7 +151,7 @@ def _grid_warnings(space: Space, num_trials: int) -> list[str]:
     return [f"note: the grid has {num_points} points; {reached}"]
 
 
-def _study_before(folder: Path) -> dict[str, Any] | None:
+def _study_before(folder: Path) -> Study | None:
     if not (folder / "study.json").exists() and not (folder / "study.journal").exists():
         if folder.exists() and not folder.is_dir():
             raise UsageError([f"{folder}: is in the way, the study needs a folder there"])
@@ -158,22 +159,21 @@ def _study_before(folder: Path) -> dict[str, Any] | None:
             raise UsageError([f"{folder}: has trials but no study.json, so the study's settings are unknown"])
         check_folder(folder)
         return None
-    # before there was a choice, all were in the default
-    return {"precision": TrialConfig.precision, **files.read_study(folder)}
+    return files.read_study(folder)
 
 
-def _load_data(arguments: argparse.Namespace, before: dict[str, Any] | None) -> Pool:
+def _load_data(arguments: argparse.Namespace, before: Study | None) -> Pool:
     spec = data_spec(arguments)
     if before:  # a study keeps to what it began with, also when test/ has been moved away since
-        spec = replace(spec, own_test=before["data"]["own_test"])
+        spec = replace(spec, own_test=before.data.own_test)
     return loading.load(spec)
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _differences(before: Study, now: dict[str, Any]) -> list[str]:
     """What would mix two protocols in one study, a sentence each. The same images may lie elsewhere."""
-    old = {**before, **{f"data.{key}": value for key, value in before["data"].items()}}
+    old = {**asdict(before), **{f"data.{key}": value for key, value in asdict(before.data).items()}}
     new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
-    name, anew = before["name"], "use another --name for a new study"
+    name, anew = before.name, "use another --name for a new study"
     problems = [
         f"the study {name} was started with {flag} {_plain(old[key])}, now {_plain(new[key])}; {anew}"
         for key, flag in ONE_PROTOCOL.items()

@@ -5,7 +5,7 @@ adjusted, plain training gains too, for nothing.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from study.findings.verdict import Verdict
 from study.record import recipes
@@ -13,6 +13,7 @@ from study.space.parameters import Space
 from study.statistics import effects
 from study.statistics.comparable import Rows
 from study.statistics.intervals import Interval
+from study.words import WithEnds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,22 +54,22 @@ class Balancing:
 
 def from_confirmation(verdict: Verdict) -> Balancing:
     """The course's two recipes on the same fresh seeds, as `confirmation.paired_differences` has compared them."""
-    for found in verdict.content["differences"]:
-        sign = {PAIR: 1, PAIR[::-1]: -1}.get((found["first"], found["second"]))
+    for found in verdict.content.differences:
+        sign = {PAIR: 1, PAIR[::-1]: -1}.get((found.first, found.second))
         if sign is not None:
             break
     else:
         raise AssertionError("a confirmation compares the course's recipes")
-    raw, adjusted = (_signed(difference, sign) for difference in (found, found["adjusted"]))
-    num_seeds, num_recipes = len(verdict.content["seeds"]), len(verdict.recipes)
+    raw, adjusted = (_signed(difference, sign) for difference in (found, found.adjusted))
+    num_seeds, num_recipes = len(verdict.content.seeds), len(verdict.recipes)
     source = f"the course's two recipes on {num_seeds} fresh seeds, compared seed by seed; noise estimated "
     source += f"from {num_recipes} recipes"
     return Balancing(raw, adjusted, source)
 
 
-def _signed(difference: dict[str, Any], sign: int) -> Interval:
-    low, high = sorted((sign * difference["low"], sign * difference["high"]))
-    return Interval(sign * difference["estimate"], low, high)
+def _signed(difference: WithEnds, sign: int) -> Interval:
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return Interval(sign * difference.estimate, low, high)
 
 
 def from_search(table: "pd.DataFrame", space: Space, rows: Rows | None = None) -> Balancing | None:

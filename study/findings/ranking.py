@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from scipy.stats import binomtest
@@ -11,8 +10,9 @@ from study.findings import evidence
 from study.findings.evidence import Evidence
 from study.record import files
 from study.record.files import TrialRecord
+from study.record.formats import Study
 from study.record.recipes import SEARCHED, recipe_table, trial_name
-from study.space.parameters import Space, from_tables
+from study.space.parameters import Space
 from study.statistics.intervals import Interval
 from trainable.cli import printable
 from trainable.metrics import recall_per_class
@@ -41,7 +41,7 @@ class Gain:
 class Ranking:
     """A study's trials, best first, and what was asked."""
 
-    study: dict[str, Any]
+    study: Study
     table: pd.DataFrame  # a row a trial
     trials: list[TrialRecord] = field(default_factory=list)  # in the order of their numbers
     evidence: Evidence | None = None  # of those that have a validation.npz
@@ -81,18 +81,13 @@ class Ranking:
 
     @property
     def space(self) -> Space:
-        """What was searched.
-
-        Raises:
-            UsageError: it cannot be read in study.json.
-        """
-        tables = self.study.get("space")
-        return from_tables(tables, {}, "study.json") if tables else ()
+        """What was searched."""
+        return self.study.searched
 
     @property
     def was_cut(self) -> bool:
         """Whether images of the minority were left out of training, so that validation has other frequencies."""
-        return bool(self.study["data"]["keep"] < 1)
+        return self.study.data.keep < 1
 
     @property
     def scored(self) -> pd.DataFrame:
@@ -138,7 +133,7 @@ class Ranking:
         best = scored.iloc[0]
         best_at = f"minority F1 {best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f}"
         lines = [
-            f"minority classes: {', '.join(map(printable, self.study['minority']))}",
+            f"minority classes: {', '.join(map(printable, self.study.minority))}",
             f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
         ]
         for gain in self.gains():
@@ -196,13 +191,10 @@ def rank(folder: Path) -> Ranking:
         UsageError: the folder holds no study that can be read.
     """
     study = files.read_study(folder)
-    trials = files.read_trials(folder)
-    names = study["class_names"]
-    minority = [names.index(name) for name in study["minority"]]
-    counts = study.get("class_counts", {})
-    numbers, num_images = [trial.number for trial in trials], sum(counts.get("val", []))
-    found = evidence.read(folder, numbers, len(names), num_images, minority, study.get("seed", 0))
-    train_counts = counts["train"] if found else []
+    trials = files.read_trials(folder, study)
+    names, minority, counts = study.class_names, study.minority_indices, study.class_counts
+    numbers = [trial.number for trial in trials]
+    found = evidence.read(folder, numbers, len(names), sum(counts.val), minority, study.seed)
     entries = []
     for trial in trials:
         rows, config = trial.rows, trial.config.to_dict()
@@ -213,7 +205,7 @@ def rank(folder: Path) -> Ranking:
             {
                 "trial": trial.number,
                 **{name: best.get(name) for name in SCORES},
-                **(evidence.columns(found, trial.number, minority, train_counts) if found and known else {}),
+                **(evidence.columns(found, trial.number, minority, counts.train) if found and known else {}),
                 "best_epoch": best.get("epoch"),
                 "epochs": len(rows),
                 "status": trial.status,

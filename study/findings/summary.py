@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from study.findings.course import Comparison
 from study.findings.ranking import Ranking
 from study.findings.verdict import Verdict
 from study.record.files import num_ended, read_confirmation, read_mistakes
+from study.record.formats import Mistake
 from study.space.parameters import Space
 from study.statistics import effects, importance
 from study.statistics.effects import Effects
@@ -34,7 +35,7 @@ class Findings:
     importances: dict[str, Importance]
     balancing: Balancing | None
     comparison: Comparison | None  # None until both of the course's recipes have an epoch
-    mistakes: list[dict[str, Any]]  # images that the confirmed winner gets most wrong
+    mistakes: list[Mistake]  # images that the confirmed winner gets most wrong
 
     @property
     def leader(self) -> "pd.Series | None":
@@ -43,7 +44,7 @@ class Findings:
         if scored.empty:
             return None
         if self.verdict is not None:
-            rows = scored[scored["trial"] == self.verdict.winner["trial"]]
+            rows = scored[scored["trial"] == self.verdict.winner.trial]
             if len(rows):
                 return rows.iloc[0]
         return scored.iloc[0]
@@ -71,12 +72,12 @@ class Findings:
         return evidence.confusion(leader["trial"])
 
     def _class_lines(self) -> list[str]:
-        confusion, names = self.confusion, self.ranking.study["class_names"]
+        confusion, names = self.confusion, self.ranking.study.class_names
         if confusion is None or self.leader is None or len(names) > MAX_CLASSES_PRINTED:
             return []
         # a class's name may have any length
         short = [name if len(name) <= 40 else name[:39] + "…" for name in map(printable, names)]
-        minority = [names.index(name) for name in self.ranking.study["minority"]]
+        minority = self.ranking.study.minority_indices
         title = f"trial {self.leader['trial']} class by class, best epoch, validation images (* minority):"
         return [title, *class_report(confusion, short, minority).splitlines()]
 
@@ -93,15 +94,14 @@ def find(ranking: Ranking, folder: Path) -> Findings:
     rows = {trial.number: trial.rows for trial in ranking.trials}
     space = ranking.space
     usable = bool(space) and not ranking.scored.empty
-    minority = [study["class_names"].index(name) for name in study["minority"]]
     return Findings(
         ranking,
         space,
         found,
         effects.fit(table, space, rows=rows) if usable else None,
-        importance.importances(table, space, study["seed"], rows=rows) if usable else {},
+        importance.importances(table, space, study.seed, rows=rows) if usable else {},
         balancing.from_confirmation(found) if found else balancing.from_search(table, space, rows) if usable else None,
-        course.compare(ranking.trials, study["class_names"], minority),
+        course.compare(ranking.trials, study.class_names, study.minority_indices),
         read_mistakes(folder),
     )
 

@@ -4,7 +4,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from study.record.recipes import shown
+from study.record.confirmation import Confirmation, ConfirmedRecipe, Difference, OnTestImages, RecipeOnTest
+from study.record.recipes import is_course, shown
 from study.words import signed
 
 
@@ -39,85 +40,82 @@ class Luck:
 class Verdict:
     """Recipes on fresh seeds, the winner among them, and the test images if they were opened."""
 
-    content: dict[str, Any]  # of confirm.json
+    content: Confirmation
 
     @property
-    def winner(self) -> dict[str, Any]:
-        return next(recipe for recipe in self.recipes if recipe["name"] == self.content["winner"])
+    def winner(self) -> ConfirmedRecipe:
+        return next(recipe for recipe in self.recipes if recipe.name == self.content.winner)
 
     @property
-    def recipes(self) -> list[dict[str, Any]]:
-        return list(self.content["recipes"])
+    def recipes(self) -> list[ConfirmedRecipe]:
+        return self.content.recipes
 
     @property
-    def test(self) -> dict[str, Any] | None:
-        return self.content["test"]
+    def test(self) -> OnTestImages | None:
+        return self.content.test
 
-    def tested(self, name: str) -> dict[str, Any] | None:
+    def tested(self, name: str) -> RecipeOnTest | None:
         """A recipe's scores on the test images; None if they are sealed, or for recipes never tested on them."""
-        return self.test["recipes"].get(name) if self.test else None
+        return self.test.recipes.get(name) if self.test else None
 
-    def gains(self) -> list[dict[str, Any]]:
-        """The winner less each of the course's other recipes, as in confirm.json."""
-        return [found for found in self._leads() if found["second"].startswith("course")]
+    def gains(self) -> list[Difference]:
+        """The winner less each of the course's other recipes."""
+        return [found for found in self._leads() if is_course(found.second)]
 
     @property
     def equals(self) -> list[str]:
         """The recipes that the winner cannot be told from on these seeds."""
-        return [found["second"] for found in self._leads() if found["low"] <= 0]
+        return [found.second for found in self._leads() if found.low <= 0]
 
-    def _leads(self) -> list[dict[str, Any]]:
-        return [found for found in self.content["differences"] if found["first"] == self.content["winner"]]
+    def _leads(self) -> list[Difference]:
+        return [found for found in self.content.differences if found.first == self.content.winner]
 
     @property
-    def test_differences(self) -> list[dict[str, Any]]:
+    def test_differences(self) -> list[Difference]:
         """The winner less each of the course's recipes on the test images; none while they are sealed."""
-        return list(self.test["differences"]) if self.test else []
+        return self.test.differences if self.test else []
 
     @property
     def luck(self) -> Luck:
-        course = [recipe for recipe in self.recipes if recipe["name"].startswith("course")]
-        best, base = (max(found, key=lambda recipe: recipe["search_score"]) for found in (self.recipes, course))
+        course = [recipe for recipe in self.recipes if is_course(recipe.name)]
+        best, base = (max(found, key=lambda recipe: recipe.search_score) for found in (self.recipes, course))
         # the winner's own mean is the highest of several and flatters it
-        mean = self.content["confirmed"]["estimate"] if best is self.winner else best["mean"]
+        mean = self.content.confirmed.estimate if best is self.winner else best.mean
         # the deviation is pooled over the recipes, so that all differences are known equally well
-        margin = max(
-            max(found["high"] - found["estimate"], found["estimate"] - found["low"])
-            for found in self.content["differences"]
-        )
-        promised = best["search_score"] - base["search_score"]
-        return Luck(best["name"], base["name"], promised, mean - base["mean"], margin)
+        margin = max(max(pair.high - pair.estimate, pair.estimate - pair.low) for pair in self.content.differences)
+        promised = best.search_score - base.search_score
+        return Luck(best.name, base.name, promised, mean - base.mean, margin)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a recipe, the best confirmed first: its score in the search, confirmed, and on the test images."""
         rows = []
-        for recipe in sorted(self.recipes, key=lambda recipe: -recipe["mean"]):
-            tested = self.tested(recipe["name"]) or {}
+        for recipe in sorted(self.recipes, key=lambda recipe: -recipe.mean):
+            tested = self.tested(recipe.name)
             rows.append(
                 {
-                    "recipe": shown(recipe["name"]),
-                    "search": recipe["search_score"],
-                    "confirmed": recipe["mean"],
-                    "low": recipe["low"],
-                    "high": recipe["high"],
-                    "adjusted": _mean(recipe["scores_adjusted"]),
-                    "luck": recipe["search_score"] - recipe["mean"],
-                    "val_recall": _mean(recipe["val_recall"]),
-                    "audit_recall": _mean(recipe["audit_recall"]),
-                    "test": tested.get("mean"),
-                    "test_low": tested.get("low"),
-                    "test_high": tested.get("high"),
-                    "test_adjusted": _mean(tested.get("scores_adjusted")),
-                    "test_offsets": _mean(tested.get("scores_offsets")),
+                    "recipe": shown(recipe.name),
+                    "search": recipe.search_score,
+                    "confirmed": recipe.mean,
+                    "low": recipe.low,
+                    "high": recipe.high,
+                    "adjusted": _mean(recipe.scores_adjusted),
+                    "luck": recipe.search_score - recipe.mean,
+                    "val_recall": _mean(recipe.val_recall),
+                    "audit_recall": _mean(recipe.audit_recall),
+                    "test": tested and tested.mean,
+                    "test_low": tested and tested.low,
+                    "test_high": tested and tested.high,
+                    "test_adjusted": tested and _mean(tested.scores_adjusted),
+                    "test_offsets": tested and _mean(tested.scores_offsets),
                 }
             )
         return rows
 
     def confirmation_lines(self) -> list[str]:
         """What fresh seeds say, as lines of at most 100 columns."""
-        content, confirmed = self.content, self.content["confirmed"]
+        content, confirmed = self.content, self.content.confirmed
         lines = [
-            f"minority F1 on {len(content['seeds'])} fresh seeds, mean and 95 % interval:",
+            f"minority F1 on {len(content.seeds)} fresh seeds, mean and 95 % interval:",
             f"{'recipe':<17}  search  fresh seeds                  adj.     luck  val recall  audit recall",
         ]
         for row in self.rows():
@@ -126,8 +124,8 @@ class Verdict:
                 f"{row['recipe']:<17}  {row['search']:.4f}  {_interval(row['confirmed'], row['low'], row['high'])}  "
                 f"{row['adjusted']:.4f}  {row['luck']:+.4f}  {row['val_recall']:10.4f}  {audit:>12}"
             )
-        drawn = "order and the cut" if content["optimistic"] else "order, the validation images and the cut"
-        audited = any(recipe["audit_recall"] is not None for recipe in self.recipes)
+        drawn = "order and the cut" if content.optimistic else "order, the validation images and the cut"
+        audited = any(recipe.audit_recall is not None for recipe in self.recipes)
         lines += [
             f"each seed redraws the start, the {drawn};",
             "epochs chosen on one half of validation, scored on the other; adj.: after logit adjustment;",
@@ -136,21 +134,21 @@ class Verdict:
             "",
         ]
         lines += [
-            *_difference_lines(content["differences"]),
+            *_difference_lines(content.differences),
             "",
-            f"winner: {shown(content['winner'])}",
-            f"confirmed score: {_interval(confirmed['estimate'], confirmed['low'], confirmed['high'])}",
+            f"winner: {shown(content.winner)}",
+            f"confirmed score: {_interval(confirmed.estimate, confirmed.low, confirmed.high)}",
             "  on each seed, the recipe that does best on the other seeds",
         ]
-        if content["optimistic"]:
-            lines += ["this score is optimistic:", f"  {content['optimistic_reason']}"]
+        if content.optimistic:
+            lines += ["this score is optimistic:", f"  {content.optimistic_reason}"]
         return lines
 
     def test_lines(self) -> list[str]:
         """What the test images say, and how much was luck, as lines of at most 100 columns."""
         if self.test is None:
             return ["the test images are sealed"]
-        num_seeds = len(self.content["seeds"])
+        num_seeds = len(self.content.seeds)
         lines = [
             f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
             f"{'recipe':<17}  search  confirmed  test                         adj.    offsets",
@@ -158,12 +156,13 @@ class Verdict:
         for row in self.rows():
             if row["test"] is None:
                 continue
-            is_winner = row["recipe"] == shown(self.content["winner"])
-            confirmed = self.content["confirmed"]["estimate"] if is_winner else row["confirmed"]
+            is_winner = row["recipe"] == shown(self.content.winner)
+            confirmed = self.content.confirmed.estimate if is_winner else row["confirmed"]
+            offsets = "-" if row["test_offsets"] is None else f"{row['test_offsets']:.4f}"
             test = _interval(row["test"], row["test_low"], row["test_high"])
             lines.append(
                 f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}  "
-                f"{row['test_offsets']:7.4f}"
+                f"{offsets:>7}"
             )
         lines += [
             "confirmed: mean on fresh seeds; for the winner, its confirmed score; test: each run's best epoch;",
@@ -176,21 +175,21 @@ class Verdict:
         """When the test images were opened, and opened again, a sentence each."""
         if self.test is None:
             return ["the test images are sealed"]
-        return [f"the test images were opened on {self.test['opened']}"] + [
-            f"opened again on {again['time']}: {again['reason']}" for again in self.test["reopened"]
+        return [f"the test images were opened on {self.test.opened}"] + [
+            f"opened again on {again.time}: {again.reason}" for again in self.test.reopened
         ]
 
     def notes(self, num_trials: int) -> list[str]:
         """What to keep in mind, a sentence each; ``num_trials`` of the study have ended by now."""
-        optimistic = [f"optimistic: {self.content['optimistic_reason']}"] if self.content["optimistic"] else []
+        optimistic = [f"optimistic: {self.content.optimistic_reason}"] if self.content.optimistic else []
         return [*self.extension_notes(num_trials), *optimistic, *self.opening_notes()]
 
     def extension_notes(self, num_trials: int) -> list[str]:
         """Whether the study got more trials afterwards, in a sentence."""
-        confirmed = self.content["num_trials"]
+        confirmed = self.content.num_trials
         if confirmed == num_trials:
             return []
-        day = self.content["time"][:10]
+        day = self.content.time[:10]
         now = f"the study has {num_trials} now; the new ones are not confirmed"
         return [f"confirmed on {day} with {confirmed} trials; {now}"]
 
@@ -199,12 +198,12 @@ class Verdict:
         return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials)]
 
 
-def _difference_lines(differences: list[dict[str, Any]]) -> list[str]:
+def _difference_lines(differences: list[Difference]) -> list[str]:
     lines = []
     for found in differences:
         lines += [
-            f"{shown(found['first'])} minus {shown(found['second'])}: {signed(found)}",
-            f"    after logit adjustment: {signed(found['adjusted'])}",
+            f"{shown(found.first)} minus {shown(found.second)}: {signed(found)}",
+            f"    after logit adjustment: {signed(found.adjusted)}",
         ]
     return lines
 

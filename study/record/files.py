@@ -3,7 +3,6 @@
 A file is replaced whole or added to by lines, so one that is being written is read as it was before.
 """
 
-import base64
 import json
 import os
 import re
@@ -18,19 +17,21 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
+from study.record.formats import MODEL_FORMAT, Mistake, Model, Study, mistake_problems, model_problems, study_problems
+from trainable import records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
-from trainable.files import check_folder, inside, replacing
+from trainable.decoding import check_format, decode, read_file
+from trainable.files import inside, replacing
+from trainable.records import STUDY_FORMAT, read_config, read_rows
+from trainable.report import Row
 
-FORMAT = 1
-CONFIRMATION_FORMAT = 1  # of confirm.json
 JOURNAL = "study.journal"
 STUDY_NAME = "study"  # in the journal
 STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
           TrialState.RUNNING: "running"}  # fmt: skip
 STATE = {status: state for state, status in STATUS.items()}
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,27 @@ def read_entry(folder: Path, frozen: optuna.trial.FrozenTrial) -> Entry:
     Raises:
         UsageError: it is not of this program's making, or names a folder elsewhere.
     """
-    attributes = frozen.user_attrs
-    found = Entry(
-        attributes.get("folder", trial_folder(frozen.number)),
-        STATUS.get(frozen.state, ""),
-        attributes.get("reason", ""),
-        attributes.get("recipe", ""),
+    where = f"{folder / JOURNAL}: damaged, cannot be used (trial {frozen.number}: "
+    attributes = {"folder": trial_folder(frozen.number), "reason": "", **frozen.user_attrs}
+    inside(folder, attributes["folder"])
+    for name in ("recipe", "reason"):
+        if not isinstance(attributes.get(name), str) or (name == "recipe" and not attributes[name]):
+            raise UsageError([f"{where}{name} must be a text, not {attributes.get(name)!r:.40})"])
+    if frozen.state not in STATUS:
+        raise UsageError([f"{where}its state is {frozen.state.name.lower()}, and it is of another program)"])
+    return Entry(
+        attributes["folder"],
+        STATUS[frozen.state],
+        attributes["reason"],
+        attributes["recipe"],
         frozen.intermediate_values,
     )
-    inside(folder, found.folder)
-    if not (found.status and found.recipe and isinstance(found.recipe, str) and isinstance(found.reason, str)):
-        raise UsageError([f"{folder / JOURNAL}: damaged, its entry of trial {frozen.number} is of another program"])
-    return found
 
 
-def read_trials(folder: Path) -> list[TrialRecord]:
+def read_trials(folder: Path, study: Study | None = None) -> list[TrialRecord]:
     """The trials of a study, in the order of their numbers; takes no lock and changes nothing.
+
+    Where ``study`` is given, they must be of its classes.
 
     Raises:
         UsageError: files are damaged or lost, so that a ranking would be wrong; all of them.
@@ -96,9 +102,11 @@ def read_trials(folder: Path) -> list[TrialRecord]:
         try:
             entry = read_entry(folder, frozen)
             place = folder / entry.folder
-            rows = read_rows(place)
+            rows = read_rows(place, len(study.class_names) if study else None)
             check_rows(place, rows, entry.reported)
             config = read_config(place)
+            if len(rows) > config.epochs:
+                raise UsageError([f"{place}: has {len(rows)} epochs, and by its config.json at most {config.epochs}"])
         except UsageError as error:
             problems += error.problems
             continue
@@ -136,8 +144,8 @@ def _lost(folder: Path, num_known: int, num_found: int) -> str:
 def _search_command(folder: Path) -> str:
     """The command that began or resumed the study, quoted anew: it stands in a file of somebody's."""
     try:
-        words = shlex.split(read_study(folder)["invocations"][-1]["command"])
-    except (UsageError, KeyError, IndexError, TypeError, ValueError, AttributeError):
+        words = shlex.split(read_study(folder).invocations[-1]["command"])
+    except (UsageError, KeyError, IndexError, ValueError):
         words = []
     is_search = words[:3] == ["python", "-m", "study.search"]
     return shlex.join(words) if is_search else "the study.search command that made it"
@@ -164,107 +172,53 @@ def trial_folder(number: int) -> str:
     return f"trials/{number}"
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The rows in a trial's epochs.jsonl, in the order of the epochs; a half-written last line is left out.
-
-    Raises:
-        UsageError: a line is damaged, or rows are out of order.
-    """
-    path = folder / "epochs.jsonl"
-    if not path.exists():
-        return []
-    text = path.read_text(errors="replace")
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    try:
-        rows = [json.loads(line) for line in lines]
-        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
-            raise ValueError("its epochs are not 1, 2, 3, …")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
-    return rows
-
-
-def read_config(folder: Path) -> TrialConfig:
-    """A trial's config.
-
-    Raises:
-        UsageError: config.json is missing or damaged.
-    """
-    path = folder / "config.json"
-    try:
-        return TrialConfig.from_record(json.loads(path.read_text()))
-    except OSError as error:
-        raise UsageError([f"{path}: cannot be read ({error.strerror})"]) from error
-    except (ValueError, AttributeError, UsageError) as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
-
-
-def read_study(folder: Path) -> dict[str, Any]:
+def read_study(folder: Path) -> Study:
     """What was asked: the content of study.json. The door to a study: the whole folder is checked first.
 
     Raises:
-        UsageError: there is none, it cannot be read, its format is unknown, or the folder holds links.
+        UsageError: there is none, it cannot be read or is damaged, its format is unknown, or the folder holds links.
     """
-    path = folder / "study.json"
-    try:
-        path.lstat()  # a folder that holds no study may be huge, and is not looked through
-        check_folder(folder)
-        content: dict[str, Any] = json.loads(path.read_text())
-    except OSError as error:
-        raise UsageError([f"{folder}: holds no study (study.json: {error.strerror})"]) from error
-    except ValueError as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise UsageError([f"{folder}: has format {found!r}, and this version reads {FORMAT}"])
-    return content
+    return records.read_study(folder, Study, study_problems)
 
 
-def read_confirmation(folder: Path) -> dict[str, Any] | None:
+def read_confirmation(folder: Path) -> Confirmation | None:
     """The content of the study's confirm.json; None where there is none.
 
     Raises:
-        UsageError: it cannot be read, or its format is unknown.
+        UsageError: it cannot be read or is damaged, or its format is unknown.
     """
     path = folder / "confirm.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != CONFIRMATION_FORMAT:
-        raise UsageError([f"{path}: has format {found!r}, and this version reads {CONFIRMATION_FORMAT}"])
-    return content
+    content = read_file(path)
+    check_format(content, path, CONFIRMATION_FORMAT)
+    return decode(content, Confirmation, path, confirmation_problems)
 
 
-def read_mistakes(folder: Path) -> list[dict[str, Any]]:
+def read_model(folder: Path) -> Model:
+    """The content of the study's winner/model.json.
+
+    Raises:
+        UsageError: it cannot be read or is damaged, or its format is unknown.
+    """
+    path = folder / "winner" / "model.json"
+    content = read_file(path)
+    check_format(content, path, MODEL_FORMAT)
+    return decode(content, Model, path, model_problems)
+
+
+def read_mistakes(folder: Path) -> list[Mistake]:
     """The validation images that the study's winner gets most wrong, see ``winner.write``; none without a winner.
 
     Raises:
-        UsageError: they cannot be read.
+        UsageError: they cannot be read, or are damaged.
     """
     path = folder / "winner" / "mistakes.json"
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        return [
-            {
-                "label": str(found["label"]),
-                "predicted": str(found["predicted"]),
-                "probability": float(found["probability"]),
-                "png": base64.b64encode(base64.b64decode(found["png"], validate=True)).decode(),
-            }
-            for found in content
-        ]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error
+    return decode(read_file(path), list[Mistake], path, mistake_problems) if path.exists() else []
 
 
 def write_study(folder: Path, content: dict[str, Any]) -> None:
-    write_atomically(folder / "study.json", json.dumps({"format": FORMAT, **content}, indent=1))
+    write_atomically(folder / "study.json", json.dumps({"format": STUDY_FORMAT, **content}, indent=1))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -22,22 +21,22 @@ from study.record.files import (
     JOURNAL,
     STATUS,
     STUDY_NAME,
-    Row,
     check_rows,
     damaged_journal,
     has_rows,
     numbers_with_rows,
-    read_config,
     read_entry,
-    read_rows,
     trial_folder,
     write_atomically,
     write_study,
 )
+from study.record.lock import locked
 from study.record.standings import Standings
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
-from trainable.files import append, inside, remove_partials
+from trainable.files import append, inside
+from trainable.records import read_config, read_rows
+from trainable.report import Row
 
 
 @dataclass
@@ -286,21 +285,3 @@ def recover_rows(folder: Path) -> None:
         raise UsageError([f"{error}; without this file the trial would begin anew"]) from error
     if missing:
         append(folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in missing))
-
-
-def locked(folder: Path) -> FileLock:
-    """The lock of the study in ``folder``, held until it is released or the process ends.
-
-    What others have left half written there is removed.
-
-    Raises:
-        OSError: the folder cannot be written to.
-        UsageError: another process holds it.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UsageError([f"{folder}: another process is running this study"]) from None
-    remove_partials(folder)
-    return lock

@@ -21,18 +21,18 @@ def answer(findings: "Findings") -> dict[str, Any]:
         return {"headline": "No trial has finished an epoch yet", "recipe": "", "sure": []}
     sure = []
     if verdict is not None:
-        name, expected = shown(verdict.winner["name"]), verdict.content["confirmed"]
+        name, expected = shown(verdict.winner.name), verdict.content.confirmed
         equals = [shown(other) for other in verdict.equals]
         verb = f"did best, but is tied with {' and '.join(equals)}" if equals else "serves the rare classes best"
         headline = (
             f"{name[0].upper()}{name[1:]} {verb}: minority F1 "
-            f"{f1_with_ends(expected['estimate'], expected['low'], expected['high'])}, confirmed on "
-            f"{len(expected['scores'])} fresh seeds"
+            f"{f1_with_ends(expected.estimate, expected.low, expected.high)}, confirmed on "
+            f"{len(expected.scores)} fresh seeds"
         )
         for found in verdict.gains():
-            sign = SIGNS[_sign(found["low"], found["high"])]
-            gain, adjusted = signed(found), signed(found["adjusted"])
-            sure.append(f"{sign} {shown(found['second'])} on fresh seeds: {gain}; after logit adjustment {adjusted}")
+            sign = SIGNS[_sign(found.low, found.high)]
+            gain, adjusted = signed(found), signed(found.adjusted)
+            sure.append(f"{sign} {shown(found.second)} on fresh seeds: {gain}; after logit adjustment {adjusted}")
         sure += [verdict.luck.words, *verdict.notes(num_ended(findings.ranking.trials))]
     else:
         low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
@@ -56,9 +56,9 @@ def cards(findings: "Findings") -> list[dict[str, str]]:
     low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
     cards = []
     if verdict is not None:
-        expected = verdict.content["confirmed"]
-        note = f"{len(expected['scores'])} seeds; 95 % {ends(expected['low'], expected['high'])}"
-        cards.append({"title": "confirmed score", "number": f1(expected["estimate"]), "note": note})
+        expected = verdict.content.confirmed
+        note = f"{len(expected.scores)} seeds; 95 % {ends(expected.low, expected.high)}"
+        cards.append({"title": "confirmed score", "number": f1(expected.estimate), "note": note})
     cards += [
         {
             "title": f"minority F1 of trial {leader['trial']}",
@@ -70,8 +70,8 @@ def cards(findings: "Findings") -> list[dict[str, str]]:
         title, note = "reweighted to the training frequencies", "the classes as rare as in training"
         cards.append({"title": title, "number": f1(leader["f1_reweighted"]), "note": note})
     for found in verdict.gains() if verdict else []:
-        note = f"fresh seeds, paired; 95 % {ends(found['low'], found['high'])}, {_sign(found['low'], found['high'])}"
-        cards.append({"title": f"beyond {shown(found['second'])}", "number": f"{found['estimate']:+.4f}", "note": note})
+        note = f"fresh seeds, paired; 95 % {ends(found.low, found.high)}, {_sign(found.low, found.high)}"
+        cards.append({"title": f"beyond {shown(found.second)}", "number": f"{found.estimate:+.4f}", "note": note})
     for gain in [] if verdict else findings.ranking.gains():
         number, note = f"{gain.estimate:+.4f}", "search score, not confirmed"
         if gain.trial == leader["trial"]:
@@ -80,10 +80,10 @@ def cards(findings: "Findings") -> list[dict[str, str]]:
             low, high = gain.interval.low, gain.interval.high
             note += f"; 95 % {ends(low, high)}, {_sign(low, high)}"
         cards.append({"title": f"beyond {gain.recipe}", "number": number, "note": note})
-    tested = verdict and verdict.tested(verdict.winner["name"])
+    tested = verdict and verdict.tested(verdict.winner.name)
     if tested:
-        note = f"{len(tested['scores'])} seeds; 95 % {ends(tested['low'], tested['high'])}"
-        cards.append({"title": "on the test set", "number": f1(tested["mean"]), "note": note})
+        note = f"{len(tested.scores)} seeds; 95 % {ends(tested.low, tested.high)}"
+        cards.append({"title": "on the test set", "number": f1(tested.mean), "note": note})
     else:
         cards.append({"title": "on the test set", "number": "sealed", "note": "study.confirm opens it, once"})
     return cards

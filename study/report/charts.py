@@ -80,7 +80,7 @@ def class_scores(findings: "Findings", trials: dict[int, str], score: str) -> go
     """Bars of each class's F1 or recall, for the leader and the course's recipes; minority classes are starred."""
     evidence, study = findings.ranking.evidence, findings.ranking.study
     assert evidence is not None
-    names, minority = study["class_names"], set(study["minority"])
+    names, minority = study.class_names, set(study.minority)
     shown = [index for index, name in enumerate(names) if len(names) <= MAX_CLASSES or name in minority]
     figure = new_figure(score, "", height=360)
     recipes = {trial.number: trial.recipe for trial in findings.ranking.trials}

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +70,13 @@ def page(findings: "Findings") -> str:
     trials = summary.shown_trials(findings)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         study=findings.ranking.study,
+        asked=asdict(findings.ranking.study),
         findings=findings,
         answer=answer.answer(findings),
         cards=answer.cards(findings),
         verdict=findings.verdict,
         num_trials=len(findings.ranking.trials),
-        num_cut=sum(findings.ranking.study.get("class_counts", {}).get("audit", [])),
+        num_cut=sum(findings.ranking.study.class_counts.audit),
         warnings=findings.ranking.memory_lines()
         + findings.ranking.correction_lines()
         + findings.ranking.boundary_lines(),
@@ -106,7 +108,7 @@ def _costs(findings: "Findings") -> dict[str, Any]:
     return {
         "train_seconds": train,
         "val_seconds": val,
-        "gpu_seconds": (train + val) * study["gpus_per_trial"] if study.get("gpus") else None,
+        "gpu_seconds": (train + val) * study.gpus_per_trial if study.gpus else None,
         "epochs": sum(len(trial.rows) for trial in trials),
         "asked": sum(trial.config.epochs for trial in trials),
         "by_scheduler": left["stopped"],
@@ -181,7 +183,7 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
         found["f1"] = charts.class_scores(findings, trials, "F1")
         found["recall"] = charts.class_scores(findings, trials, "recall")
         found["confusions"] = [
-            (title, _html(charts.confusion(evidence.confusion(number), study["class_names"])))
+            (title, _html(charts.confusion(evidence.confusion(number), study.class_names)))
             for number, title in trials.items()
             if number in evidence
         ]
@@ -202,8 +204,8 @@ def _classes(findings: "Findings") -> list[dict[str, Any]]:
         return []
     columns = (precision_per_class(confusion), recall_per_class(confusion), f1_per_class(confusion))
     return [
-        {"name": name, "rare": name in study["minority"], "scores": scores, "images": int(images)}
-        for name, images, *scores in zip(study["class_names"], confusion.sum(axis=1), *columns, strict=True)
+        {"name": name, "rare": name in study.minority, "scores": scores, "images": int(images)}
+        for name, images, *scores in zip(study.class_names, confusion.sum(axis=1), *columns, strict=True)
     ]
 
 

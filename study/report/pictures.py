@@ -54,7 +54,7 @@ def _draw(findings: "Findings") -> dict[str, Figure]:
         drawn[f"history-{_file_name(title)}"] = history(Training(trials[number]), title)
     for number, title in shown.items():
         if evidence is not None and number in evidence:
-            drawn[f"confusion-{_file_name(title)}"] = confusion(evidence.confusion(number), study["class_names"], title)
+            drawn[f"confusion-{_file_name(title)}"] = confusion(evidence.confusion(number), study.class_names, title)
     if findings.verdict is not None:
         drawn["confirmation"] = confirmation(findings.verdict)
     if findings.comparison is not None:
@@ -119,14 +119,15 @@ def confirmation(verdict: Verdict) -> Figure:
     places = np.arange(len(rows))[::-1]
     axis.plot([row["search"] for row in rows], places + 0.22, "o", mfc="none", color=ORANGE, label="search score")
     for shift, color, label, (mean, low, high) in [
-        (0.0, BLUE, f"{len(verdict.content['seeds'])} fresh seeds", ("confirmed", "low", "high")),
+        (0.0, BLUE, f"{len(verdict.content.seeds)} fresh seeds", ("confirmed", "low", "high")),
         (-0.22, GREEN, "test images", ("test", "test_low", "test_high")),
     ]:
         shown = [(place, row) for place, row in zip(places, rows, strict=True) if row[mean] is not None]
         if not shown:  # sealed
             continue
         means = np.array([row[mean] for _, row in shown])
-        errors = [means - [row[low] for _, row in shown], np.array([row[high] for _, row in shown]) - means]
+        ends = (means - [row[low] for _, row in shown], np.array([row[high] for _, row in shown]) - means)
+        errors = np.maximum(ends, 0)  # the last bits of a mean at an end of its interval
         heights = [place + shift for place, _ in shown]
         axis.errorbar(means, heights, xerr=errors, fmt="o", capsize=3, color=color, label=label)
     axis.set_yticks(places, [row["recipe"] for row in rows])

@@ -193,7 +193,7 @@ def _range_problems(name: str, table: dict[str, Any]) -> list[str]:
     if FIELDS[name].kind not in (int, float):
         return ["needs choices: it is no number"]
     low, high, log = table.get("low"), table.get("high"), table.get("log", False)
-    numbers = [v for v in (low, high) if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+    numbers = [v for v in (low, high) if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < math.inf]
     if len(numbers) < 2:
         return [f"low and high must be numbers, not {low!r} and {high!r}"]
     if not isinstance(log, bool):

@@ -27,8 +27,10 @@ from study.record import files, recipes
 from study.record.ledger import Ledger
 from study.report import pictures
 from study.statistics.seeds import paired_differences, second_half
+from tests import studies
 from tests.conftest import DIGITS_STUDY
 from tests.kills import wait_until_gone
+from trainable import records
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
 from trainable.images import loading, sources
@@ -88,7 +90,7 @@ def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, wri
     assert {trial.status for trial in files.read_trials(folder / "confirm")} == {"complete"}
     for recipe in written["recipes"]:
         for seed in written["seeds"]:
-            config = files.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
+            config = records.read_config(folder / "confirm" / f"{recipe['name']}-{seed}")
             drawn = {"seed": seed, "split_seed": seed, "cut_seed": seed}
             assert config.to_dict() == recipe["config"] | drawn
     searched_seeds = {trial.config.seed for trial in files.read_trials(folder)} | {3}
@@ -215,17 +217,17 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
 def test_the_winner_is_the_first_fresh_seeds_model_and_its_programs_say_the_same_elsewhere(confirmed, written):
     folder, _, _ = confirmed
     found = winner.read(folder)
-    content, seed = found.content, written["seeds"][0]
-    assert (content["recipe"], content["seed"]) == (written["winner"], seed)
+    model, seed = found.model, written["seeds"][0]
+    assert (model.recipe, model.seed) == (written["winner"], seed)
     run = folder / "confirm" / f"{written['winner']}-{seed}"
     assert (folder / "winner" / "weights.pt").read_bytes() == (run / "best.pt").read_bytes()
     pool = loading.load(DataSpec("digits", "", "", image_size=16, seed=3))
     drawn = split(pool, seed, seed)
     mean, std = channel_statistics(pool, drawn.train)
-    assert content["mean"] == pytest.approx(mean)
-    assert content["std"] == pytest.approx(std)
+    assert model.mean == pytest.approx(mean)
+    assert model.std == pytest.approx(std)
     images = unpack(pool.pixels, 16)[drawn.val]
-    logits = logits_of(run, images, mean, std) + torch.tensor(content["offsets"])
+    logits = logits_of(run, images, mean, std) + torch.tensor(model.offsets)
     probabilities = winner.classify(found.classifier, images)
     assert probabilities == pytest.approx(torch.softmax(logits, 1).numpy(), abs=1e-4)
     batch = np.ascontiguousarray(images[:5].transpose(0, 3, 1, 2))
@@ -377,15 +379,14 @@ def folder_study(image_folder, tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     base = default_config(spec.data, 0, epochs=1)
-    asked = {"name": "study", "data": pool.spec.to_dict(), "fingerprint": pool.fingerprint, "seed": 0, "epochs": 1,
-             "class_counts": {"test": pool.test_counts}, "class_names": pool.class_names, "minority": ["fox"],
-             "space": {"dropout": {"low": 0.0, "high": 0.5}}}  # fmt: skip
+    counts = {part: [5, 5, 2] for part in ("train", "val", "audit")} | {"test": pool.test_counts}
+    asked = studies.asked(pool.class_names, ["fox"], counts, epochs=1) | {
+        "data": pool.spec.to_dict(), "fingerprint": pool.fingerprint, "space": {"dropout": {"low": 0.0, "high": 0.5}},
+    }  # fmt: skip
     book = Ledger(folder, asked)
     for number, recipe in enumerate(recipes.COURSE):
         book.add(dataclasses.replace(base, **recipe.values, seed=number), recipe.name, {}, {})
-        row = {"epoch": 1, "best_epoch": 1, "minority_f1": 0.5, "best_minority_f1": 0.5, "f1": [0.5] * 3,
-               "train_loss": 1.0, "val_loss": 1.0, "train_accuracy": 0.5, "val_accuracy": 0.5,
-               "train_seconds": 1.0, "val_seconds": 1.0}  # fmt: skip
+        row = studies.row(1, 0.5, f1=[0.5] * 3)
         book.record(number, row)
         book.complete(number, "epochs")
     book.close()

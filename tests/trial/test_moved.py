@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from study import analyze, confirm, predict, search, simulate
+from study.confirmation import plan
 from study.record import files
 from tests import studies
 from trainable import __main__ as trainable
@@ -63,7 +64,8 @@ def test_a_search_refuses_other_images_at_another_path(begun, image_folder, tmp_
     Image.new("RGB", (16, 16), (1, 2, 3)).save(new / "train/cat/00.png")
     with pytest.raises(UsageError) as refusal:
         begun(new)
-    assert any("begun with another --data" in problem for problem in refusal.value.problems)
+    assert any("was started with --data" in problem for problem in refusal.value.problems)
+    assert any("the images have changed" in problem for problem in refusal.value.problems)
 
 
 def test_a_search_that_began_without_test_goes_on_without_at_another_path(begun, image_folder, tmp_path):
@@ -75,7 +77,7 @@ def test_a_search_that_began_without_test_goes_on_without_at_another_path(begun,
 def confirmed_pool(folder, *flags):
     parser = confirm._parser()
     arguments = parser.parse([str(folder), *map(str, flags)])
-    return confirm._load_pool(files.read_study(folder), arguments)
+    return plan._load_pool(files.read_study(folder), arguments)
 
 
 @pytest.mark.parametrize("how", ["moved", "copied", "linked"])

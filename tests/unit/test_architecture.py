@@ -29,7 +29,7 @@ MAX_MODULE, MAX_FUNCTION = 300, 60  # lines
 
 # What breaks a rule today. These sets may only shrink: what is not in them is refused, and so is what need not be.
 KNOWN_UPWARD: set[tuple[str, str]] = set()
-KNOWN_LONG_MODULES = {"study/record/ledger.py"}
+KNOWN_LONG_MODULES: set[str] = set()
 KNOWN_LONG_FUNCTIONS: set[str] = set()
 
 

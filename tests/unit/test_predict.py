@@ -37,8 +37,10 @@ def folder(tmp_path):
         {"format": 1, "config": config.to_dict(), "row": {}, "model": network.state_dict()}, there / "weights.pt"
     )
     (there / "model.json").write_text(json.dumps({
-        "format": 1, "config": config.to_dict(), "class_names": NAMES, "image_size": SIZE, "mean": MEAN, "std": STD,
-        "offsets": OFFSETS,
+        "format": 1, "study": "made up", "rule": "none", "recipe": "course-shuffled", "seed": 0,
+        "config": config.to_dict(), "class_names": NAMES, "minority": NAMES[:1], "image_size": SIZE, "mean": MEAN,
+        "std": STD, "offsets": OFFSETS, "offsets_tau": 0.5, "offsets_gain": 0.01,
+        "validation": {"minority_f1": 0.5, "minority_f1_with_offsets": 0.5},
     }))  # fmt: skip
     return there.parent
 
@@ -153,22 +155,28 @@ def test_what_a_folder_holds_besides_images_is_said(folder, images, capsys):
         (lambda there: (there / "weights.pt").write_bytes(b"PK no weights"), "weights.pt: damaged, cannot be read"),
         (lambda there: (there / "model.json").write_text("[" * 10**6), "model.json: damaged, cannot be read"),
         (lambda there: _edit(there, offsets=[0.0]), "offsets must be 3 numbers"),
-        (lambda there: _edit(there, offsets=[0.0, NAN, 0.0]), "offsets must be numbers from -100 to 100"),
-        (lambda there: _edit(there, offsets=[0.0, 1e30, 0.0]), "offsets must be numbers from -100 to 100"),
-        (lambda there: _edit(there, offsets=["0", "0", "0"]), "offsets must be numbers from -100 to 100"),
-        (lambda there: _edit(there, offsets=[[0.0]] * 3), "offsets must be numbers from -100 to 100"),
-        (lambda there: _edit(there, mean=[0.0, 1.0]), "mean must be 3 numbers"),
-        (lambda there: _edit(there, mean=[0.0, 1.0, -0.1]), "mean must be numbers from 0 to 1"),
-        (lambda there: _edit(there, mean=[True, 0.0, 0.0]), "mean must be numbers from 0 to 1"),
-        (lambda there: _edit(there, std=[0.0, 1.0, 1.0]), "std must be numbers above 0 and at most 1"),
-        (lambda there: _edit(there, std=[0.5, float("inf"), 0.5]), "std must be numbers above 0 and at most 1"),
-        (lambda there: _edit(there, std="abc"), "std must be 3 numbers"),
-        (lambda there: _edit(there, class_names=["a", "b", 3]), "class_names must be 2 to 1000 texts"),
-        (lambda there: _edit(there, class_names="abc"), "class_names must be 2 to 1000 texts"),
-        (lambda there: _edit(there, class_names=["a"] * 10**6), "class_names must be 2 to 1000 texts"),
-        (lambda there: _edit(there, image_size=10**6), "image_size must be a whole number from 16 to 96, not 1000000"),
-        (lambda there: _edit(there, image_size=16.0), "image_size must be a whole number from 16 to 96, not 16.0"),
-        (lambda there: _edit(there, config={"dropout": 2}), "model.json: damaged, cannot be used .dropout must be"),
+        (lambda there: _edit(there, offsets=[0.0, NAN, 0.0]), r"offsets\[1\] must be a finite number, not nan"),
+        (lambda there: _edit(there, offsets=[0.0, 1e30, 0.0]), r"offsets\[1\] must be at most 100, not 1e\+30"),
+        (lambda there: _edit(there, offsets=["0", 0, 0]), r"offsets\[0\] must be a number, not '0'"),
+        (lambda there: _edit(there, offsets=[0, [0.0], 0]), r"offsets\[1\] must be a number, not a list of 1"),
+        (lambda there: _edit(there, mean=[0.0, 1.0]), "mean must be a list of at least 3, not of 2"),
+        (lambda there: _edit(there, mean=[0.0, 1.0, -0.1]), r"mean\[2\] must be at least 0, not -0.1"),
+        (lambda there: _edit(there, mean=[True, 0.0, 0.0]), r"mean\[0\] must be a number, not True"),
+        (lambda there: _edit(there, std=[0.0, 1.0, 1.0]), r"std\[0\] must be above 0, not 0"),
+        (lambda there: _edit(there, std=[0.5, float("inf"), 0.5]), r"std\[1\] must be a finite number"),
+        (lambda there: _edit(there, std="abc"), "std must be a list, not 'abc'"),
+        (
+            lambda there: _edit(there, class_names=["a", "b", 3], minority=["a"]),
+            r"class_names\[2\] must be a text, not 3",
+        ),
+        (lambda there: _edit(there, class_names="abc"), "class_names must be a list, not 'abc'"),
+        (lambda there: _edit(there, class_names=["a"] * 10**6), "class_names must be a list of at most 1000, not of 1"),
+        (lambda there: _edit(there, image_size=10**6), "image_size must be at most 96, not 1000000"),
+        (lambda there: _edit(there, image_size=16.0), "image_size must be a whole number, not 16.0"),
+        (
+            lambda there: _edit(there, config={"dropout": 2}),
+            "cannot be used .config: dropout must be",
+        ),
         (lambda there: _edit(there, config=[]), "model.json: damaged, cannot be used"),
         (lambda there: _weights(there, NAN), "weights.pt: damaged, the network's features.0.weight holds values"),
         (lambda there: _weights(there, 1e38), "damaged, cannot be used .its weights are too large to give prob"),
@@ -186,8 +194,8 @@ def test_a_winner_that_is_not_there_or_damaged_is_refused_in_a_sentence(folder, 
     assert exit_.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    (line,) = err.splitlines()
-    assert re.search(said, line)
+    assert all(str(folder) in line for line in err.splitlines())
+    assert re.search(said, err)
 
 
 def test_where_no_probabilities_come_of_an_image_that_is_said_and_no_nan(folder, images, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,10 +15,14 @@ from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_run
 from study.confirmation.trained import TrainedRun
 from study.findings.verdict import Verdict
 from study.record import files
+from study.record.confirmation import Confirmation, confirmation_problems
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
+from tests import studies
+from trainable import records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.decoding import decode, to_json
 
 SHUFFLED, WEIGHTED = TrialConfig(seed=10), TrialConfig(seed=11, sampler="weighted")
 
@@ -102,12 +107,12 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     assert runs.num_new == 4
     complete, failed, running = runs.next(), runs.next(), runs.next()
     for trial in (complete, failed, running):
-        book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.5})
+        book.record(trial.number, studies.row(1, 0.5))
     book.complete(complete.number, "epochs")
     book.fail(failed.number, "the worker died")
     assert runs.failures == ["course-shuffled-7 failed: the worker died"]
     book.close()
-    config = files.read_config(tmp_path / "trial-4-8")
+    config = records.read_config(tmp_path / "trial-4-8")
     assert config == dataclasses.replace(searched(4, 0.3), seed=8, split_seed=8, cut_seed=8, num_threads=2)
 
     book, runs = runs_ledger([7, 8])
@@ -118,7 +123,7 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
     assert all_of(runs) == ["trial-4-8", "course-shuffled-8"]
     for trial in book.running():
         if not trial.best:
-            book.record(trial.number, {"epoch": 1, "best_minority_f1": 0.6})
+            book.record(trial.number, studies.row(1, 0.6))
         book.complete(trial.number, "epochs")
     book.close()
 
@@ -130,11 +135,10 @@ def test_runs_are_handed_out_seed_by_seed_and_after_a_kill_only_what_is_left(run
 
 def test_a_lost_journal_of_the_runs_costs_no_run(runs_ledger, tmp_path):
     book, runs = runs_ledger([7, 8])
-    row = {"epoch": 1, "best_minority_f1": 0.5, "best_epoch": 1, "val_loss": 1.0}
     for _ in range(3):
         trial = runs.next()
         for epoch in range(1, trial.config.epochs + 1 if trial.number < 2 else 3):
-            book.record(trial.number, {**row, "epoch": epoch})
+            book.record(trial.number, studies.row(epoch, 0.5, best_epoch=1))
         if trial.number < 2:
             (tmp_path / trial.folder / "validation.npz").touch()  # as their end leaves it
             book.complete(trial.number, "epochs")
@@ -203,7 +207,7 @@ SCORES = np.array([[0.8, 0.6, 0.7], [0.6, 0.7, 0.5], [0.3, 0.4, 0.5]])
 def content():
     """A confirmation of three recipes on three seeds, scored on the test images."""
     plan = SimpleNamespace(
-        study={"name": "made up", "epochs": 20},
+        study=SimpleNamespace(name="made up", epochs=20),
         seeds=[7, 8, 9],
         top=1,
         num_trials=12,
@@ -216,7 +220,7 @@ def content():
     )
     order = [0, 2, 1]  # so that the recipes' rows are not in the order of the trials
     measured = scoring.Measured(SCORES[order], SCORES[order][::-1], SCORES[order] + 0.1, None)
-    found = scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")
+    found = json.loads(to_json(scoring.summary(plan, measured, "2026-11-24T12:00:00+0000")))
     test = {
         "scores": [0.6, 0.65, 0.7],
         "scores_adjusted": [0.6, 0.6, 0.6],
@@ -224,6 +228,7 @@ def content():
         "mean": 0.65,
         "low": 0.5,
         "high": 0.8,
+        "confusion": [[1]],
     }
     gap = {"estimate": 0.1, "low": -0.1, "high": 0.3}
     gaps = [{"first": "trial-4", "second": "course-weighted", **gap, "adjusted": {**gap, "estimate": 0.2}}]
@@ -250,18 +255,22 @@ def test_the_summary_counted_by_hand(content):
     assert found["recipes"][0]["high"] < 1
     assert (found["optimistic"], found["optimistic_reason"], found["test"]) == (False, "", None)
     assert found["num_trials"] == 12
-    json.dumps(found)
     plan.pool.num_own_val = 30
     own = scoring.summary(plan, measured, "")
-    assert own["optimistic"]
-    assert "the same that the search chose by" in own["optimistic_reason"]
+    assert own.optimistic
+    assert "the same that the search chose by" in own.optimistic_reason
+
+
+def verdict(found):
+    """Of the content of a confirm.json."""
+    return Verdict(decode(json.dumps(found).encode(), Confirmation, Path("confirm.json"), confirmation_problems))
 
 
 def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     _, _, found, opening = content
     found = {**found, "optimistic": True, "optimistic_reason": scoring.OPTIMISTIC_REASON}
     found["recipes"][0]["audit_recall"] = [0.2, 0.3, 0.4]
-    lines = Verdict(found).confirmation_lines()
+    lines = verdict(found).confirmation_lines()
     (row,) = [line for line in lines if line.startswith("trial 4  ")]
     assert row.split() == ["trial", "4", "0.9000", "0.7000", "(0.4516", "to", "0.9484)", "0.6000", "+0.2000",
                            "0.8000", "0.3000"]  # fmt: skip
@@ -272,7 +281,7 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     course = {**opening["recipes"]["trial-4"], "mean": 0.55}
     opening["recipes"] |= {"course-shuffled": course, "course-weighted": course}
     opening["reopened"] = [{"time": "2026-11-25T08:00:00+0000", "reason": "three more trials"}]
-    sealed = Verdict({**found, "test": opening}).test_lines()
+    sealed = verdict({**found, "test": opening}).test_lines()
     assert "opened again on 2026-11-25T08:00:00+0000: three more trials" in sealed
     (row,) = [line for line in sealed if line.startswith("trial 4  ")]
     assert row.split()[2:7] == ["0.9000", "0.7000", "0.6500", "(0.5000", "to"]
@@ -281,10 +290,10 @@ def test_what_is_printed_has_the_numbers_in_at_most_100_columns(content):
     # of 0.9 - 0.6 the fresh seeds have left 0.7 - 0.6
     assert "67 % of it was luck" in " ".join(sealed)
     assert max(map(len, [*lines, *sealed])) <= 100
-    assert Verdict(found).test_lines() == ["the test images are sealed"]
+    assert verdict(found).test_lines() == ["the test images are sealed"]
 
 
 def test_a_search_that_promised_nothing_has_no_luck(content):
     found = content[2]
     found["recipes"][0]["search_score"] = 0.6
-    assert Verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
+    assert verdict(found).luck.words == "luck: the search promised no gain over course, weighted"

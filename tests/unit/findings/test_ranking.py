@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,16 +10,17 @@ from study.findings import summary
 from study.findings.evidence import Evidence
 from study.record import files
 from study.record.ledger import Ledger
+from study.space.parameters import from_tables
 from study.statistics.intervals import Resamples, intervals
 from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.records import STUDY_FORMAT
 
 
 def test_a_study_paused_before_its_first_trial_or_epoch_has_a_ranking_that_says_so(tmp_path):
-    asked = {"class_names": ["a", "b"], "minority": ["a"], "data": {"keep": 1.0}}
-    files.write_study(tmp_path, asked)
-    assert json.loads((tmp_path / "study.json").read_text())["format"] == files.FORMAT
+    files.write_study(tmp_path, studies.asked(["a", "b"], ["a"]))
+    assert json.loads((tmp_path / "study.json").read_text())["format"] == STUDY_FORMAT
     book = Ledger(tmp_path)
     for _ in range(2):
         ranking = analyze.rank(tmp_path)
@@ -38,8 +40,8 @@ def table_of(dropouts, **columns):
 
 
 def boundary_lines(dropouts, low=0.0, high=0.7):
-    space = {"dropout": {"low": low, "high": high}}
-    return analyze.Ranking({"space": space}, table_of(dropouts)).boundary_lines()
+    study = SimpleNamespace(searched=from_tables({"dropout": {"low": low, "high": high}}, {}, ""))
+    return analyze.Ranking(study, table_of(dropouts)).boundary_lines()
 
 
 SPREAD = [0.05, 0.35, 0.6, 0.2, 0.5, 0.1, 0.45, 0.3] * 2
@@ -62,24 +64,20 @@ def test_an_end_that_the_field_cannot_go_beyond_is_not_named():
 def test_trials_that_ran_out_of_memory_are_named():
     table = table_of([0.3, 0.4])
     table.loc[1, "num_micro_batches"] = 4
-    lines = analyze.Ranking({}, table).memory_lines()
+    lines = analyze.Ranking(None, table).memory_lines()
     assert len(lines) == 1
     assert lines[0].startswith("trial 1: out of GPU memory, so each batch went through the network in 4 parts")
 
 
 def finished_study(folder):
     """A study of two trials on disk."""
-    files.write_study(
-        folder, {"class_names": ["a", "b"], "minority": ["a"], "data": {"keep": 1.0}, "space": {}, "name": "x"}
-    )
+    files.write_study(folder, studies.asked(["a", "b"], ["a"], epochs=3))
     book = Ledger(folder)
     for number, scores in enumerate([(0.2, 0.5, 0.4), (0.1, 0.3)]):
         book.add(TrialConfig(epochs=3), "searched", {}, {})
         for epoch in range(1, len(scores) + 1):
             best = max(scores[:epoch])
-            row = {"epoch": epoch, "best_minority_f1": best, "best_epoch": scores.index(best) + 1,
-                   "minority_f1": scores[epoch - 1], "f1": [scores[epoch - 1], 0.9], "train_seconds": 1.0,
-                   "val_seconds": 0.5}  # fmt: skip
+            row = studies.row(epoch, best, best_epoch=scores.index(best) + 1, minority_f1=scores[epoch - 1])
             book.record(number, row)
         book.complete(number, "epochs")
     book.close()
@@ -139,9 +137,9 @@ class Stub:
     ("number", "tied", "words"),
     [
         (1, 1, ""),
-        (2, 1, "trial 0 stands out: the images tell it from the other one"),
-        (3, 1, "trial 0 stands out: the images tell it from all 2 others"),
-        (3, 2, "2 of 3 trials cannot be told from the first by these validation images"),
+        (2, 1, "trial 0 stands out: ahead of the other one by more than chance"),
+        (3, 1, "trial 0 stands out: ahead of all 2 others by more than chance"),
+        (3, 2, "2 of 3 trials are tied for first on these validation images"),
     ],
 )
 def test_the_words_for_the_tied_fit_their_number(number, tied, words):

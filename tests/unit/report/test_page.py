@@ -118,6 +118,7 @@ def test_a_winner_that_cannot_be_told_from_another_searched_recipe_is_not_called
     studies.confirm(folder)
     content = json.loads((folder / "confirm.json").read_text())
     content["differences"].append(content["differences"][0] | {"second": "trial-5", "low": -0.001})
+    content["recipes"].append(content["recipes"][0] | {"name": "trial-5", "trial": 5, "search_score": 0.5})
     (folder / "confirm.json").write_text(json.dumps(content))
     html = page.page(summary.find(rank(folder), folder))
     assert "Trial 2 did best, but is tied with trial 5: minority F1" in html

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from benchmarks import effects as simulation
 from study.findings import balancing
 from study.findings.verdict import Verdict
+from study.record.confirmation import Difference, Estimate
 from study.space import parameters
 from study.statistics import effects, importance
 from study.statistics.columns import NUM_POINTS
@@ -324,10 +326,11 @@ def test_importance_goes_to_the_knob_that_decides():
 def confirmation(raw, adjusted, first="course-weighted", second="course-shuffled"):
     """What a confirmation of two recipes on 6 seeds found: (estimate, low, high) of their difference."""
     ends = ("estimate", "low", "high")
-    other = {"first": "trial-3", "second": first, **dict.fromkeys(ends, 9.0), "adjusted": dict.fromkeys(ends, 9.0)}
-    pair = {"first": first, "second": second, **dict(zip(ends, raw, strict=True)),
-            "adjusted": dict(zip(ends, adjusted, strict=True))}  # fmt: skip
-    return Verdict({"seeds": [0] * 6, "recipes": [{}, {}, {}], "differences": [other, pair]})
+    far = dict.fromkeys(ends, 9.0)
+    other = Difference(first="trial-3", second=first, **far, adjusted=Estimate(**far))
+    pair = Difference(first=first, second=second, **dict(zip(ends, raw, strict=True)),
+                      adjusted=Estimate(**dict(zip(ends, adjusted, strict=True))))  # fmt: skip
+    return Verdict(SimpleNamespace(seeds=[0] * 6, recipes=[None] * 3, differences=[other, pair]))
 
 
 def test_balancing_on_fresh_seeds_is_the_difference_of_the_courses_recipes_whichever_came_first():

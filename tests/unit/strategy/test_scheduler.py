@@ -7,6 +7,7 @@ from study.record.ledger import Ledger
 from study.record.standings import Standings
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Median, Never
+from tests import studies
 from trainable.config import TrialConfig
 
 MAX_EPOCHS = 12
@@ -96,7 +97,7 @@ def arrive(ledger, events):
         if row is None:
             ledger.complete(number, "patience")
         else:
-            ledger.record(number, {"epoch": row[0], "best_minority_f1": row[1]})
+            ledger.record(number, studies.row(*row))
 
 
 def interleaved(curves, rng):

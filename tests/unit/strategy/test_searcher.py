@@ -8,6 +8,7 @@ from study.record.ledger import Ledger
 from study.space import parameters
 from study.space.parameters import ALGORITHMS, Parameter
 from study.strategy.searcher import Searcher
+from tests import studies
 from trainable.config import TrialConfig
 
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)
@@ -27,7 +28,7 @@ def made_up_score(config):
 def run_trial(ledger, trial, first_epoch=1):
     for epoch in range(first_epoch, trial.config.epochs + 1):
         best = made_up_score(trial.config) * epoch / trial.config.epochs
-        ledger.record(trial.number, {"epoch": epoch, "best_minority_f1": best})
+        ledger.record(trial.number, studies.row(epoch, best))
     ledger.complete(trial.number, "epochs")
 
 
@@ -68,7 +69,7 @@ def test_a_study_cut_anywhere_and_taken_up_by_a_new_process_proposes_the_same(al
         source = searcher(ledger, algorithm, 14)
         while (trial := source.next()) is not None and trial.number < interrupted_in:
             run_trial(ledger, trial, first_epoch=len(trial.best) + 1)
-        ledger.record(trial.number, {"epoch": 1, "best_minority_f1": made_up_score(trial.config) / 3})
+        ledger.record(trial.number, studies.row(1, made_up_score(trial.config) / 3))
         ledger.close()
     ledger = Ledger(tmp_path / "study")
     assert run_all(ledger, algorithm, 14) == uninterrupted

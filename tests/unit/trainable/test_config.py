@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from trainable.arguments import default_config
 from trainable.cli import UsageError
 from trainable.config import FIELDS, PRECISIONS, TrialConfig, parse_assignments
-from trainable.options import Choices, Switch
 
 small_seeds = st.integers(0, 2**53)
 
@@ -126,18 +125,19 @@ def test_a_field_that_is_set_where_it_has_no_effect_is_refused_with_what_it_need
     assert TrialConfig.from_dict({"sampler_power": 0.5, "sampler": "weighted"}).sampler_power == 0.5
 
 
+def takes(found, text):
+    try:
+        found.checked(found.parse(text))
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_can_be_set_from_the_command_line(name):
-    found = FIELDS[name]
-    if isinstance(found.rule, Choices):
-        other = next(choice for choice in found.rule.names if choice != found.default)
-    else:
-        other = {bool: str(not found.default), float: "0.25", int: "3"}[found.kind]
-        other = (
-            "2.5"
-            if not found.kind is int and not isinstance(found.rule, Switch) and not found.rule.allows(0.25)
-            else other
-        )
+    found, usual = FIELDS[name], getattr(default_config("digits", 0), name)
+    candidates = [*getattr(found.rule, "names", []), str(not usual), "3", "0.25", "2.5"]
+    other = next(text for text in candidates if takes(found, text) and found.checked(found.parse(text)) != usual)
     needed = [f"{field}={values[0]}" for field, values in found.when.items()]
     given = parse_assignments([f"{name}={other}", *needed])
     config = default_config("digits", 0, **{"num_threads": 2, "epochs": 9, **given})

@@ -1,0 +1,161 @@
+"""What stands in a study's JSON files, as types: study.json, winner/model.json, winner/mistakes.json.
+
+The names are those in the files, in their order. See ``trainable.records`` for how they are checked; what has a default
+is younger than the first files of the format.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from study.space.parameters import Space, from_tables
+from trainable.cli import UsageError
+from trainable.config import TrialConfig
+from trainable.decoding import EXACT, EXACT_WITH_MORE, Amount, Count, Number, Positive, Seed, Share, unique_problems
+from trainable.records import StudyOfTrial, config_from
+
+MODEL_FORMAT = 1
+MAX_OFFSET = 100  # decision offsets that are fitted are at most 2 × log(share of the rarest class)
+
+
+class Invocation(TypedDict, total=False):
+    """A command that began, resumed or extended the study."""
+
+    __pydantic_config__ = EXACT_WITH_MORE  # type: ignore[misc]
+
+    time: str  # ISO
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassCounts:
+    """Images of each class in each part."""
+
+    __pydantic_config__ = EXACT
+
+    train: list[Count]
+    val: list[Count]
+    audit: list[Count]
+    test: list[Count] | None  # None: the test files were not there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(StudyOfTrial):
+    """study.json: what was asked, on which images, and where it ran."""
+
+    __pydantic_config__ = EXACT
+
+    name: str
+    minority: Annotated[list[str], Field(min_length=1)]
+    class_counts: ClassCounts
+    seed: Seed
+    epochs: Positive
+    trials: Count
+    space: dict[str, dict[str, Any]]
+    algorithm: str
+    scheduler: str
+    gpus_per_trial: Amount = 0.0
+    cpus_per_trial: Positive = 1
+    config: dict[str, Any] = field(default_factory=dict)
+    precision: str = TrialConfig.precision  # before there was a choice, all were in the default
+    precision_reason: str = "as the study began"
+    invocations: list[Invocation] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    hardware: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def minority_indices(self) -> list[int]:
+        return [self.class_names.index(name) for name in self.minority]
+
+    @property
+    def searched(self) -> Space:
+        return from_tables(self.space, {}, "study.json") if self.space else ()
+
+
+def study_problems(study: Study) -> Iterable[str]:
+    """What is wrong between the fields of a study.json."""
+    yield from unique_problems("minority", study.minority)
+    yield from (f"minority must name classes, and {name!r:.40} is none of them"
+                for name in study.minority if name not in study.class_names)  # fmt: skip
+    for part in ("train", "val", "audit", "test"):
+        counts = getattr(study.class_counts, part)
+        if counts is not None and len(counts) != len(study.class_names):
+            yield f"class_counts.{part} must have a number for each of the {len(study.class_names)} classes"
+    try:
+        _ = study.searched
+    except UsageError as error:
+        yield from (f"space: {problem.partition(': ')[2]}" for problem in error.problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The winner's minority F1 on the validation images that its decision offsets were fitted to."""
+
+    __pydantic_config__ = EXACT
+
+    minority_f1: Share
+    minority_f1_with_offsets: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """winner/model.json: all of the classifier but its weights."""
+
+    __pydantic_config__ = EXACT
+
+    format: int = MODEL_FORMAT
+    study: str
+    rule: str  # how it was chosen
+    recipe: str
+    seed: Seed
+    config: dict[str, Any]
+    class_names: Annotated[list[str], Field(min_length=2, max_length=1000)]
+    minority: Annotated[list[str], Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=16, le=96)]
+    # of files with more than 8 bits, for each kind of pixels the lowest number and the width; earlier versions had none
+    scale: dict[str, tuple[Number, Annotated[float, Field(gt=0, allow_inf_nan=False)]]] = field(default_factory=dict)
+    mean: Annotated[list[Share], Field(min_length=3, max_length=3)]  # of the channels, in units of [0, 1] pixels
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
+    offsets: list[Annotated[float, Field(ge=-MAX_OFFSET, le=MAX_OFFSET)]]
+    offsets_tau: Number
+    offsets_gain: Number
+    validation: Validation
+
+
+def model_problems(model: Model) -> Iterable[str]:
+    """What is wrong between the fields of a model.json."""
+    yield from unique_problems("class_names", model.class_names)
+    yield from (f"minority must name classes, and {name!r:.40} is none of them"
+                for name in model.minority if name not in model.class_names)  # fmt: skip
+    if len(model.offsets) != len(model.class_names):
+        yield f"offsets must be {len(model.class_names)} numbers, one for each class, not {len(model.offsets)}"
+    try:
+        config_from(model.config)
+    except UsageError as error:
+        yield from (f"config: {problem}" for problem in error.problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A validation image that the winner gets wrong."""
+
+    __pydantic_config__ = EXACT
+
+    label: str
+    predicted: str
+    probability: Share  # of what it predicts
+    png: str  # the image, in base64
+
+
+def mistake_problems(mistakes: list[Mistake]) -> Iterable[str]:
+    for index, mistake in enumerate(mistakes):
+        try:
+            base64.b64decode(mistake.png, validate=True)
+        except (binascii.Error, ValueError) as error:
+            yield f"[{index}].png must be base64 ({error})"
