@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from tests.trial.test_checkpoint import assert_same
 from trainable import checkpoint, loop
 from trainable.arguments import default_config
+from trainable.evaluation import evaluate
 from trainable.images.trial import trial_images
 from trainable.parts.heads import CosineLinear
 
@@ -20,7 +22,13 @@ RECIPES = [
     {"sampler": "undersample", "class_weights": "inverse"},
     {"sampler": "weighted", "resample_from": 0.5, "precision": "bfloat16"},
     {"head_epochs": 2},
-]
+    {"optimizer": "adamw", "schedule": "cosine", "warmup_epochs": 1.5, "mixing": "mixup", "loss": "balanced_softmax"},
+    {"optimizer": "sgd", "schedule": "one_cycle", "mixing": "cutmix", "average_decay": 0.9, "head_epochs": 1},
+    {"optimizer": "sgd", "schedule": "step", "average_decay": 0.99, "mixing": "remix", "num_micro_batches": 2},
+    {"random_augment": "trivial", "erasing": "random", "vertical_flip": True, "sampler": "undersample",
+     "resample_from": 0.5, "schedule": "cosine"},
+    {"crop_padding": 0.125, "color_jitter": 0.4, "erasing": "cutout", "mixing": "mixup", "loss": "ldam"},
+]  # fmt: skip
 
 
 def config(**fields):
@@ -124,3 +132,52 @@ def test_ldam_ends_in_cosines_in_full_precision(images):
     assert logits.dtype == torch.float32
     assert logits.abs().max() <= 12.001
     assert state.best["logits"].isfinite().all()
+
+
+def test_the_learning_rate_goes_by_the_steps_of_all_epochs_and_a_fresh_head_begins_anew(images, monkeypatch):
+    factors = []
+    monkeypatch.setattr(loop, "set_learning_rate", lambda optimizer, factor: factors.append(factor))
+    rows(images, schedule="cosine", sampler="undersample", resample_from=0.5, batch_size=64, accumulation_steps=1)
+    num_late = -(-10 * int(images.train_counts.min()) // 64)
+    assert len(factors) == 2 * 13 + 2 * num_late  # 816 images, and then as few as are left
+    expected = [(1 + math.cos(math.pi * step / len(factors))) / 2 for step in range(len(factors))]
+    assert factors == pytest.approx(expected)
+    factors.clear()
+    rows(images, schedule="cosine", head_epochs=1, batch_size=64, accumulation_steps=1)
+    expected = [(1 + math.cos(math.pi * step / number)) / 2 for number in (3 * 13, 13) for step in range(number)]
+    assert factors == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_images", range(1, 40))
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_batches_are_as_many_as_there_are_slices(num_images, batch_size):
+    assert loop.num_batches(num_images, batch_size) == len(loop.batch_slices(num_images, batch_size))
+
+
+def test_with_averaged_weights_the_average_is_judged_and_kept(images):
+    state = loop.new_state(config(average_decay=0.9, epochs=1), images)
+    (row,) = loop.run(state, images)
+    logits = evaluate(state.average.model, images, images.val)
+    assert torch.equal(state.best["logits"], logits.half())
+    assert not torch.equal(logits, evaluate(state.model, images, images.val))
+    averaged = state.average.model.state_dict()
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in state.best["model"].items())
+    assert row["best_epoch"] == 1
+
+
+@pytest.mark.parametrize("damaged", [None, {}, "short"])
+def test_a_checkpoint_without_the_average_that_the_recipe_needs_is_refused(images, tmp_path, damaged):
+    asked = config(average_decay=0.9)
+    content = content_after(1, loop.new_state(asked, images), images, tmp_path / "last.pt")
+    content["average"] = {**content["average"], "classifier.9.bias": torch.zeros(3)} if damaged == "short" else damaged
+    with pytest.raises(checkpoint.CheckpointError, match=r"has no weights|the network's"):
+        checkpoint.restore(content, asked, images, tmp_path / "last.pt")
+
+
+def test_moments_of_another_optimizer_are_refused(images, tmp_path):
+    asked = config(optimizer="sgd")
+    content = content_after(1, loop.new_state(asked, images), images, tmp_path / "last.pt")
+    for entry in content["optimizer"]["state"].values():
+        entry["exp_avg"] = entry.pop("momentum_buffer")
+    with pytest.raises(checkpoint.CheckpointError, match="parameter 0 is not that of sgd"):
+        checkpoint.restore(content, asked, images, tmp_path / "last.pt")

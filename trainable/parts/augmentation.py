@@ -1,9 +1,12 @@
 """Batched augmentation: dice for each image of an epoch, and a batch as the network trains on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from trainable.config import TrialConfig
+from trainable.parts.colour import ColorJitter, TrivialAugment
+from trainable.parts.erasing import Cutout, RandomErasing
 from trainable.parts.positions import Positions, Stage, channels_of
 
 
@@ -62,3 +65,26 @@ def _normalised(channels: torch.Tensor, image_size: int, mean: torch.Tensor, std
     rows = channels.reshape(len(channels), -1).to(mean.dtype)
     scaled = rows.sub_((255 * mean).repeat(image_size**2)).div_((255 * std).repeat(image_size**2))
     return scaled.view(len(channels), image_size, image_size, 3).permute(0, 3, 1, 2)
+
+
+RANDOM_AUGMENTS: Mapping[str, Callable[[int, torch.device], list[Stage]]] = {
+    "none": lambda image_size, device: [],
+    "trivial": lambda image_size, device: [TrivialAugment(image_size, device)],
+}
+ERASINGS: Mapping[str, Callable[[TrialConfig, int], list[Stage]]] = {
+    "none": lambda config, image_size: [],
+    "cutout": lambda config, image_size: [Cutout(image_size, config.cutout_size)],
+    "random": lambda config, image_size: [RandomErasing(image_size, config.erasing_probability)],
+}
+
+
+def augmentation(config: TrialConfig, image_size: int, mean: torch.Tensor, std: torch.Tensor) -> Augment:
+    """The config's augmentation; ``mean`` and ``std`` as for ``Augment``."""
+    return Augment(
+        image_size, config.flip, config.rotation_degrees, mean, std,
+        vertical_flip=config.vertical_flip,
+        crop_padding=round(config.crop_padding * image_size),
+        packed=RANDOM_AUGMENTS[config.random_augment](image_size, mean.device),
+        coloured=[ColorJitter(config.color_jitter, mean.device)] if config.color_jitter else [],
+        normalised=ERASINGS[config.erasing](config, image_size),
+    )  # fmt: skip

@@ -3,9 +3,12 @@
 The dice hold a share for each image, lambda, drawn from Beta(alpha, alpha): how much of the image itself is left.
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import torch
 
+from trainable.config import TrialConfig
 from trainable.parts.erasing import inside
 
 Mixed = tuple[torch.Tensor, torch.Tensor]
@@ -88,3 +91,14 @@ class CutMix:
 def _mean(own: torch.Tensor, other: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     share = share.view(-1, *[1] * (own.dim() - 1))
     return own * share + other * (1 - share)
+
+
+# from the config, the counts of the training images (K,) where the images are, and the images' size
+MIXINGS: Mapping[str, Callable[[TrialConfig, torch.Tensor, int], Mixup | CutMix | None]] = {
+    "none": lambda config, counts, image_size: None,
+    "mixup": lambda config, counts, image_size: Mixup(config.mixing_alpha),
+    "cutmix": lambda config, counts, image_size: CutMix(config.mixing_alpha, image_size),
+    "remix": lambda config, counts, image_size: Remix(
+        config.mixing_alpha, counts, config.remix_kappa, config.remix_tau
+    ),
+}

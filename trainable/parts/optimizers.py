@@ -5,8 +5,8 @@ The learning rate is a pure function of the step, so no scheduler has a state th
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -46,6 +46,13 @@ OPTIMIZERS: Mapping[str, Callable[[nn.Module, Rate, float], torch.optim.Optimize
     "sgd": sgd,
 }
 
+# what each remembers of a parameter
+MOMENTS: Mapping[str, Set[str]] = {
+    "adam": {"step", "exp_avg", "exp_avg_sq"},
+    "adamw": {"step", "exp_avg", "exp_avg_sq"},
+    "sgd": {"momentum_buffer"},
+}
+
 
 def make_optimizer(
     name: str, model: nn.Module, learning_rate: float, weight_decay: float, schedule: str, warmup_epochs: float
@@ -82,20 +89,13 @@ def _on_gpu(model: nn.Module) -> bool:
     return next(model.parameters()).is_cuda
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Any]) -> None:
-    """Puts the moments in ``stored``, a state dict, into ``optimizer``, whose own settings stay as they are.
+def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, torch.Tensor]]) -> None:
+    """Puts ``moments``, the state in a state dict, into ``optimizer``, whose own settings stay as they are.
 
     Settings follow from the config and the machine; those in a file may be another machine's.
-
-    Raises:
-        KeyError, ValueError: ``stored`` is not of an optimizer of as many parameters.
     """
-    own = optimizer.state_dict()
-    sizes = [[len(group["params"]) for group in state["param_groups"]] for state in (own, stored)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"the optimizer has groups of {sizes[0]} parameters, but the file has {sizes[1]}")
     rates = [group["lr"] for group in optimizer.param_groups]
-    optimizer.load_state_dict({"state": stored["state"], "param_groups": own["param_groups"]})
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate  # the tensor itself, not the copy that torch makes
 
@@ -162,14 +162,17 @@ def _between(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
-class AveragedWeights:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class AveragedWeights(Generic[Network]):
     """An exponential moving average of a model's weights and batch norm statistics; the model that is judged.
 
     Polyak & Juditsky 1992. Over the first steps the average is shorter, as TensorFlow's ExponentialMovingAverage
     has it, lest the random start still be in it after a short training.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         """``decay`` of a step is in (0, 1): the average is over about 1 / (1 - decay) steps."""
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay

@@ -30,6 +30,11 @@ def has_begun(share: float, epoch: int, num_epochs: int) -> bool:
     return epoch > num_deferred(share, num_epochs)
 
 
+def trains_head_alone(config: Any, epoch: int) -> bool:
+    """Whether ``epoch`` (from 1) is one of the last, in which a fresh head is trained (see ``parts/heads.py``)."""
+    return bool(config.head_epochs) and epoch > config.epochs - config.head_epochs
+
+
 def shares(config: Any, counts: torch.Tensor, epoch: int) -> torch.Tensor:
     """Each class's share of the images drawn in ``epoch`` (from 1): float64 (K,), summing to 1.
 
@@ -55,9 +60,9 @@ def order(config: Any, labels: torch.Tensor, epoch: int, generator: torch.Genera
 def _at(config: Any, epoch: int) -> tuple[Sampler, float]:
     """The sampler in charge of ``epoch``, and how far it has come from its first epoch (0) to the last of all (1).
 
-    Shuffle until the sampler begins; class-balanced while a fresh head is trained (see ``parts/heads.py``).
+    Shuffle until the sampler begins; class-balanced while a fresh head is trained.
     """
-    if epoch > config.epochs - config.head_epochs:
+    if trains_head_alone(config, epoch):
         return CLASS_BALANCED, 1.0
     if not has_begun(config.resample_from, epoch, config.epochs):
         return SAMPLERS["shuffle"], 0.0
