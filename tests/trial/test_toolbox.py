@@ -6,10 +6,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from study.space import parameters
 from tests.trial.test_checkpoint import assert_same
 from trainable import checkpoint, loop
 from trainable.arguments import default_config
+from trainable.config import TrialConfig
 from trainable.evaluation import evaluate
 from trainable.images.trial import trial_images
 from trainable.parts.heads import CosineLinear
@@ -64,6 +68,18 @@ def assert_resumes_to_the_same_bits(asked, images, folder, interrupted_after):
 @pytest.mark.parametrize("fields", RECIPES)
 def test_a_trial_goes_on_to_the_same_bits_whatever_its_recipe(images, tmp_path, fields):
     assert_resumes_to_the_same_bits(config(**fields), images, tmp_path, [1, 2, 3])
+
+
+SPACE = parameters.load(parameters.SPACES["imbalance"])
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.floats(0, 1), min_size=len(SPACE), max_size=len(SPACE)))
+def test_any_recipe_of_the_imbalance_space_trains_and_goes_on_to_the_same_bits(images, tmp_path, shares):
+    points = {parameter.name: parameter.at(share) for parameter, share in zip(SPACE, shares, strict=True)}
+    base = config(epochs=2).to_dict()
+    asked = TrialConfig.from_dict(base | parameters.active_values(SPACE, points.__getitem__))
+    assert_resumes_to_the_same_bits(asked, images, tmp_path, [1])
 
 
 def rows(images, **fields):
