@@ -102,6 +102,13 @@ def test_what_is_deferred_changes_nothing_before_and_something_after(images, def
     assert losses[2][0] != losses[0][0]
 
 
+def test_logit_adjustment_takes_the_prior_that_each_epoch_was_trained_under(images):
+    state = loop.new_state(config(sampler="weighted", resample_from=0.5), images)
+    list(loop.run(state, images))
+    changed = [not torch.equal(raw, adjusted) for raw, adjusted in state.predictions]
+    assert changed == [True, True, False, False]
+
+
 def test_patience_waits_for_what_is_deferred():
     def row(epoch):
         return {"epoch": epoch, "val_loss": 1.0 + epoch, "best_epoch": 1}
