@@ -18,7 +18,7 @@ from trainable.config import TrialConfig
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import Augment
-from trainable.parts.samplers import epoch_order
+from trainable.parts.samplers import order as draw_order
 from trainable.streams import derive
 
 NUM_LOSSES = 50
@@ -111,7 +111,7 @@ def _batches(images: TrialImages, config: TrialConfig, epoch: int) -> list[tuple
 
     device = images.mean.device
     augment = Augment(images.image_size, config.flip, config.rotation_degrees, images.mean, images.std)
-    order = images.train[epoch_order(images.labels[images.train], config, generator("order"))]
+    order = images.train[draw_order(config, images.labels[images.train], epoch, generator("order"))]
     rows = augment.draw(len(order), generator("augmentation")).to(device)
     batch = augment(images.pixels[order.to(device)], rows).contiguous()
     return list(zip(batch.split(config.batch_size), images.labels[order].split(config.batch_size), strict=True))

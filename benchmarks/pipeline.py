@@ -19,7 +19,8 @@ from trainable.cli import Parser
 from trainable.config import TrialConfig
 from trainable.images.pool import Pool, unpack
 from trainable.images.trial import TrialImages
-from trainable.parts.augmentation import Augment, rotation_angles
+from trainable.parts.augmentation import Augment
+from trainable.parts.positions import rotation_angles
 
 TORCHVISION = "torchvision, one by one"
 IMAGES_PER_ROW = 8  # compared for each flip and angle
@@ -187,7 +188,7 @@ def _check_pixels(pool: Pool, images: TrialImages, config: TrialConfig) -> dict[
         ])
     ).permute(0, 3, 1, 2)  # fmt: skip
     mean, std = images.mean.view(1, 3, 1, 1), images.std.view(1, 3, 1, 1)
-    normalised = augment(images.pixels[positions], rows)
+    normalised = augment(images.pixels[positions], rows[:, None])
     project = ((normalised * std + mean) * 255).round().to(torch.uint8)
     course = (expected.float() / 255 - mean) / std
     scaled = torch.from_numpy(sources.copy()).permute(0, 3, 1, 2).float() / 255

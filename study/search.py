@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from study.execution.machine import add_machine_flags
-from study.space.parameters import ALGORITHMS
+from study.space.parameters import ALGORITHMS, SPACES
 from study.strategy.scheduler import SCHEDULERS
 from trainable.arguments import add_data_flags, add_precision_flag
 from trainable.cli import (
@@ -62,8 +62,8 @@ def _parser() -> Parser:
         "--space",
         default=None,
         type=file_path,
-        metavar="FILE",
-        help="the search space, TOML (default: study/space/course.toml)",
+        metavar="SPACE",
+        help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: course)",
     )
     proposed = f"how trials are proposed: {', '.join(ALGORITHMS)}"
     group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe", help=proposed)

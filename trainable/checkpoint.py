@@ -13,6 +13,7 @@ from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.loop import TrialState, network, new_state
 from trainable.parts.networks import ConvNet
+from trainable.parts.optimizers import MOMENTS, load_moments
 from trainable.records import checked_rows
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
@@ -35,6 +36,7 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
         "rows": state.rows,
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "average": None if state.average is None else state.average.model.state_dict(),
         "best": state.best,
         "predictions": state.predictions,
         "val_labels": images.labels[images.val],
@@ -136,42 +138,43 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
         if made_with[name] != value:
             raise CheckpointError(f"{path}: made with {name}={made_with[name]!r}, not {value!r}")
     state = new_state(config, images)
-    _load_weights(state.model, content, path)
+    _load_weights(state.model, content.get("model"), path)
+    if state.average is not None:
+        _load_weights(state.average.model, content.get("average"), path)
     try:
         num_val, num_classes = content["best"]["logits"].shape
         if (num_val, num_classes) != (len(images.val), images.num_classes):
             raise ValueError(f"it is of {num_val} validation images in {num_classes} classes, and the study has "
                              f"{len(images.val)} in {images.num_classes}")  # fmt: skip
-        _load_optimizer(state.optimizer, content["optimizer"])
+        _load_optimizer(state, content["optimizer"])
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
     state.rows, state.best, state.predictions = content["rows"], content["best"], content["predictions"]
     return state
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
-    """Adam's moments; its settings are the config's and this device's, whatever the file says.
+def _load_optimizer(state: TrialState, stored: dict[str, Any]) -> None:
+    """The optimizer's moments; its settings are the config's and this device's, whatever the file says.
 
     Raises:
         ValueError: they are not of these parameters.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments = stored["state"]
     if not isinstance(moments, dict) or not all(type(index) is int for index in moments):
         raise ValueError("the optimizer's state is no table of parameters")
     if moments.keys() - set(range(len(parameters))):
         raise ValueError(f"the optimizer's state is not of {len(parameters)} parameters")
     for index, entry in moments.items():
-        if not isinstance(entry, dict) or entry.keys() != {"step", "exp_avg", "exp_avg_sq"}:
-            raise ValueError(f"the optimizer's state of parameter {index} is not Adam's")
+        if not isinstance(entry, dict) or entry.keys() != MOMENTS[state.config.optimizer]:
+            raise ValueError(f"the optimizer's state of parameter {index} is not that of {state.config.optimizer}")
         for name, value in entry.items():
             shape = () if name == "step" else tuple(parameters[index].shape)
             _check_tensor(f"the optimizer's {name} of parameter {index}", value, shape, (torch.float32,))
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    load_moments(state.optimizer, moments)
 
 
-def _load_weights(model: ConvNet, content: dict[str, Any], path: Path) -> None:
-    weights = content.get("model")
+def _load_weights(model: ConvNet, weights: Any, path: Path) -> None:
     if not isinstance(weights, dict):
         raise CheckpointError(f"{path}: damaged, has no weights")
     for name, tensor in model.state_dict().items():
@@ -198,7 +201,7 @@ def best_model(path: Path, config: TrialConfig, num_classes: int, image_size: in
         CheckpointError: the file is damaged, of another format, or of another network.
     """
     model = network(config, num_classes, image_size, device)
-    _load_weights(model, _read(path, BEST_FORMAT), path)
+    _load_weights(model, _read(path, BEST_FORMAT).get("model"), path)
     return model
 
 

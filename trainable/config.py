@@ -9,52 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainable.cli import UsageError
-from trainable.options import Choices, Range, Role, Switch, option, options_of
+from trainable.options import Choices, Range, Role, option, options_of
+from trainable.recipe import Recipe
 
 SEEDS = Range(0, 2**63 - 1)
 PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class TrialConfig:
+class TrialConfig(Recipe):
     """One training recipe and everything its outcome depends on besides the images.
 
-    The defaults are the recipe of the course this study grew out of. Two trials with equal configs on equal
+    Two trials with equal configs on equal
     images give equal rows on the same kind of CPU. See ``options`` for what is said of each field.
     """
 
-    dropout: float = option(
-        0.3, Range(0, 1, below=True), "dropout of both hidden layers", "network", short="drop", format=".2f"
-    )
-    learning_rate: float = option(
-        1e-3, Range(0, above=True), "Adam's step size", "optimizer", short="rate", format=".1e"
-    )
-    weight_decay: float = option(
-        1e-4, Range(0), "L2 penalty, added to the gradient by Adam", "optimizer", short="decay", format=".0e"
-    )
-    batch_size: int = option(128, Range(2), "images in a batch", "optimizer", short="batch")
-    accumulation_steps: int = option(
-        2, Range(1), "batches whose gradients make one optimizer step", "optimizer", short="accum"
-    )
-    clip_norm: float = option(
-        1.0, Range(0, above=True), "the gradient's norm is clipped to this", "optimizer", short="clip"
-    )
-    sampler: str = option("shuffle", Choices(("shuffle", "weighted")), "how an epoch's images are drawn", "sampler")
-    sampler_power: float = option(
-        1.0,
-        Range(0, 1, above=True),
-        "weighted sampler: class weight = count ** -power; 1 = equal classes",
-        "sampler",
-        when={"sampler": "weighted"},
-        short="^",
-        format=".2f",
-    )
-    flip: bool = option(True, Switch(), "mirror half of the training images, left to right", "augmentation")
-    rotation_degrees: float = option(
-        10.0, Range(0, 180), "rotate by a random angle within ± this many degrees", "augmentation", short="rotate"
-    )
-    patience: int = option(10, Range(1), "epochs without improvement before the trial ends itself", "length")
-    min_delta: float = option(0.001, Range(0), "smallest fall of validation loss that counts", "length", short="delta")
     epochs: int = option(50, Range(1), "passes over the training images, at most", "length", role="protocol")
     seed: int = option(0, SEEDS, "initialisation, order, augmentation and dropout", "seeds", role="seed")
     split_seed: int = option(0, SEEDS, "which images are for validation", "seeds", role="seed")
@@ -96,6 +65,8 @@ class TrialConfig:
                 problems.append(str(error))
                 refused.add(name)
         config = cls(**checked)
+        if config.head_epochs >= config.epochs:
+            problems.append(f"head_epochs must be below epochs, {config.epochs}, not {config.head_epochs}")
         active = config.active()
         problems += [
             f"{name} has no effect unless {FIELDS[name].condition()}, so it cannot be {value!r}"

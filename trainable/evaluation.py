@@ -8,8 +8,8 @@ from trainable import metrics
 from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import normalise
+from trainable.parts.losses import log_trained_prior
 from trainable.parts.networks import ConvNet
-from trainable.parts.samplers import draw_probabilities
 from trainable.precision import autocast
 from trainable.report import Row
 
@@ -31,12 +31,14 @@ def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor, preci
     return torch.cat(logits)
 
 
-def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig) -> torch.Tensor:
+def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoch: int) -> torch.Tensor:
     """The predicted classes, (2, n) on the CPU: row 0 as the network says, row 1 after post-hoc logit adjustment.
+
+    ``epoch`` (from 1) is that after which the network gave the logits.
 
     uint8, or int16 where there are more classes than that holds: they are kept for every epoch.
     """
-    both = torch.stack([logits.argmax(1), adjusted_logits(logits, images.train_counts, config).argmax(1)])
+    both = torch.stack([logits.argmax(1), adjusted_logits(logits, images.train_counts, config, epoch).argmax(1)])
     return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
 
 
@@ -57,11 +59,11 @@ def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages) 
     }
 
 
-def adjusted_logits(logits: torch.Tensor, class_counts: torch.Tensor, config: TrialConfig) -> torch.Tensor:
+def adjusted_logits(logits: torch.Tensor, class_counts: torch.Tensor, config: TrialConfig, epoch: int) -> torch.Tensor:
     """Logits after post-hoc adjustment to balanced classes: logits - log(prior), tau = 1.
 
-    Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9. The prior is that of the images the
-    network was trained on: the training counts as the sampler draws them. Under the fully weighted sampler it
-    is uniform and nothing changes; subtracting the raw counts there would correct the same thing twice.
+    Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9. The prior is the one that
+    the network was trained under in ``epoch``, see ``log_trained_prior``. Under the fully weighted sampler it is
+    uniform and nothing changes; subtracting the raw counts there would correct the same thing twice.
     """
-    return logits - draw_probabilities(class_counts, config).log().to(logits)
+    return logits - log_trained_prior(config, class_counts, epoch).to(logits)

@@ -16,9 +16,20 @@ from trainable.allocator import keep_freed_memory
 from trainable.config import TrialConfig
 from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import TrialImages
-from trainable.parts.augmentation import Augment
+from trainable.parts.augmentation import augmentation
+from trainable.parts.heads import give_cosine_head, redraw_head
+from trainable.parts.losses import LOSSES
+from trainable.parts.mixing import MIXINGS
 from trainable.parts.networks import ConvNet
-from trainable.parts.samplers import epoch_order
+from trainable.parts.optimizers import (
+    AveragedWeights,
+    learning_rate_factor,
+    make_optimizer,
+    set_learning_rate,
+    warmup_steps,
+)
+from trainable.parts.samplers import num_deferred, num_drawn, trains_head_alone
+from trainable.parts.samplers import order as draw_order
 from trainable.report import Row
 from trainable.step import Step
 from trainable.streams import derive
@@ -38,7 +49,13 @@ class TrialState:
     rows: list[Row]
     best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
     predictions: list[torch.Tensor] = field(default_factory=list)  # of each epoch, see ``predict``
+    average: AveragedWeights[ConvNet] | None = None
     step: Step | None = None  # from the first epoch on; holds nothing that would have to be saved
+
+    @property
+    def judged(self) -> ConvNet:
+        """The model whose predictions count: the averaged one, where there is one."""
+        return self.model if self.average is None else self.average.model
 
 
 def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
@@ -47,19 +64,27 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
     model = network(config, images.num_classes, images.image_size, images.pixels.device)
-    optimizer = torch.optim.Adam(
-        model.parameters(),
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=True,
-        capturable=images.pixels.is_cuda,
+    state = TrialState(config, model, _optimizer(config, model), rows=[], best={})
+    _start_average(state)
+    return state
+
+
+def _optimizer(config: TrialConfig, model: ConvNet) -> torch.optim.Optimizer:
+    return make_optimizer(
+        config.optimizer, model, config.learning_rate, config.weight_decay, config.schedule, config.warmup_epochs
     )
-    return TrialState(config, model, optimizer, rows=[], best={})
+
+
+def _start_average(state: TrialState) -> None:
+    decay = state.config.average_decay
+    state.average = AveragedWeights(state.model, decay) if decay else None
 
 
 def network(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> ConvNet:
     """The config's network on ``device``; its weights are drawn from torch's global generator."""
     model = ConvNet(num_classes, image_size, config.dropout)
+    if config.loss == "ldam":
+        give_cosine_head(model, config.ldam_scale)
     return model.to(memory_format=torch.channels_last).to(device)
 
 
@@ -74,15 +99,15 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         start = time.perf_counter()
         train_loss, train_accuracy = train_epoch(state, images, epoch)
         trained = time.perf_counter()
-        logits = evaluate(state.model, images, images.val, state.config.precision)
-        predictions = predict(logits, images, state.config)
+        logits = evaluate(state.judged, images, images.val, state.config.precision)
+        predictions = predict(logits, images, state.config, epoch)
         scores = score(logits, predictions, images)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
             if not math.isfinite(loss):
                 raise DivergedError(f"{name} is {loss} in epoch {epoch}")
         is_best = not state.rows or scores["minority_f1"] > state.rows[-1]["best_minority_f1"]
         if is_best:
-            model_state = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+            model_state = {name: tensor.detach().clone() for name, tensor in state.judged.state_dict().items()}
             state.best = {"model": model_state, "logits": logits.half().cpu()}
         best = (scores["minority_f1"], epoch) if is_best else (
             state.rows[-1]["best_minority_f1"], state.rows[-1]["best_epoch"])  # fmt: skip
@@ -109,12 +134,14 @@ def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
     """Why the trial is over: "epochs", "patience", or None while it is not.
 
     Patience counts the epochs since validation loss last fell by more than ``min_delta`` below its best, or
-    minority F1 last rose above its best, whichever is later.
+    minority F1 last rose above its best, whichever is later. It begins once all of the recipe is on: a trial does not
+    end before the sampler or the class weights that it was meant to try.
     """
     if len(rows) >= config.epochs:
         return "epochs"
-    last_improved, lowest_loss = 0, math.inf
-    for row in rows:
+    first = num_epochs_before_all_is_on(config)
+    last_improved, lowest_loss = first, math.inf
+    for row in rows[first:]:
         if row["val_loss"] < lowest_loss - config.min_delta:
             lowest_loss, last_improved = row["val_loss"], row["epoch"]
         if row["best_epoch"] == row["epoch"]:
@@ -122,27 +149,65 @@ def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
     return "patience" if len(rows) - last_improved >= config.patience else None
 
 
+def num_epochs_before_all_is_on(config: TrialConfig) -> int:
+    """After how many epochs nothing of the recipe is still deferred."""
+    shares = (config.resample_from, config.reweight_from)
+    before_head = config.epochs - config.head_epochs if config.head_epochs else 0
+    return max(before_head, *(num_deferred(share, config.epochs) for share in shares))
+
+
 def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:
     """One pass over the training images: (mean loss, accuracy) over the samples as they were trained on."""
     config, device = state.config, images.pixels.device
+    if trains_head_alone(config, epoch) and not trains_head_alone(config, epoch - 1):
+        redraw_head(state.model, derive("head", config.seed))
+        state.optimizer, state.step = _optimizer(config, state.model), None  # without the old head's moments
+        _start_average(state)
     if state.step is None:
-        augment = Augment(images.image_size, config.flip, config.rotation_degrees, images.mean, images.std)
-        state.step = Step(config, state.model, state.optimizer, augment, images.pixels)
-    order = images.train[epoch_order(images.labels[images.train], config, _generator("order", config.seed, epoch))]
-    rows = state.step.augment.draw(len(order), _generator("augmentation", config.seed, epoch))
+        augment = augmentation(config, images.image_size, images.mean, images.std)
+        mixing = MIXINGS[config.mixing](config, images.train_counts.to(device), images.image_size)
+        loss = LOSSES[config.loss](config, images.train_counts).to(device)
+        state.step = Step(config, state.model, state.optimizer, augment, mixing, loss, images.pixels)
+    drawn = draw_order(config, images.labels[images.train], epoch, _generator("order", config.seed, epoch))
+    order = images.train[drawn]
+    dice = state.step.draw(len(order), _generator("augmentation", config.seed, epoch))
     labels = images.labels[order].to(device)
-    order, rows = order.to(device), rows.to(device)
+    order, dice = order.to(device), dice.to(device)
     torch.manual_seed(derive("dropout", config.seed, epoch))
-    state.step.start_epoch()
+    state.step.start_epoch(epoch)
     batches = batch_slices(len(order), config.batch_size)
-    for first in range(0, len(batches), config.accumulation_steps):
+    num_before, num_steps, num_warm = _steps(config, images, epoch)
+    for number, first in enumerate(range(0, len(batches), config.accumulation_steps), num_before):
         group = batches[first : first + config.accumulation_steps]
         group_size = group[-1].stop - group[0].start
         for batch in group:
-            state.step.accumulate(order[batch], rows[batch], labels[batch], group_size)
+            state.step.accumulate(order[batch], dice[batch], labels[batch], group_size)
+        if config.schedule != "constant" or config.warmup_epochs:
+            set_learning_rate(state.optimizer, learning_rate_factor(config.schedule, number, num_steps, num_warm))
         state.step.update()
+        if state.average is not None:
+            state.average.update(number)
     loss_sum, num_correct = state.step.totals()
     return loss_sum / len(order), num_correct / len(order)
+
+
+def _steps(config: TrialConfig, images: TrialImages, epoch: int) -> tuple[int, int, int]:
+    """The optimizer's steps before ``epoch``, in all, and of the warm-up. A fresh head has a count and schedule of its
+    own, and with an undersampling that is deferred not all epochs have as many."""
+    counts, before_head = images.train_counts, config.epochs - config.head_epochs
+    first, last = (before_head + 1, config.epochs) if trains_head_alone(config, epoch) else (1, before_head)
+
+    def of_epochs(start: int, stop: int) -> int:
+        numbers = [num_batches(num_drawn(config, counts, number), config.batch_size) for number in range(start, stop)]
+        return sum(-(-number // config.accumulation_steps) for number in numbers)
+
+    num_steps = of_epochs(first, last + 1)
+    return of_epochs(first, epoch), num_steps, warmup_steps(config.warmup_epochs, last + 1 - first, num_steps)
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """How many ``batch_slices`` makes."""
+    return -(-num_images // batch_size) - (num_images > batch_size and num_images % batch_size == 1)
 
 
 def batch_slices(num_images: int, batch_size: int) -> list[slice]:

@@ -86,6 +86,7 @@ class Option:
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     short: str = ""  # the head of its column; of a field with a condition, what joins it to the value it depends on
     format: str = ""  # of its numbers in tables
+    paper: str = ""  # who proposed it
     name: str = ""
     kind: type = float  # bool, int, float or str
     default: Value = 0.0
@@ -158,7 +159,7 @@ def option(default: Value, rule: Range | Choices | Switch, help: str, part: str,
 
 
 def describe(options: Mapping[str, Option]) -> str:
-    """Every field, by part: its rule, default, condition and what it means."""
+    """Every field, by part: its rule, default, condition, what it means and whose it is."""
     lines: list[str] = []
     for part in dict.fromkeys(found.part for found in options.values()):
         lines += ["", f"{part}:"]
@@ -167,6 +168,7 @@ def describe(options: Mapping[str, Option]) -> str:
                 lines.append(f"  {name:<20}{found.help}")
                 only = f"; only where {found.condition()}" if found.when else ""
                 lines.append(f"{'':22}{found.words}; default {found.default}{only}")
+                lines += [f"{'':22}{found.paper}"] if found.paper else []
     return "\n".join(lines)
 
 

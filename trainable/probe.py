@@ -10,7 +10,9 @@ import torch
 from trainable.allocator import keep_freed_memory
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.loop import network
-from trainable.parts.augmentation import Augment
+from trainable.parts.augmentation import augmentation
+from trainable.parts.losses import LOSSES
+from trainable.parts.mixing import MIXINGS
 from trainable.step import Step
 
 MIN_SPEEDUP = 1.15  # below it the rounding would be for nothing
@@ -78,15 +80,18 @@ def _batches(
     number = config.batch_size if is_gpu else min(config.batch_size, max(8, NUM_PIXELS // area))
     pixels = torch.randint(2**24, (number, area + 1), dtype=torch.int32).to(device)
     mean, std = torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device)
-    augment = Augment(image_size, config.flip, config.rotation_degrees, mean, std)
-    step = Step(config, network(config, num_classes, image_size, device), None, augment, pixels)
+    augment = augmentation(config, image_size, mean, std)
+    counts = torch.ones(num_classes, dtype=torch.int64)
+    mixing = MIXINGS[config.mixing](config, counts.to(device), image_size)
+    loss = LOSSES[config.loss](config, counts).to(device)
+    step = Step(config, network(config, num_classes, image_size, device), None, augment, mixing, loss, pixels)
     positions = torch.arange(number, device=device)
-    rows, labels = positions % len(augment.table), positions % num_classes
+    dice, labels = step.draw(number, torch.Generator().manual_seed(0)).to(device), positions % num_classes
 
     def run() -> tuple[float, int]:
-        step.start_epoch()
+        step.start_epoch(1)
         for _ in range(NUM_BATCHES_ON_A_GPU if is_gpu else 1):
-            step.accumulate(positions, rows, labels, number)
+            step.accumulate(positions, dice, labels, number)
         return step.totals()
 
     return run

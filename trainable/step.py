@@ -10,6 +10,10 @@ from torch.nn import functional
 
 from trainable.config import TrialConfig
 from trainable.parts.augmentation import Augment
+from trainable.parts.heads import train_head_alone
+from trainable.parts.losses import Loss
+from trainable.parts.mixing import CutMix, Mixup
+from trainable.parts.samplers import trains_head_alone
 from trainable.precision import autocast
 
 NUM_WARM_UP_CALLS = 3  # trained on for real; in them the libraries allocate what they may not inside a capture
@@ -26,14 +30,16 @@ class Step:
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer | None,
         augment: Augment,
+        mixing: Mixup | CutMix | None,
+        loss: Loss,
         pixels: torch.Tensor,
     ) -> None:
-        """``pixels`` is int32 (n, S * S + 1) as ``pool.pack`` makes it, on the device of the model.
+        """``pixels`` is int32 (n, S * S + 1) as ``pool.pack`` makes it, on the device of the model, as is ``loss``.
 
         Without an optimizer it accumulates gradients and never updates.
         """
         self._config, self._model, self._optimizer = config, model, optimizer
-        self.augment, self._pixels = augment, pixels
+        self._augment, self._mixing, self._loss, self._pixels = augment, mixing, loss, pixels
         self._loss_sum = torch.zeros((), device=pixels.device)
         self._num_correct = torch.zeros((), dtype=torch.int64, device=pixels.device)
         # batches of another size, the last ones of an epoch, are not worth a graph of their own
@@ -41,21 +47,31 @@ class Step:
         self._common_size = config.batch_size // config.num_micro_batches
         self.update = self._repeated(self._update)
 
-    def start_epoch(self) -> None:
-        self._model.train()
+    def start_epoch(self, epoch: int) -> None:
+        """``epoch`` counts from 1."""
+        if trains_head_alone(self._config, epoch):
+            train_head_alone(self._model)
+        else:
+            self._model.train()
+        self._loss.start_epoch(epoch)
         self._loss_sum.zero_()
         self._num_correct.zero_()
 
-    def accumulate(self, positions: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, group_size: int) -> None:
+    def draw(self, num_images: int, generator: torch.Generator) -> torch.Tensor:
+        """The dice of the augmentation and, after them, of the mixing: float32 (num_images, dice), on the CPU."""
+        dice = self._augment.draw(num_images, generator)
+        return dice if self._mixing is None else torch.cat([dice, self._mixing.draw(num_images, generator)], 1)
+
+    def accumulate(self, positions: torch.Tensor, dice: torch.Tensor, labels: torch.Tensor, group_size: int) -> None:
         """Adds the gradient of the loss of one batch, each image weighing ``1 / group_size``.
 
-        All are int64 (batch,) on the device of the pixels: ``positions`` among them, ``rows`` of the augmentation's
-        table (from ``Augment.draw``), ``labels``. Where ``num_micro_batches`` is above 1 the batch goes through the
+        All are on the device of the pixels: ``positions`` among them and ``labels``, int64 (batch,), and ``dice`` from
+        ``draw``, float32 (batch, dice). Where ``num_micro_batches`` is above 1 the batch goes through the
         network in so many parts; the gradient is the same but for batch norm, which sees each part by itself.
         """
         weight = torch.full((), 1 / group_size, dtype=torch.float64, device=self._pixels.device)
         num_parts = max(1, min(self._config.num_micro_batches, len(positions) // 2))  # batch norm needs two images
-        for part in zip(*(tensor.tensor_split(num_parts) for tensor in (positions, rows, labels)), strict=True):
+        for part in zip(*(tensor.tensor_split(num_parts) for tensor in (positions, dice, labels)), strict=True):
             train_on: Work = self._train_common_size if len(part[0]) == self._common_size else self._train_on
             train_on(*part, weight)
 
@@ -67,15 +83,26 @@ class Step:
         return Graphed(work, _on_side_stream, _capture) if self._pixels.is_cuda else work
 
     def _train_on(
-        self, positions: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
+        self, positions: torch.Tensor, dice: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
     ) -> None:
-        images = self.augment(self._pixels[positions], rows)
+        images, targets = self._mixed(self._pixels[positions], dice, labels)
         with autocast(self._config.precision, images.device):
             logits = self._model(images)  # float32 in either precision
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        loss = self._loss(logits, targets, reduction="sum")
         (loss * weight).backward()
         self._loss_sum += loss.detach()
         self._num_correct += (logits.argmax(1) == labels).sum()
+
+    def _mixed(
+        self, pixels: torch.Tensor, dice: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The augmented images, and labels (batch,) or, where images are mixed, shares of the classes (batch, K)."""
+        if self._mixing is None:
+            return self._augment(pixels, dice), labels
+        num_dice = self._mixing.num_dice
+        images = self._augment(pixels, dice[:, :-num_dice])
+        shares = functional.one_hot(labels, len(self._loss.weights)).float()
+        return self._mixing(images, shares, dice[:, -num_dice:])
 
     def _update(self) -> None:
         assert self._optimizer is not None

@@ -16,6 +16,7 @@ PURPOSES = {
     "sobol": 10,
     "grid": 11,
     "simulation": 12,
+    "head": 13,
     "resampling": 20,
     "halves": 21,
     "confirmation": 22,

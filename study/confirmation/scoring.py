@@ -16,7 +16,7 @@ from study.record.recipes import is_course
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
 from trainable.evaluation import evaluate, predict
-from trainable.metrics import confusion_matrix, minority_f1, recall_per_class
+from trainable.metrics import confusion_matrix, recall_per_class
 
 OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same that the search chose by"
 
@@ -58,8 +58,7 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
         seeds.two_halves(labels, predictions, num_classes, minority, run.seed)
         for predictions in (run.predictions, run.adjusted)
     )
-    confusions = [confusion_matrix(labels, row, num_classes) for row in run.predictions]
-    best = max(confusions, key=lambda confusion: minority_f1(confusion, minority))  # the earlier where equal
+    best = confusion_matrix(labels, run.predictions[run.best_epoch - 1], num_classes)
     audit_recall = math.nan
     if len(run.audit):
         positions = torch.from_numpy(run.audit)
@@ -123,7 +122,7 @@ def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> np.ndarray:
     images = replace(run.images, pixels=pixels)  # normalised as the run's training images were
     logits = evaluate(run.model, images, torch.arange(len(pixels)))
     shifted = (logits.cpu().numpy() + run.offsets.values).argmax(axis=1)
-    return np.stack([*predict(logits, images, run.recipe.config).numpy(), shifted])
+    return np.stack([*predict(logits, images, run.recipe.config, run.best_epoch).numpy(), shifted])
 
 
 def _shown(num_seeds: int) -> Iterable[int]:

@@ -16,6 +16,7 @@ from trainable import checkpoint
 from trainable.cli import UsageError
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images
+from trainable.metrics import confusion_matrix, minority_f1
 from trainable.parts.networks import ConvNet
 
 
@@ -59,6 +60,13 @@ class TrainedRun:
     def adjusted(self) -> np.ndarray:
         """The same after logit adjustment."""
         return self._validation[validation.ADJUSTED]
+
+    @cached_property
+    def best_epoch(self) -> int:
+        """The epoch of ``model``, counted from 1: the first with the highest minority F1 on the validation images."""
+        num_classes, minority = self.images.num_classes, self.images.minority
+        scores = [minority_f1(confusion_matrix(self.labels, row, num_classes), minority) for row in self.predictions]
+        return 1 + scores.index(max(scores))
 
     @cached_property
     def offsets(self) -> offsets.Offsets:

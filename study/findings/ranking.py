@@ -16,6 +16,7 @@ from study.space.parameters import Space
 from study.statistics.intervals import Interval
 from trainable.cli import printable
 from trainable.metrics import recall_per_class
+from trainable.parts.corrections import corrects_twice
 
 MIN_BEST_TRIALS = 5
 LINE_WIDTH = 100
@@ -142,7 +143,8 @@ class Ranking:
         lines += [words] if (words := self.tied_words()) else []
         if self.was_cut:
             lines.append("validation was drawn before the cut, so F1 is measured at the original class frequencies")
-        return lines + self.memory_lines() + self.boundary_lines() + (self.evidence.damaged if self.evidence else [])
+        lines += self.memory_lines() + self.correction_lines() + self.boundary_lines()
+        return lines + (self.evidence.damaged if self.evidence else [])
 
     def memory_lines(self) -> list[str]:
         """What running out of GPU memory has changed."""
@@ -153,6 +155,12 @@ class Ranking:
             f"{row['num_micro_batches']} parts; batch norm saw smaller batches than in other trials"
             for _, row in self.table[self.table["num_micro_batches"] > 1].iterrows()
         ]
+
+    def correction_lines(self, max_trials: int = 20) -> list[str]:
+        """Of the best trials, those that make up for rare classes in more than one place."""
+        best = self.scored.head(max_trials)["trial"] if not self.table.empty else []
+        places = {trial.number: corrects_twice(trial.config.active()) for trial in self.trials}
+        return [f"trial {number} corrects twice: {', '.join(places[number])}" for number in best if places.get(number)]
 
     def boundary_lines(self) -> list[str]:
         """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""

@@ -77,7 +77,9 @@ def page(findings: "Findings") -> str:
         verdict=findings.verdict,
         num_trials=len(findings.ranking.trials),
         num_cut=sum(findings.ranking.study.class_counts.audit),
-        warnings=findings.ranking.memory_lines() + findings.ranking.boundary_lines(),
+        warnings=findings.ranking.memory_lines()
+        + findings.ranking.correction_lines()
+        + findings.ranking.boundary_lines(),
         costs=_costs(findings),
         statuses=_counts(findings),
         plotly=Markup(f"<script>{get_plotlyjs()}</script>"),

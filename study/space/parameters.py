@@ -10,7 +10,8 @@ from typing import Any
 from trainable.cli import UsageError
 from trainable.config import FIELDS
 
-DEFAULT_SPACE = Path(__file__).with_name("course.toml")
+SPACES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}  # by name
+DEFAULT_SPACE = SPACES["course"]
 ALGORITHMS = ("tpe", "random", "sobol", "grid")  # the ways to search it, see searcher.py
 
 
@@ -90,16 +91,19 @@ def active_values(space: Space, value_of: Callable[[str], Any]) -> dict[str, Any
 
 
 def load(path: Path) -> Space:
-    """The space that a TOML file describes.
+    """The space that a TOML file describes; a path that is no file but a name in ``SPACES`` means that one.
 
     Raises:
         UsageError: the file cannot be read, or one of its tables makes no sense; every problem, with its line.
     """
+    if str(path) in SPACES and not path.is_file():
+        path = SPACES[str(path)]
     try:
         text = path.read_text("utf-8-sig")
         return from_tables(tomllib.loads(text), _line_numbers(text), str(path))
     except OSError as error:
-        raise UsageError([f"--space {path}: cannot be read ({error.strerror})"]) from error
+        names = f"; by name there are {', '.join(SPACES)}" if isinstance(error, FileNotFoundError) else ""
+        raise UsageError([f"--space {path}: cannot be read ({error.strerror}){names}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError([f"--space {path}: is no valid TOML ({error})"]) from error
 

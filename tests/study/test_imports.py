@@ -15,6 +15,7 @@ LIGHT = [
     ("study.confirm", {"ray", "torch", "optuna", "numpy"}),
     ("study.findings.verdict", {"ray", "torch", "optuna", "numpy"}),
     ("trainable.__main__", {"ray", "torch", "numpy"}),
+    ("trainable.parts.corrections", {"ray", "torch", "numpy"}),
     ("study.statistics.effects", {"ray", "torch", "torchvision", "optuna"}),
     ("study.statistics.importance", {"ray", "torch", "torchvision", "optuna"}),
     ("study.findings.balancing", {"ray", "torch", "torchvision", "optuna"}),

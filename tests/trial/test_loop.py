@@ -16,7 +16,7 @@ from trainable.images.splits import split
 from trainable.images.trial import trial_images
 from trainable.metrics import confusion_matrix, f1_per_class
 from trainable.parts.augmentation import normalise
-from trainable.parts.samplers import epoch_order
+from trainable.parts.samplers import order as draw_order
 from trainable.streams import derive
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def trained_by_hand(images, union_size):
     model = Linear64()
     asked = config(rotation_degrees=0)
     generator = torch.Generator().manual_seed(derive("order", asked.seed, 1))
-    order = images.train[epoch_order(images.labels[images.train], asked, generator)]
+    order = images.train[draw_order(asked, images.labels[images.train], 1, generator)]
     for union in order.split(union_size):
         batch = normalise(images.pixels[union, :-1], 16, images.mean, images.std)
         loss = functional.cross_entropy(model(batch), images.labels[union])
@@ -323,7 +323,7 @@ def test_validation_scores_follow_from_the_logits(trial, images):
     row = found[-1]
     f1 = f1_per_class(confusion_matrix(labels, logits.argmax(1).numpy(), 10))
     counts = torch.bincount(images.labels[images.train])
-    adjusted = adjusted_logits(logits, counts, state.config).argmax(1).numpy()
+    adjusted = adjusted_logits(logits, counts, state.config, 4).argmax(1).numpy()
     assert row["f1"] == f1.tolist()
     assert row["macro_f1"] == pytest.approx(f1.mean())
     assert row["minority_f1"] == pytest.approx(f1[:3].mean())

@@ -69,7 +69,7 @@ def test_the_logits_are_the_last_layers_in_float32_and_not_rounded(trial, images
     expected = torch.nn.functional.linear(torch.cat(hidden).float(), *model.classifier[-1].parameters())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert not torch.equal(logits, logits.bfloat16().float())
-    found = score(logits, predict(logits, images, CONFIG), images)  # as the trial itself validates
+    found = score(logits, predict(logits, images, CONFIG, 1), images)  # as the trial itself validates
     assert found["val_loss"] == trial[0].rows[-1]["val_loss"]
 
 

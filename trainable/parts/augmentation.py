@@ -1,73 +1,90 @@
-"""Batched augmentation: flip and rotation as one gather through tables that Pillow itself made.
+"""Batched augmentation: dice for each image of an epoch, and a batch as the network trains on it."""
 
-torchvision's RandomRotation on PIL images is nearest-neighbour: each output pixel is a copy of one input pixel
-or black. So for a fixed angle the whole operation is a list of source positions. We let Pillow rotate an image
-of positions once for each angle of a fine grid, with and without flip, and gather through the result: equal to
-torchvision's output bit for bit at those angles.
-"""
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
-from PIL import Image
 
-ANGLE_STEP_DEGREES = 0.25
-
-
-def rotation_angles(rotation_degrees: float) -> np.ndarray:
-    """The angles a training image may be rotated by, float64, symmetric about 0: a grid of 0.25° or finer."""
-    if rotation_degrees == 0:
-        return np.zeros(1)
-    steps = int(np.ceil(rotation_degrees / ANGLE_STEP_DEGREES))
-    return np.linspace(-rotation_degrees, rotation_degrees, 2 * steps + 1)
-
-
-def source_positions(image_size: int, flip: bool, rotation_degrees: float) -> torch.Tensor:
-    """Where each output pixel comes from: int32 (flips × angles, S * S), in [0, S * S].
-
-    S * S stands for "from outside": black. The first half of the rows is unflipped, the second flipped first,
-    then rotated, as in the course's transform; without ``flip`` there is no second half.
-    """
-    area = image_size**2
-    # 0 is Pillow's fill for what comes from outside, so positions are counted from 1 while Pillow has them
-    positions = Image.fromarray(np.arange(1, area + 1, dtype=np.int32).reshape(image_size, image_size))
-    mirrored = positions.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    rows = [
-        np.asarray(image.rotate(float(angle), Image.Resampling.NEAREST)).ravel()
-        for image in ([positions, mirrored] if flip else [positions])
-        for angle in rotation_angles(rotation_degrees)
-    ]
-    table = np.stack(rows)
-    return torch.from_numpy(np.where(table == 0, area, table - 1).astype(np.int32))
+from trainable.config import TrialConfig
+from trainable.parts.colour import ColorJitter, TrivialAugment
+from trainable.parts.erasing import Cutout, RandomErasing
+from trainable.parts.positions import Positions, Stage, channels_of
 
 
 class Augment:
-    """Random flip and rotation of a batch, then float and normalised."""
+    """A batch of packed images as the network trains on it: positions, then colours, normalised, then erased.
+
+    What mixes images and targets is a stage by itself, see ``mixing``.
+    """
 
     def __init__(
-        self, image_size: int, flip: bool, rotation_degrees: float, mean: torch.Tensor, std: torch.Tensor
-    ) -> None:
-        """``mean`` and ``std`` are float32 (3,), in units of [0, 1] pixels, on the device of the images."""
+        self, image_size: int, flip: bool, rotation_degrees: float, mean: torch.Tensor, std: torch.Tensor,
+        *, vertical_flip: bool = False, crop_padding: int = 0,
+        packed: Sequence[Stage] = (), coloured: Sequence[Stage] = (), normalised: Sequence[Stage] = (),
+    ) -> None:  # fmt: skip
+        """``mean`` and ``std`` are float32 (3,), in units of [0, 1] pixels, on the device of the images.
+
+        The further stages are in the order in which they work: ``packed`` on int32 (batch, S * S), ``coloured`` on
+        float32 (batch, S * S, 3) in [0, 255], ``normalised`` on float32 (batch, 3, S, S).
+        """
         self.image_size = image_size
-        self.table = source_positions(image_size, flip, rotation_degrees).to(mean.device)
+        positions = Positions(image_size, flip, rotation_degrees, vertical_flip, crop_padding, mean.device)
         self.mean, self.std = mean, std
+        self._packed, self._coloured, self._normalised = [positions, *packed], coloured, normalised
+        self._stages: list[Stage] = [*self._packed, *coloured, *normalised]
 
     def draw(self, num_images: int, generator: torch.Generator) -> torch.Tensor:
-        """A row of the table for each of ``num_images`` images, int64, each row equally likely."""
-        return torch.randint(len(self.table), (num_images,), generator=generator)
+        """The dice of ``num_images`` images: float32 (num_images, dice of all stages)."""
+        return torch.cat([stage.draw(num_images, generator) for stage in self._stages], 1)
 
-    def __call__(self, pixels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def __call__(self, pixels: torch.Tensor, dice: torch.Tensor) -> torch.Tensor:
         """The augmented batch, normalised: float32 (batch, 3, S, S) in channels_last layout.
 
-        ``pixels`` is int32 (batch, S * S + 1) as ``data.pack`` makes it; ``rows`` int64 (batch,) from ``draw``.
+        ``pixels`` is int32 (batch, S * S + 1) as ``pool.pack`` makes it; ``dice`` is from ``draw``.
         """
-        gathered = pixels.gather(1, self.table[rows].long())
-        return normalise(gathered, self.image_size, self.mean, self.std)
+        shares = iter(dice.split([stage.num_dice for stage in self._stages], 1))
+        for stage in self._packed:
+            pixels = stage(pixels, next(shares))
+        channels = channels_of(pixels)
+        if self._coloured:
+            channels = channels.float()
+        for stage in self._coloured:
+            channels = stage(channels, next(shares))
+        images = _normalised(channels, self.image_size, self.mean, self.std)
+        for stage in self._normalised:
+            images = stage(images, next(shares))
+        return images
 
 
 def normalise(pixels: torch.Tensor, image_size: int, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """int32 pixels (batch, S * S) as float32 (batch, 3, S, S) in channels_last layout: (x / 255 - mean) / std."""
-    channels = pixels.unsqueeze(2).view(torch.uint8)[:, :, :3]  # (batch, S * S, 3)
+    return _normalised(channels_of(pixels), image_size, mean, std)
+
+
+def _normalised(channels: torch.Tensor, image_size: int, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     # an image is one row of numbers: torch works along the last dimension, and one of three is half as fast
-    rows = channels.reshape(len(pixels), -1).to(mean.dtype)
+    rows = channels.reshape(len(channels), -1).to(mean.dtype)
     scaled = rows.sub_((255 * mean).repeat(image_size**2)).div_((255 * std).repeat(image_size**2))
-    return scaled.view(len(pixels), image_size, image_size, 3).permute(0, 3, 1, 2)
+    return scaled.view(len(channels), image_size, image_size, 3).permute(0, 3, 1, 2)
+
+
+RANDOM_AUGMENTS: Mapping[str, Callable[[int, torch.device], list[Stage]]] = {
+    "none": lambda image_size, device: [],
+    "trivial": lambda image_size, device: [TrivialAugment(image_size, device)],
+}
+ERASINGS: Mapping[str, Callable[[TrialConfig, int], list[Stage]]] = {
+    "none": lambda config, image_size: [],
+    "cutout": lambda config, image_size: [Cutout(image_size, config.cutout_size)],
+    "random": lambda config, image_size: [RandomErasing(image_size, config.erasing_probability)],
+}
+
+
+def augmentation(config: TrialConfig, image_size: int, mean: torch.Tensor, std: torch.Tensor) -> Augment:
+    """The config's augmentation; ``mean`` and ``std`` as for ``Augment``."""
+    return Augment(
+        image_size, config.flip, config.rotation_degrees, mean, std,
+        vertical_flip=config.vertical_flip,
+        crop_padding=round(config.crop_padding * image_size),
+        packed=RANDOM_AUGMENTS[config.random_augment](image_size, mean.device),
+        coloured=[ColorJitter(config.color_jitter, mean.device)] if config.color_jitter else [],
+        normalised=ERASINGS[config.erasing](config, image_size),
+    )  # fmt: skip

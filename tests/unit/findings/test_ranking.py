@@ -165,3 +165,15 @@ def test_class_names_do_not_drive_the_terminal_in_an_analysis(tmp_path, name):
     lines = [*ranking.lines(), *summary.find(ranking, folder).lines()]
     assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
     assert sum(ascii(name)[1:-1] in line for line in lines) >= 2
+
+
+def test_trials_among_the_best_that_correct_twice_are_named_with_both_places():
+    twice = TrialConfig(sampler="weighted", loss="balanced_softmax")
+    configs = [twice, TrialConfig(sampler="weighted"), TrialConfig(), twice]
+    trials = [
+        files.TrialRecord(number, "searched", "complete", "", config, []) for number, config in enumerate(configs)
+    ]
+    found = analyze.Ranking({}, table_of([0.1] * 4), trials)
+    words = "corrects twice: weighted sampler, balanced softmax"
+    assert found.correction_lines() == [f"trial 0 {words}", f"trial 3 {words}"]
+    assert found.correction_lines(max_trials=2) == [f"trial 0 {words}"]

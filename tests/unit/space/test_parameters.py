@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from study.space import parameters
@@ -61,7 +63,7 @@ def test_tables_describe_the_space_whole(tmp_path):
         ("[dropout]\nlow = 0", "low and high must be numbers"),
         ("[dropout]\nlow = 0\nhigh = 0.5\nlgo = true", "unknown key lgo"),
         ("[sampler]\nlow = 0\nhigh = 1", "needs choices"),
-        ("[sampler]\nchoices = ['wieghted']", "sampler must be 'shuffle' or 'weighted'"),
+        ("[sampler]\nchoices = ['wieghted']", "sampler must be 'shuffle', 'weighted', 'progressive' or 'undersample'"),
         ("[sampler]\nchoices = []", "at least one value"),
         ("[sampler]\nchoices = ['shuffle', 'shuffle']", "must differ"),
         ("[sampler_power]\nlow = 0.5\nhigh = 1\nwhen = { sampler = 'weighted' }", "when must name fields"),
@@ -96,3 +98,27 @@ def test_unreadable_and_empty_files_are_refused(tmp_path):
 def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "space.toml").write_bytes(b"\xef\xbb\xbf# \xc3\xa9\r\n" + BOTH.replace("\n", "\r\n").encode())
     assert [parameter.name for parameter in parameters.load(tmp_path / "space.toml")] == ["sampler"]
+
+
+@pytest.mark.parametrize("name", parameters.SPACES)
+def test_a_space_that_comes_along_is_found_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = parameters.load(Path(name))
+    assert found == parameters.load(parameters.SPACES[name])
+    # the knobs of the mission are in all of them
+    assert {"dropout", "weight_decay", "accumulation_steps", "sampler"} <= {parameter.name for parameter in found}
+    # a file of that name is meant where there is one, and a folder is not
+    Path(name).mkdir()
+    assert parameters.load(Path(name)) == found
+    Path(name).rmdir()
+    Path(name).write_text("[dropout]\nlow = 0\nhigh = 0.5")
+    assert [parameter.name for parameter in parameters.load(Path(name))] == ["dropout"]
+
+
+def test_a_name_that_is_neither_a_space_nor_a_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refusal:
+        parameters.load(Path("imbalanced"))
+    assert refusal.value.problems == [
+        "--space imbalanced: cannot be read (No such file or directory); by name there are course, imbalance"
+    ]

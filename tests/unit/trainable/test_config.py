@@ -125,12 +125,21 @@ def test_a_field_that_is_set_where_it_has_no_effect_is_refused_with_what_it_need
     assert TrialConfig.from_dict({"sampler_power": 0.5, "sampler": "weighted"}).sampler_power == 0.5
 
 
+def takes(found, text):
+    try:
+        found.checked(found.parse(text))
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_can_be_set_from_the_command_line(name):
-    other = {"sampler": "weighted", "flip": "true", "precision": "bfloat16"}.get(
-        name, "0.25" if FIELDS[name].kind is float else "3"
-    )
-    given = parse_assignments([f"{name}={other}", *(["sampler=weighted"] if name == "sampler_power" else [])])
+    found, usual = FIELDS[name], getattr(default_config("digits", 0), name)
+    candidates = [*getattr(found.rule, "names", []), str(not usual), "3", "0.25", "2.5"]
+    other = next(text for text in candidates if takes(found, text) and found.checked(found.parse(text)) != usual)
+    needed = [f"{field}={values[0]}" for field, values in found.when.items()]
+    given = parse_assignments([f"{name}={other}", *needed])
     config = default_config("digits", 0, **{"num_threads": 2, "epochs": 9, **given})
     assert getattr(config, name) == given[name] != getattr(default_config("digits", 0), name)
 
@@ -190,3 +199,10 @@ def test_all_bad_assignments_are_told_at_once():
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("On", True), ("0", False), ("no", False)])
 def test_words_for_true_and_false(text, value):
     assert parse_assignments([f"flip = {text}"]) == {"flip": value}
+
+
+@pytest.mark.parametrize(("head_epochs", "epochs"), [(5, 5), (9, 5)])
+def test_a_fresh_head_needs_epochs_before_it(head_epochs, epochs):
+    (problem,) = problems_of(TrialConfig.from_dict, {"head_epochs": head_epochs, "epochs": epochs})
+    assert problem == f"head_epochs must be below epochs, {epochs}, not {head_epochs}"
+    assert TrialConfig.from_dict({"head_epochs": epochs - 1, "epochs": epochs}).head_epochs == epochs - 1

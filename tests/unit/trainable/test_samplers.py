@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from trainable.config import TrialConfig
 from trainable.evaluation import adjusted_logits
-from trainable.parts.samplers import draw_probabilities, epoch_order
+from trainable.parts.samplers import order as draw_order
+from trainable.parts.samplers import shares
 
 SHUFFLE = TrialConfig(sampler="shuffle")
 COUNTS = [12_000, 3_000, 600, 20]
@@ -22,7 +23,7 @@ def weighted(power):
 
 
 def drawn(config, labels=LABELS, seed=0):
-    return epoch_order(labels, config, torch.Generator().manual_seed(seed))
+    return draw_order(config, labels, 1, torch.Generator().manual_seed(seed))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(0, 2**32))
@@ -61,13 +62,13 @@ def test_an_order_is_a_function_of_its_generator(config):
 @given(st.lists(st.integers(1, 10**6), min_size=2, max_size=10), powers)
 def test_chances_by_a_slow_loop(counts, power):
     for config, mass in [(SHUFFLE, counts), (weighted(power), [count * count**-power for count in counts])]:
-        chances = draw_probabilities(torch.tensor(counts), config).tolist()
+        chances = shares(config, torch.tensor(counts), 1).tolist()
         assert chances == pytest.approx([m / sum(mass) for m in mass], rel=1e-9)
 
 
 def test_adjustment_counted_by_hand():
     # priors 0.9 and 0.1: 1 - ln 0.9 = 1.1054, 0.5 - ln 0.1 = 2.8026; the rare class wins now
-    adjusted = adjusted_logits(torch.tensor([[1.0, 0.5]]), torch.tensor([90, 10]), SHUFFLE)
+    adjusted = adjusted_logits(torch.tensor([[1.0, 0.5]]), torch.tensor([90, 10]), SHUFFLE, 1)
     assert adjusted.tolist() == [pytest.approx([1.1054, 2.8026], abs=1e-4)]
 
 
@@ -75,16 +76,16 @@ def test_adjustment_counted_by_hand():
 def test_adjustment_by_a_slow_loop(classes, power):
     counts, logits = zip(*classes, strict=True)
     for config, mass in [(SHUFFLE, counts), (weighted(power), [count ** (1 - power) for count in counts])]:
-        adjusted = adjusted_logits(torch.tensor([logits]), torch.tensor(counts), config)
+        adjusted = adjusted_logits(torch.tensor([logits]), torch.tensor(counts), config, 1)
         slow = [logit - math.log(m / sum(mass)) for logit, m in zip(logits, mass, strict=True)]
         assert adjusted[0].tolist() == pytest.approx(slow, rel=1e-5, abs=1e-5)
 
 
 def test_under_the_fully_weighted_sampler_adjustment_changes_no_prediction():
     logits = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    adjusted = adjusted_logits(logits, torch.tensor(COUNTS), weighted(1.0))
+    adjusted = adjusted_logits(logits, torch.tensor(COUNTS), weighted(1.0), 1)
     assert torch.equal(adjusted.argmax(1), logits.argmax(1))
     torch.testing.assert_close(adjusted.softmax(1), logits.softmax(1))
     # and under the other samplers it does
     for config in (SHUFFLE, weighted(0.5)):
-        assert not torch.equal(adjusted_logits(logits, torch.tensor(COUNTS), config).argmax(1), logits.argmax(1))
+        assert not torch.equal(adjusted_logits(logits, torch.tensor(COUNTS), config, 1).argmax(1), logits.argmax(1))
