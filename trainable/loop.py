@@ -197,9 +197,13 @@ def _steps(config: TrialConfig, images: TrialImages, epoch: int) -> tuple[int, i
     counts, before_head = images.train_counts, config.epochs - config.head_epochs
     first, last = (before_head + 1, config.epochs) if trains_head_alone(config, epoch) else (1, before_head)
 
+    def of_epoch(number: int) -> int:
+        return -(-num_batches(num_drawn(config, counts, number), config.batch_size) // config.accumulation_steps)
+
     def of_epochs(start: int, stop: int) -> int:
-        numbers = [num_batches(num_drawn(config, counts, number), config.batch_size) for number in range(start, stop)]
-        return sum(-(-number // config.accumulation_steps) for number in numbers)
+        # all epochs before the re-sampling have as many, and all from then on
+        begun = min(max(num_deferred(config.resample_from, config.epochs) + 1, start), stop)
+        return (begun - start) * of_epoch(start) + (stop - begun) * of_epoch(stop - 1)
 
     num_steps = of_epochs(first, last + 1)
     return of_epochs(first, epoch), num_steps, warmup_steps(config.warmup_epochs, last + 1 - first, num_steps)

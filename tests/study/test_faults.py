@@ -98,7 +98,7 @@ def test_a_full_disk_pauses_the_study_and_loses_nothing(tmp_path, small_disk):
     assert done.returncode == 0, done.stderr
     after = outcomes(small_disk / "digits")
     assert len(after) == 6
-    assert {status for status, _ in after.values()} <= {"complete", "stopped"}
+    assert {status for status, _ in after.values()} <= {"complete", "stopped"}, after
     assert all(after[number] == outcome for number, outcome in before.items() if outcome[0] == "complete")
 
 

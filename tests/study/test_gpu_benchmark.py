@@ -56,7 +56,7 @@ def test_it_runs_from_its_archive_where_little_is_installed_and_a_step_that_fail
         archive.extractall(tmp_path / "there", filter="data")
     (tmp_path / "there/run.py").write_text(WITHOUT_THE_REST)
     command = [sys.executable, "run.py", "gpu", "--device", "cpu", "--short", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=tmp_path / "there", capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=tmp_path / "there", capture_output=True, text=True, timeout=1500)
     assert done.returncode == 1, done.stderr
     (folder,) = (tmp_path / "out").iterdir()
     records = {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
