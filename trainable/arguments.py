@@ -117,8 +117,10 @@ def _places(arguments: argparse.Namespace) -> dict[str, Any]:
     places: dict[str, Any] = {}
     problems: list[str] = []
     for flag, text in [
-        ("--data", arguments.data), ("--data-dir", arguments.data_dir), ("--cache-dir", arguments.cache_dir)
-    ]:  # fmt: skip
+        ("--data", arguments.data),
+        ("--data-dir", arguments.data_dir),
+        ("--cache-dir", arguments.cache_dir),
+    ]:
         name = flag.strip("-").replace("-", "_")
         if name == "data" and text in NAMED_DATA:
             places[name] = text

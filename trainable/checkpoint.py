@@ -144,8 +144,10 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
     try:
         num_val, num_classes = content["best"]["logits"].shape
         if (num_val, num_classes) != (len(images.val), images.num_classes):
-            raise ValueError(f"it is of {num_val} validation images in {num_classes} classes, and the study has "
-                             f"{len(images.val)} in {images.num_classes}")  # fmt: skip
+            raise ValueError(
+                f"it is of {num_val} validation images in {num_classes} classes, and the study has "
+                f"{len(images.val)} in {images.num_classes}"
+            )
         _load_optimizer(state, content["optimizer"])
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error

@@ -54,8 +54,11 @@ class TrialConfig(Recipe):
             UsageError: a key is unknown, a value breaks its field's rule, or a field is set where it has no effect;
                 all such mistakes at once.
         """
-        problems = [f"{key}: no such field of a trial's config (value {values[key]!r}); the fields are "
-                    f"{', '.join(FIELDS)}" for key in values if key not in FIELDS]  # fmt: skip
+        problems = [
+            f"{key}: no such field of a trial's config (value {values[key]!r}); the fields are {', '.join(FIELDS)}"
+            for key in values
+            if key not in FIELDS
+        ]
         checked: dict[str, Any] = {}
         refused = set()
         for name in [name for name in values if name in FIELDS]:

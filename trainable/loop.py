@@ -109,8 +109,11 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         if is_best:
             model_state = {name: tensor.detach().clone() for name, tensor in state.judged.state_dict().items()}
             state.best = {"model": model_state, "logits": logits.half().cpu()}
-        best = (scores["minority_f1"], epoch) if is_best else (
-            state.rows[-1]["best_minority_f1"], state.rows[-1]["best_epoch"])  # fmt: skip
+        best = (
+            (scores["minority_f1"], epoch)
+            if is_best
+            else (state.rows[-1]["best_minority_f1"], state.rows[-1]["best_epoch"])
+        )
         row = {
             "epoch": epoch,
             "train_loss": train_loss,

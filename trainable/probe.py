@@ -42,8 +42,9 @@ def probe(config: TrialConfig, num_classes: int, image_size: int, device: torch.
         torch.set_num_threads(config.num_threads)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            steps = {name: _batches(replace(config, precision=name), num_classes, image_size, device)
-                     for name in PRECISIONS}  # fmt: skip
+            steps = {
+                name: _batches(replace(config, precision=name), num_classes, image_size, device) for name in PRECISIONS
+            }
             if device.type == "cuda":
                 for step in steps.values():  # captures its graph
                     step()

@@ -41,10 +41,24 @@ STUDY_FORMAT = 1
 
 # the fields of a trial's config that every version has written; a later one's default says what was done without it
 EARLIEST_FIELDS = (
-    "dropout", "weight_decay", "learning_rate", "accumulation_steps", "sampler", "sampler_power", "batch_size",
-    "clip_norm", "epochs", "patience", "min_delta", "flip", "rotation_degrees", "seed", "split_seed", "cut_seed",
+    "dropout",
+    "weight_decay",
+    "learning_rate",
+    "accumulation_steps",
+    "sampler",
+    "sampler_power",
+    "batch_size",
+    "clip_norm",
+    "epochs",
+    "patience",
+    "min_delta",
+    "flip",
+    "rotation_degrees",
+    "seed",
+    "split_seed",
+    "cut_seed",
     "num_threads",
-)  # fmt: skip
+)
 
 
 class EpochRow(TypedDict):
@@ -128,8 +142,11 @@ def _class_problems(study: StudyOfTrial) -> Iterable[str]:
     names = study.class_names
     yield from unique_problems("class_names", names)
     yield from unique_problems("data.minority", study.data.minority)
-    yield from (f"data.minority must name classes, and {name!r:.40} is none of them"
-                for name in study.data.minority if name not in names)  # fmt: skip
+    yield from (
+        f"data.minority must name classes, and {name!r:.40} is none of them"
+        for name in study.data.minority
+        if name not in names
+    )
 
 
 def read_rows(folder: Path, num_classes: int | None = None) -> list[Row]:

@@ -29,8 +29,12 @@ from trainable.report import Row
 
 JOURNAL = "study.journal"
 STUDY_NAME = "study"  # in the journal
-STATUS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed",
-          TrialState.RUNNING: "running"}  # fmt: skip
+STATUS = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
 STATE = {status: state for state, status in STATUS.items()}
 
 

@@ -81,8 +81,11 @@ class Study(StudyOfTrial):
 def study_problems(study: Study) -> Iterable[str]:
     """What is wrong between the fields of a study.json."""
     yield from unique_problems("minority", study.minority)
-    yield from (f"minority must name classes, and {name!r:.40} is none of them"
-                for name in study.minority if name not in study.class_names)  # fmt: skip
+    yield from (
+        f"minority must name classes, and {name!r:.40} is none of them"
+        for name in study.minority
+        if name not in study.class_names
+    )
     for part in ("train", "val", "audit", "test"):
         counts = getattr(study.class_counts, part)
         if counts is not None and len(counts) != len(study.class_names):
@@ -131,8 +134,11 @@ class Model:
 def model_problems(model: Model) -> Iterable[str]:
     """What is wrong between the fields of a model.json."""
     yield from unique_problems("class_names", model.class_names)
-    yield from (f"minority must name classes, and {name!r:.40} is none of them"
-                for name in model.minority if name not in model.class_names)  # fmt: skip
+    yield from (
+        f"minority must name classes, and {name!r:.40} is none of them"
+        for name in model.minority
+        if name not in model.class_names
+    )
     if len(model.offsets) != len(model.class_names):
         yield f"offsets must be {len(model.class_names)} numbers, one for each class, not {len(model.offsets)}"
     try:

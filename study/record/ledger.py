@@ -110,9 +110,13 @@ class Ledger:
         return self.folder / self.trials[number].folder
 
     def add(
-        self, config: TrialConfig, recipe: str, params: dict[str, Any], distributions: dict[str, BaseDistribution],
+        self,
+        config: TrialConfig,
+        recipe: str,
+        params: dict[str, Any],
+        distributions: dict[str, BaseDistribution],
         folder: str | None = None,
-    ) -> Trial:  # fmt: skip
+    ) -> Trial:
         """Enters a new trial; in the journal it is one line, so it is there whole or not at all.
 
         ``folder`` in the study's (default: "trials/N"): where another trial has left its files, it goes on from them.

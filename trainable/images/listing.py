@@ -73,8 +73,9 @@ def list_folder(root: Path) -> Listing:
     for label, class_name in enumerate(class_names):
         before, problems_before = len(stamps), len(problems)
         inside, files = _sorted_entries(root / class_name, problems)
-        problems += [f"{folder}: is a folder, but images must lie directly in their class's folder"
-                     for folder in inside]  # fmt: skip
+        problems += [
+            f"{folder}: is a folder, but images must lie directly in their class's folder" for folder in inside
+        ]
         for path, found in files.items():
             name = f"{class_name}/{os.path.basename(path)}"
             if os.path.splitext(name)[1].lower() in endings:

@@ -162,8 +162,10 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
             minority = tuple(name for name, count in zip(class_names, counts, strict=True) if count < half)
             if not minority:
                 shown = ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))
-                problems.append(f"--minority: no class has fewer than half the median class's images ({shown}); "
-                                "name the classes that matter, separated by commas")  # fmt: skip
+                problems.append(
+                    f"--minority: no class has fewer than half the median class's images ({shown}); "
+                    "name the classes that matter, separated by commas"
+                )
     else:
         minority, unknown = _named(minority, class_names)
         if unknown:

@@ -45,16 +45,21 @@ def faint(root: Path, listing: Listing, images: np.ndarray) -> list[str]:
         ]
         if many:
             example = listing.names[int(np.flatnonzero(hit)[0])]
-            sentences.append(f"{root}: many images, as they are read, are {words} ({shortened(many, 5)}; "
-                             f"{example} is one): little or nothing can be seen in them")  # fmt: skip
+            sentences.append(
+                f"{root}: many images, as they are read, are {words} ({shortened(many, 5)}; "
+                f"{example} is one): little or nothing can be seen in them"
+            )
     return sentences
 
 
 def copies_inside(root: Path, listing: Listing, images: np.ndarray, is_split: bool) -> list[str]:
     """Says so where ``root`` holds the same image more than once, if it ``is_split`` or the copies' classes differ."""
     first: dict[bytes, int] = {}
-    copies = [(index, first[digest]) for index, digest in enumerate(_digests(images))
-              if first.setdefault(digest, index) != index]  # fmt: skip
+    copies = [
+        (index, first[digest])
+        for index, digest in enumerate(_digests(images))
+        if first.setdefault(digest, index) != index
+    ]
     contrary = [(index, other) for index, other in copies if listing.labels[index] != listing.labels[other]]
     sentences = []
     if copies and is_split:
@@ -63,23 +68,29 @@ def copies_inside(root: Path, listing: Listing, images: np.ndarray, is_split: bo
             f"({_pair(listing.names, copies)}): a copy of a training image may be drawn to be judged by"
         )
     if contrary:
-        sentences.append(f"{root}: {len(contrary)} images are exact copies of images in another class's folder "
-                         f"({_pair(listing.names, contrary)})")  # fmt: skip
+        sentences.append(
+            f"{root}: {len(contrary)} images are exact copies of images in another class's folder "
+            f"({_pair(listing.names, contrary)})"
+        )
     return sentences
 
 
 def copies_between(train: Listing, train_images: np.ndarray, val: Listing, val_images: np.ndarray) -> list[str]:
     """Says so where val/ holds images of train/."""
     places = {digest: index for index, digest in enumerate(_digests(train_images))}
-    pairs = [(f"val/{val.names[index]}", f"train/{train.names[places[digest]]}")
-             for index, digest in enumerate(_digests(val_images)) if digest in places]  # fmt: skip
+    pairs = [
+        (f"val/{val.names[index]}", f"train/{train.names[places[digest]]}")
+        for index, digest in enumerate(_digests(val_images))
+        if digest in places
+    ]
     return _shared(pairs, "val", "train", len(val.names))
 
 
 def copies_of_files(root: Path, test: Listing, part: str, listing: Listing) -> list[str]:
     """Says so where test/ holds files that ``part`` holds, too, byte for byte; no test image is decoded for that."""
-    pairs = [(f"test/{ours}", f"{part}/{theirs}")
-             for ours, theirs in _same_files(root / "test", test, root / part, listing)]  # fmt: skip
+    pairs = [
+        (f"test/{ours}", f"{part}/{theirs}") for ours, theirs in _same_files(root / "test", test, root / part, listing)
+    ]
     return _shared(pairs, "test", part, len(test.names))
 
 
@@ -114,8 +125,9 @@ def _same_files(root: Path, ours: Listing, other_root: Path, theirs: Listing) ->
     others = [(other_root / name, size, name) for name, size, _ in theirs.stamps]
     keys: list[Callable[[Path, int], object]] = [lambda path, size: size, _middle, _whole]
     for key in keys:
-        found, known = ([(key(path, size), (path, size, name)) for path, size, name in side]
-                        for side in (files, others))  # fmt: skip
+        found, known = (
+            [(key(path, size), (path, size, name)) for path, size, name in side] for side in (files, others)
+        )
         common = {value for value, _ in found} & {value for value, _ in known} - {None}
         files, others = ([file for value, file in side if value in common] for side in (found, known))
         names = {value: file[2] for value, file in known}

@@ -97,8 +97,9 @@ def _cifar10_batches(batches: list[tuple[Path, str]], image_size: int) -> Source
 
     damaged = [str(path) for path, md5 in batches if not check_integrity(str(path), md5)]
     if damaged:
-        raise UsageError([f"{path}: damaged (its MD5 is not CIFAR-10's); delete it to download it again"
-                          for path in damaged])  # fmt: skip
+        raise UsageError(
+            [f"{path}: damaged (its MD5 is not CIFAR-10's); delete it to download it again" for path in damaged]
+        )
     # unpickling is safe here: the MD5 says that these are the published files
     loaded = [pickle.loads(path.read_bytes(), encoding="latin1") for path, _ in batches]
     pixels = np.concatenate([batch["data"] for batch in loaded]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -116,9 +117,13 @@ def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
 
 
 def folder(
-    root: Path, listing: Listing, image_size: int, cache_dir: Path, say: Callable[[str], None],
+    root: Path,
+    listing: Listing,
+    image_size: int,
+    cache_dir: Path,
+    say: Callable[[str], None],
     scale: Scale | None = None,
-) -> Source:  # fmt: skip
+) -> Source:
     """The images of ``listing``, which is ``list_folder(root)``.
 
     Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times, and taken
@@ -167,8 +172,10 @@ def _decode(root: Path, names: list[str], images: np.ndarray, scale: Scale | Non
         scale = scale_of(deep.values())
         _for_all(root, second, sorted(deep))
     if broken_exif:
-        say(f"{root}: the EXIF of {len(broken_exif)} image(s) cannot be read, so they are not turned "
-            f"({shortened(sorted(broken_exif))})")  # fmt: skip
+        say(
+            f"{root}: the EXIF of {len(broken_exif)} image(s) cannot be read, so they are not turned "
+            f"({shortened(sorted(broken_exif))})"
+        )
     return scale
 
 

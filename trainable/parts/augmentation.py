@@ -17,10 +17,19 @@ class Augment:
     """
 
     def __init__(
-        self, image_size: int, flip: bool, rotation_degrees: float, mean: torch.Tensor, std: torch.Tensor,
-        *, vertical_flip: bool = False, crop_padding: int = 0,
-        packed: Sequence[Stage] = (), coloured: Sequence[Stage] = (), normalised: Sequence[Stage] = (),
-    ) -> None:  # fmt: skip
+        self,
+        image_size: int,
+        flip: bool,
+        rotation_degrees: float,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        *,
+        vertical_flip: bool = False,
+        crop_padding: int = 0,
+        packed: Sequence[Stage] = (),
+        coloured: Sequence[Stage] = (),
+        normalised: Sequence[Stage] = (),
+    ) -> None:
         """``mean`` and ``std`` are float32 (3,), in units of [0, 1] pixels, on the device of the images.
 
         The further stages are in the order in which they work: ``packed`` on int32 (batch, S * S), ``coloured`` on
@@ -81,10 +90,14 @@ ERASINGS: Mapping[str, Callable[[TrialConfig, int], list[Stage]]] = {
 def augmentation(config: TrialConfig, image_size: int, mean: torch.Tensor, std: torch.Tensor) -> Augment:
     """The config's augmentation; ``mean`` and ``std`` as for ``Augment``."""
     return Augment(
-        image_size, config.flip, config.rotation_degrees, mean, std,
+        image_size,
+        config.flip,
+        config.rotation_degrees,
+        mean,
+        std,
         vertical_flip=config.vertical_flip,
         crop_padding=round(config.crop_padding * image_size),
         packed=RANDOM_AUGMENTS[config.random_augment](image_size, mean.device),
         coloured=[ColorJitter(config.color_jitter, mean.device)] if config.color_jitter else [],
         normalised=ERASINGS[config.erasing](config, image_size),
-    )  # fmt: skip
+    )

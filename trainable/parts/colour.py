@@ -46,11 +46,30 @@ class ColorJitter:
 
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-OPERATIONS = (*GEOMETRIC, "identity", "brightness", "color", "contrast", "sharpness", "posterize", "solarize",
-              "autocontrast", "equalize")  # fmt: skip
+OPERATIONS = (
+    *GEOMETRIC,
+    "identity",
+    "brightness",
+    "color",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "autocontrast",
+    "equalize",
+)
 NUM_MAGNITUDES = 31
-MAX_MAGNITUDES = {"shear_x": 0.99, "shear_y": 0.99, "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0,
-                  "brightness": 0.99, "color": 0.99, "contrast": 0.99, "sharpness": 0.99}  # fmt: skip
+MAX_MAGNITUDES = {
+    "shear_x": 0.99,
+    "shear_y": 0.99,
+    "translate_x": 32.0,
+    "translate_y": 32.0,
+    "rotate": 135.0,
+    "brightness": 0.99,
+    "color": 0.99,
+    "contrast": 0.99,
+    "sharpness": 0.99,
+}
 
 
 def choices() -> list[tuple[str, float]]:

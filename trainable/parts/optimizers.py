@@ -177,8 +177,9 @@ class AveragedWeights(Generic[Network]):
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
         pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
-        self._averages, self._currents = ([pair[side] for pair in pairs if pair[0].is_floating_point()]
-                                          for side in (0, 1))  # fmt: skip
+        self._averages, self._currents = (
+            [pair[side] for pair in pairs if pair[0].is_floating_point()] for side in (0, 1)
+        )
         self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()

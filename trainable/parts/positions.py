@@ -44,9 +44,14 @@ class Positions:
     """Where each output pixel comes from: flips, then a rotation, then a crop of the padded image, in one gather."""
 
     def __init__(
-        self, image_size: int, flip: bool, rotation_degrees: float, vertical_flip: bool, crop_padding: int,
+        self,
+        image_size: int,
+        flip: bool,
+        rotation_degrees: float,
+        vertical_flip: bool,
+        crop_padding: int,
         device: torch.device,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """``crop_padding`` black pixels are added on each side before the crop: the image moves by at most so many."""
         self.num_shifts = 2 * crop_padding + 1
         self.num_dice = 1 if crop_padding == 0 else 3
