@@ -178,6 +178,7 @@ JOURNALS = {
     "a line with []": lambda study: [*lines(study), "[]\n"],
     "a line with null": lambda study: ["null\n", *lines(study)],
     "a line of another program": lambda study: [*lines(study), '{"op_code": 99, "worker_id": "w"}\n'],
+    "a last line that is no JSON": lambda study: [*lines(study)[:-1], "}{\n"],
     "no line of JSON": lambda study: [*lines(study)[:5], "not JSON\n", *lines(study)[5:]],
     "the first line alone": lambda study: lines(study)[:1],
     "the first trials alone": lambda study: lines(study)[:6],
