@@ -18,6 +18,7 @@ from benchmarks.harness import Figure, Outcome
 from study.record import files
 from study.record.formats import Study
 from trainable.cli import Parser, UsageError
+from trainable.records import read_rows
 
 ENDED = "ended_unix_seconds"  # in a row: when its epoch ended, on the clock of time.time()
 
@@ -111,7 +112,7 @@ def _spans(folder: Path) -> list[Span]:
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     spans = []
     for trial in optuna.load_study(study_name="study", storage=storage).get_trials(deepcopy=False):
-        rows = files.read_rows(folder / "trials" / str(trial.number))
+        rows = read_rows(folder / "trials" / str(trial.number))
         if trial.datetime_start is None or trial.datetime_complete is None or not rows:
             raise UsageError([f"{folder}: trial {trial.number} has not run to its end"])
         if any(ENDED not in row for row in rows):

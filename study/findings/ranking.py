@@ -120,7 +120,7 @@ class Ranking:
         number, tied = len(self.evidence.numbers), int(self.evidence.tied.sum())
         if tied == 1:
             if number == 1:
-                return ""
+                return f"trial {self.evidence.best} is the only one so far whose images can be compared"
             others = "the other one" if number == 2 else f"all {number - 1} others"
             return f"trial {self.evidence.best} stands out: ahead of {others} by more than chance"
         return f"{tied} of {number} trials are tied for first on these validation images"

@@ -373,7 +373,10 @@ def test_another_process_at_the_study_is_named(copy, capsys):
 def folder_study(image_folder, tmp_path):
     """A study of a folder with test images of its own, by its records alone."""
     for name in ("cat", "dog", "fox"):
-        shutil.copytree(image_folder / "train" / name, image_folder / "test" / name)
+        (image_folder / "test" / name).mkdir(parents=True)
+        for path in (image_folder / "train" / name).iterdir():
+            mirrored = Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            mirrored.save(image_folder / "test" / name / path.name)
     spec = DataSpec(str(image_folder), "", str(tmp_path / "cache"), image_size=16)
     pool = loading.load(spec, print)
     folder = tmp_path / "study"
@@ -397,7 +400,7 @@ def test_with_the_test_images_away_confirm_is_refused_in_a_sentence_and_analysis
     folder_study, image_folder, capsys
 ):
     before = files_of(folder_study)
-    (image_folder / "test").rename(image_folder / "away")
+    (image_folder / "test").rename(image_folder.parent / "away")
     (line,) = refusal(capsys, folder_study, "--top", "2")
     assert line == f"study.confirm: {image_folder / 'test'}: not found, so there are no test images"
     assert files_of(folder_study) == before

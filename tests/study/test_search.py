@@ -130,8 +130,8 @@ def test_a_terminal_that_is_closed_while_ray_starts_pauses_the_study(tmp_path):
 def test_other_settings_are_refused(digits_study, capsys):
     asked = (digits_study.folder / "study.json").read_bytes()
     err = refused(capsys, digits_study.folder.parent, "--keep", "0.5", "--val-fraction", "0.3")
-    assert "another --keep: 0.03, now 0.5" in err
-    assert "another --val-fraction: 0.2, now 0.3" in err
+    assert "was started with --keep 0.03, now 0.5" in err
+    assert "was started with --val-fraction 0.2, now 0.3" in err
     assert (digits_study.folder / "study.json").read_bytes() == asked
 
 

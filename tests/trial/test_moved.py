@@ -55,8 +55,8 @@ def test_a_search_goes_on_with_its_images_at_another_path(begun, image_folder, t
     new = moves(image_folder, tmp_path, how)
     begun(new, cache="another cache")
     after = files.read_study(tmp_path / "results/mine")
-    assert after["fingerprint"] == before["fingerprint"]
-    assert after["data"]["data"] == str(new)
+    assert after.fingerprint == before.fingerprint
+    assert after.data.data == str(new)
 
 
 def test_a_search_refuses_other_images_at_another_path(begun, image_folder, tmp_path):

@@ -136,7 +136,7 @@ class Stub:
 @pytest.mark.parametrize(
     ("number", "tied", "words"),
     [
-        (1, 1, ""),
+        (1, 1, "trial 0 is the only one so far whose images can be compared"),
         (2, 1, "trial 0 stands out: ahead of the other one by more than chance"),
         (3, 1, "trial 0 stands out: ahead of all 2 others by more than chance"),
         (3, 2, "2 of 3 trials are tied for first on these validation images"),
