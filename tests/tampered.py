@@ -59,13 +59,7 @@ def write(folder, pool):
     winner = folder / "winner"
     winner.mkdir()
     shutil.copy(trial / "best.pt", winner / "weights.pt")
-    model = {
-        "format": 1, "study": "x", "rule": "x", "recipe": "trial-2", "seed": 1, "config": config.to_dict(),
-        "class_names": NAMES, "minority": NAMES[:3], "image_size": 16, "mean": [0.5] * 3, "std": [0.5] * 3,
-        "offsets": [0.0] * 10, "offsets_tau": 0.0, "offsets_gain": 0.0,
-        "validation": {"minority_f1": 0.5, "minority_f1_with_offsets": 0.5},
-    }  # fmt: skip
-    (winner / "model.json").write_text(json.dumps(model))
+    (winner / "model.json").write_text(json.dumps(studies.model(config, NAMES, 16)))
     mistakes = [{"label": "0", "predicted": "1", "probability": 0.9, "png": "aGFsbG8="}]
     (winner / "mistakes.json").write_text(json.dumps(mistakes))
     return folder

@@ -133,6 +133,7 @@ def _read_journal(folder: Path, num_found: int) -> list[optuna.trial.FrozenTrial
     try:
         if not path.is_file() or not path.stat().st_size:  # Optuna would make one
             raise UsageError([_lost(folder, 0, num_found)])
+        check_last_line(path)
         storage = JournalStorage(JournalFileBackend(str(path)))
         if not any(study.study_name == STUDY_NAME for study in storage.get_all_studies()):
             raise UsageError([_lost(folder, 0, num_found)])
@@ -141,6 +142,17 @@ def _read_journal(folder: Path, num_found: int) -> list[optuna.trial.FrozenTrial
         raise
     except Exception as error:  # Optuna's journal raises what its parser raises
         raise UsageError([damaged_journal(path, error)]) from error
+
+
+def check_last_line(path: Path) -> None:
+    """Refuses a journal whose last whole line is no JSON: Optuna passes over it, and stumbles once there is another.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    lines = path.read_bytes().rpartition(b"\n")[0].rsplit(b"\n", 1)
+    if lines[-1]:
+        json.loads(lines[-1])
 
 
 def _lost(folder: Path, num_known: int, num_found: int) -> str:

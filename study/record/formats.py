@@ -23,7 +23,7 @@ MODEL_FORMAT = 1
 MAX_OFFSET = 100  # decision offsets that are fitted are at most 2 × log(share of the rarest class)
 
 
-class Invocation(TypedDict, total=False):
+class Invocation(TypedDict):
     """A command that began, resumed or extended the study."""
 
     __pydantic_config__ = EXACT_WITH_MORE  # type: ignore[misc]

@@ -10,7 +10,7 @@ from filelock import FileLock
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.record.files import damaged_journal
+from study.record.files import check_last_line, damaged_journal
 from trainable.cli import UsageError
 from trainable.files import append
 
@@ -60,6 +60,7 @@ def open_file(path: Path, say: Callable[[str], None]) -> Journal:
     lock = FileLock(f"{path}.lock")
     append(path, "")
     try:
+        check_last_line(path)
         return Journal(_JournalFile(str(path), lock_obj=lock))  # type: ignore[arg-type]
     except Exception as error:  # Optuna's journal raises what its parser raises
         raise UsageError([damaged_journal(path, error)]) from error

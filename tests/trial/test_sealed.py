@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 
 from study.confirmation import winner
+from tests import studies
 from tests.disk import damages
 from trainable import checkpoint, loop, sealed
 from trainable.arguments import default_config
@@ -23,12 +24,7 @@ CONFIG = default_config("digits", 3, epochs=1, num_threads=1)
 
 
 def read_weights(path):
-    content = {
-        "format": 1, "study": "made up", "rule": "none", "recipe": "course-shuffled", "seed": 3,
-        "config": CONFIG.to_dict(), "class_names": list("0123456789"), "minority": ["0"], "image_size": 16,
-        "mean": [0.5] * 3, "std": [0.5] * 3, "offsets": [0.0] * 10, "offsets_tau": 0.0, "offsets_gain": 0.0,
-        "validation": {"minority_f1": 0.5, "minority_f1_with_offsets": 0.5},
-    }  # fmt: skip
+    content = studies.model(CONFIG, [str(digit) for digit in range(10)], 16)
     path.with_name("model.json").write_text(json.dumps(content))
     return winner.read(path.parent.parent).classifier.state_dict()
 

@@ -178,6 +178,7 @@ JOURNALS = {
     "a line with []": lambda study: [*lines(study), "[]\n"],
     "a line with null": lambda study: ["null\n", *lines(study)],
     "a line of another program": lambda study: [*lines(study), '{"op_code": 99, "worker_id": "w"}\n'],
+    "a last line that is no JSON": lambda study: [*lines(study)[:-1], "}{\n"],
     "no line of JSON": lambda study: [*lines(study)[:5], "not JSON\n", *lines(study)[5:]],
     "the first line alone": lambda study: lines(study)[:1],
     "the first trials alone": lambda study: lines(study)[:6],
@@ -220,7 +221,7 @@ def test_the_sentence_says_what_is_lost_and_the_command_that_brings_it_back_quot
         "python -m study.search 'open": "the study.search command that made it puts it right",
         "python -m study.search \x1b[2J": r"python -m study.search '\x1b[2J' puts it right",
     }.items():
-        files.write_study(study, {**asdict(asked), "invocations": [{"command": command}]})
+        files.write_study(study, {**asdict(asked), "invocations": [{"time": "2026-01-01", "command": command}]})
         printed = refusal(capsys, "analyze", study)
         assert "knows of 0 trials, and trials/ holds the results of 5; " in printed
         assert said in printed

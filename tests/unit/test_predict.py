@@ -11,6 +11,7 @@ from PIL import Image
 
 from study import predict
 from study.confirmation import winner
+from tests import studies
 from tests.studies import EVIL
 from trainable.config import TrialConfig
 from trainable.parts.networks import ConvNet
@@ -36,12 +37,8 @@ def folder(tmp_path):
     torch.save(
         {"format": 1, "config": config.to_dict(), "row": {}, "model": network.state_dict()}, there / "weights.pt"
     )
-    (there / "model.json").write_text(json.dumps({
-        "format": 1, "study": "made up", "rule": "none", "recipe": "course-shuffled", "seed": 0,
-        "config": config.to_dict(), "class_names": NAMES, "minority": NAMES[:1], "image_size": SIZE, "mean": MEAN,
-        "std": STD, "offsets": OFFSETS, "offsets_tau": 0.5, "offsets_gain": 0.01,
-        "validation": {"minority_f1": 0.5, "minority_f1_with_offsets": 0.5},
-    }))  # fmt: skip
+    model = studies.model(config, NAMES, SIZE, mean=MEAN, std=STD, offsets=OFFSETS)
+    (there / "model.json").write_text(json.dumps(model))
     return there.parent
 
 

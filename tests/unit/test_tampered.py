@@ -281,6 +281,8 @@ def inflict(study, damage):
         index = min(int(share * len(lines)), len(lines) - 1)
         document = json.loads(lines[index])
         paths = list(tampered.places(document))
+        if not paths:  # nothing is left of it, after another damage
+            return
         at = paths[min(int(share * 7919 * len(paths)) % len(paths), len(paths) - 1)]
         changed = tampered.without(document, at) if kind == "delete" else tampered.replaced(document, at, more)
         lines[index] = json.dumps(changed)
