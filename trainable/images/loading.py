@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, attempt, printable
-from trainable.images import notes, sources
+from trainable.images import cache, notes, sources
 from trainable.images.listing import Listing, list_folder, normal
 from trainable.images.origins import FOLDER, origin
 from trainable.images.pool import DataSpec, Pool, pack
@@ -47,7 +47,9 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
     val = None
     if val_listing is not None:
         val = sources.folder(root / "val", val_listing, spec.image_size, cache_dir, say, train.scale)
-    for note in _notes(root, listings, train, val, own_test):
+    stamps = [[part, listing.stamps] for part, listing in listings.items()]
+    seen = [sources.CACHE_FORMAT, spec.image_size, str(root), own_test, stamps]
+    for note in cache.remembered(cache_dir, seen, lambda: _notes(root, listings, train, val, own_test)):
         say(note)
     return _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None)
 
