@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` once the block has ended well; until then the old one stays.
 
     It is written beside ``path`` under a name that nobody can foresee, and is never an existing file or a link. A link
-    at ``path`` is replaced, not followed.
+    at ``path`` is replaced, not followed. When the block has ended the file is on disk, and so is its name.
 
     Raises:
         OSError: it cannot be written, for instance because the disk is full.
@@ -33,10 +33,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def append(path: Path, text: str) -> None:

@@ -49,6 +49,7 @@ class Resources:
     gpus_per_trial: float
     gpus: int
     address: str | None = None  # of a running cluster; None: this machine alone
+    nice: int = 0  # how far the trials step back behind other programs; not in a cluster, whose workers run already
 
     def to_dict(self) -> dict[str, Any]:
         """As in study.json."""
@@ -105,7 +106,14 @@ def ray_running(resources: Resources) -> Iterator[str]:
 
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = _start_ray(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True)
+        context = _start_ray(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=resources.gpus,
+            include_dashboard=True,
+            # Ray's own 15 would let any other program stop a study all but entirely
+            _system_config={"worker_niceness": resources.nice},
+        )
     else:
         context = _start_ray(address=resources.address)
     try:
@@ -130,6 +138,12 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
         help="0.25 puts four trials on each GPU",
     )
     group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
+    group.add_argument(
+        "--nice",
+        default=0,
+        type=checked(int, "a whole number from 0 to 19", lambda v: 0 <= v <= 19),
+        help="niceness of the trials beyond this command's own; 19 takes only what other programs leave",
+    )
     group.add_argument(
         "--address",
         default=None,
@@ -158,13 +172,15 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
         if problems:
             raise UsageError(problems)
     else:
+        if arguments.nice:
+            raise UsageError([f"--nice {arguments.nice} has no effect in a cluster, whose workers run already"])
         gpus = arguments.gpus or 0
     if gpus:
         # whole trials on each GPU: 0.4 means two
         num_slots = gpus * int(1 / arguments.gpus_per_trial + 1e-9)
-        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address)
+        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address, arguments.nice)
     else:
-        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address)
+        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address, arguments.nice)
     if address is not None:
         problem, resources = cluster_problem(resources, arguments.gpus)
         if problem:

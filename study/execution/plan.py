@@ -53,9 +53,14 @@ class StudyPlan:
     scheduler: str
     resources: Resources
     time_budget_seconds: float | None
+    keep_checkpoints: bool
     command: str
     warnings: list[str]
     before: Study | None  # study.json of the study that is resumed
+
+    def keeps_last(self, reason: str) -> bool:
+        """Whether a trial that has ended for ``reason`` keeps its last.pt: more epochs may be asked of some later."""
+        return self.keep_checkpoints or reason == "epochs"
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
@@ -132,6 +137,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         scheduler=arguments.scheduler,
         resources=resources,
         time_budget_seconds=arguments.time_budget,
+        keep_checkpoints=arguments.keep_checkpoints,
         command=command,
         warnings=warnings,
         before=before,

@@ -4,6 +4,7 @@ study.journal (Optuna's) holds the trials and their states, trials/N/ each trial
 rows flow one way: last.pt, then epochs.jsonl, then the journal.
 """
 
+import contextlib
 import json
 from bisect import insort
 from collections.abc import Callable, Mapping
@@ -57,7 +58,8 @@ class Ledger:
     """A study's record, for the one process that drives it.
 
     ``folder`` None keeps everything in memory. ``asked`` becomes its study.json, once the study is ours to drive.
-    ``say`` is told what had to be repaired.
+    ``say`` is told what had to be repaired. ``keeps_last``: whether a trial that has ended for this reason keeps its
+    last.pt, to go on from; it is four times as large as all that is cut from it.
 
     Raises:
         UsageError: another process drives the study, or files are damaged beyond repair; all of them.
@@ -68,8 +70,9 @@ class Ledger:
         folder: Path | None,
         asked: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda text: None,
+        keeps_last: Callable[[str], bool] = lambda reason: False,
     ) -> None:
-        self.folder, self.say = folder, say
+        self.folder, self.say, self.keeps_last = folder, say, keeps_last
         self.trials: dict[int, Trial] = {}
         self.standings = Standings()
         self.ranked: list[tuple[float, int]] = []  # (best, number) of the trials that have ended, ascending
@@ -205,6 +208,13 @@ class Ledger:
         self.study.tell(number, values, state)
         trial.status, trial.reason = STATUS[state], reason
         self._place(trial)
+        self._trim(trial)
+
+    def _trim(self, trial: Trial) -> None:
+        """Takes away what a trial that has ended leaves on disk and nobody will want."""
+        if self.folder is not None and trial.status != "failed" and not self.keeps_last(trial.reason):
+            with contextlib.suppress(OSError):  # space is all that is lost
+                (self.trial_folder(trial.number) / "last.pt").unlink(missing_ok=True)
 
     def _place(self, trial: Trial) -> None:
         """Gives a trial that has ended its place among the others."""
@@ -242,6 +252,9 @@ class Ledger:
                 problems += error.problems
         if problems:
             raise UsageError(problems)
+        for trial in self.trials.values():
+            if trial.status != "running":
+                self._trim(trial)  # whoever wrote its end may have been killed then
 
     def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
         """Takes up a trial that the journal knows, and brings what came after its last entry there."""
