@@ -269,10 +269,10 @@ def write_study(folder: Path, content: dict[str, Any]) -> None:
     write_atomically(folder / "study.json", json.dumps({"format": STUDY_FORMAT, **content}, indent=1))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The file holds the old text or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """The file holds the old content or the new one, never a part. A text is written in UTF-8."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def damaged(path: Path, error: Exception) -> str:

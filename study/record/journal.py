@@ -88,8 +88,8 @@ def drop_torn_line(path: Path) -> bool:
 def others_excluded(path: Path) -> Iterator[None]:
     """While this is open, no other program that keeps to Optuna's rules writes to the journal at ``path``.
 
-    The lock file is Optuna's. A process that is killed in such a moment leaves it behind, and Optuna then waits for half
-    a minute. Here it is taken over sooner, which is safe, as lines are added to the file in one step.
+    The lock file is Optuna's. A process that is killed in such a moment leaves it behind, and Optuna then waits for
+    half a minute. Here it is taken over sooner, which is safe, as lines are added to the file in one step.
 
     Raises:
         OSError: the lock file cannot be made.
