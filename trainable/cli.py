@@ -129,6 +129,11 @@ def os_sentence(error: OSError) -> str:
     return f"{error.filename}: cannot be used ({error.strerror or error})"
 
 
+def unwritable(error: OSError) -> str:
+    """Which file or folder cannot be written, and why."""
+    return f"{error.filename or 'a file'}: cannot be written ({error.strerror or error})"
+
+
 def positive_int(text: str) -> float:
     return checked(int, "a whole number of at least 1", lambda v: v >= 1)(text)
 

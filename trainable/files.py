@@ -13,6 +13,7 @@ from trainable.cli import UsageError
 
 PARTIAL = ".partial"  # how the names of files end that are not whole yet; a killed process may leave one behind
 EARLIER_PARTIAL = "validation.partial.npz"  # the one such name of earlier versions that ends otherwise
+OPTUNA_LOCK = "study.journal.lock"  # other programs write to the journal by it, and make it as a link
 SCRATCH = ".tune"  # Ray Tune's own folder, removed at the start of a search: nothing in it is ever read
 MAX_TOLD = 5
 KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
@@ -29,16 +30,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OSError: it cannot be written, for instance because the disk is full.
     """
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with naming(path):
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync(path.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError in here names ``path``: that of a write names no file, and one of a file beside it says little."""
     try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -56,11 +68,12 @@ def append(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written, or is a link.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def check_folder(folder: Path) -> None:
@@ -81,7 +94,8 @@ def check_folder(folder: Path) -> None:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         waiting += [entry.path] if entry.name != SCRATCH else []
-                    elif not entry.is_file(follow_symlinks=False):
+                    # a lock is only ever made and removed: a link of this name leads nobody anywhere
+                    elif not (entry.is_file(follow_symlinks=False) or entry.name.startswith(OPTUNA_LOCK)):
                         problems += _odd(entry.path)
         except (FileNotFoundError, NotADirectoryError):  # a study that runs removes what it had half written
             continue

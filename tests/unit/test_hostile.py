@@ -42,8 +42,8 @@ def finished(tmp_path_factory):
         shutil.copy(folder / "trials/2" / name, run / name)
     (folder / "winner").mkdir()
     (folder / "winner/mistakes.json").write_text("[]")
-    empty = [".lock", "study.journal.lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
-             "confirm/study.journal.lock", "winner/model.json", "winner/weights.pt", "winner/README.md",
+    empty = [".lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
+             "winner/model.json", "winner/weights.pt", "winner/README.md",
              "winner/model.pt2", "winner/model.onnx", "trials/2/last.pt", "trials/2/best.pt",
              "confirm/trial-2-7/last.pt", "confirm/trial-2-7/best.pt"]  # fmt: skip
     for name in empty:
