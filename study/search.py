@@ -73,7 +73,7 @@ def _parser() -> Parser:
         "--time-budget",
         default=None,
         metavar="SECONDS",
-        type=checked(float, "above 0", lambda v: v > 0),
+        type=checked(float, "above 0 and at most 1000000000", lambda v: 0 < v <= 1e9),
         help="pause the study after so long; the same command goes on (default: no limit)",
     )
     group.add_argument(

@@ -1,9 +1,11 @@
 """Files of results: written whole, so that a crash leaves the old one or the new one; and no link is ever followed."""
 
+import errno
 import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,12 @@ EARLIER_PARTIAL = "validation.partial.npz"  # the one such name of earlier versi
 OPTUNA_LOCK = "study.journal.lock"  # other programs write to the journal by it, and make it as a link
 SCRATCH = ".tune"  # Ray Tune's own folder, removed at the start of a search: nothing in it is ever read
 MAX_TOLD = 5
-KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
 
 
 @contextmanager
@@ -74,6 +81,35 @@ def append(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+
+
+def check_plain(path: Path) -> None:
+    """Refuses what is no plain file: a named pipe or a device would let its reader wait, or read, for ever.
+
+    Raises:
+        OSError: it is something else, or not there.
+    """
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, f"it is {KINDS.get(kind, 'a device')} and no plain file", str(path))
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    """Refuses a folder in which no file can be made; where there is none yet, the one that will hold it counts.
+
+    It is tried, with a file without a name: permissions alone know nothing of a disk that can only be read.
+
+    Raises:
+        UsageError: it cannot be written to; names the ``flag`` that says where it is.
+    """
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UsageError([f"{flag} {folder}: cannot be written ({error.strerror or error})"]) from error
 
 
 def check_folder(folder: Path) -> None:

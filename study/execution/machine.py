@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainable import command
 from trainable.arguments import num_cores
-from trainable.cli import UsageError, checked, positive_int
+from trainable.cli import UsageError, checked, positive_int, whole
 from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ CLUSTER_PRECISION = {  # by whether there are GPUs: this machine need not be lik
     True: ("bfloat16", "the precision that GPUs are made for"),
     False: ("float32", "a cluster's processors are not tried; --precision bfloat16 where all are fast in it"),
 }
+
+ANSWER_SECONDS = 5  # each of five times at most: to connect, and for four bytes
+# RFC 9113, section 3.4: how either side begins, with a frame of settings, of which there are none
+HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,7 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
     assert address is not None
     try:
         if address != "auto":  # Ray itself would knock for a quarter of an hour
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=5).close()
+            _knock(address)
     except (OSError, OverflowError) as error:  # a port above 65535 overflows
         return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
     try:
@@ -97,6 +101,21 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
         return f"--cpus-per-trial {resources.cpus_per_trial}: no node of the cluster has so many CPUs free", resources
     num_slots = min(sum(slots), int(wanted / per_trial) if wanted else 10**6)
     return "", Resources(num_slots, resources.cpus_per_trial, per_trial, wanted, resources.address)
+
+
+def _knock(address: str) -> None:
+    """Looks whether somebody at "HOST:PORT" speaks HTTP/2, as Ray's head does; with TLS, whether anybody listens.
+
+    Raises:
+        OSError: nobody is there, or what is there says nothing of the kind within ANSWER_SECONDS.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(HTTP2_OPENING)
+            answer = connection.makefile("rb").read(4)
+            if answer[3:] != HTTP2_SETTINGS[3:4]:
+                raise ConnectionError("it is no Ray cluster")
 
 
 @contextmanager
@@ -128,20 +147,20 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gpus",
         default=None,
-        type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
+        type=whole(0),
         help="GPUs to use, a trial on each; 0 = CPU (default: all there are)",
     )
     group.add_argument(
         "--gpus-per-trial",
         default=1.0,
-        type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
+        type=checked(float, "from 0.01 to 1", lambda v: 0.01 <= v <= 1),
         help="0.25 puts four trials on each GPU",
     )
     group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
     group.add_argument(
         "--nice",
         default=0,
-        type=checked(int, "a whole number from 0 to 19", lambda v: 0 <= v <= 19),
+        type=whole(0, 19),
         help="niceness of the trials beyond this command's own; 19 takes only what other programs leave",
     )
     group.add_argument(
