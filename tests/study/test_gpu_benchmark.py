@@ -17,7 +17,8 @@ from benchmarks.gpu_steps import STEPS
 ROOT = Path(__file__).parents[2]
 WITHOUT_THE_REST = """
 import sys
-for name in ("ray", "optuna", "rich", "torchvision", "sklearn", "scipy", "pandas", "tqdm", "filelock", "study"):
+for name in ("ray", "optuna", "rich", "torchvision", "sklearn", "scipy", "pandas", "tqdm", "filelock",
+             "pydantic", "study"):
     sys.modules[name] = None
 from benchmarks.__main__ import main
 if __name__ == "__main__":
