@@ -283,7 +283,8 @@ CASES = [
     ("replay", ["--replay", "{study}/trials/4"], ["--replay {study}/trials/4: the trial has no epoch to compare with"]),
     ("replay", ["--data", "{images}"], ["no class 0, 1, 2; the classes are cat, dog, fox"]),
     ("confirm", ["--top", "40"], ["--top 40 is more than the"]),
-    ("confirm", ["--reopen-test", "  "], ["--reopen-test must give a reason"]),
+    ("confirm", ["--reopen-test", "  "], ["--reopen-test must give a reason, in UTF-8, not '  '"]),
+    ("confirm", ["--reopen-test", "caf\udce9"], ["--reopen-test must give a reason, in UTF-8, not 'caf\\udce9'"]),
     ("confirm", ["--data", "photos"], ["photos is no folder"]),
     ("confirm", ["--data", "{images}"], ["class"]),
     ("confirm", ["--gpus", "99", "--top", "40", "--seeds", "1"], ["--gpus 99", "--top 40", "--seeds must be"]),
@@ -599,6 +600,20 @@ def test_a_cache_folder_of_the_environment_that_cannot_be_written_is_told(there,
     monkeypatch.setattr(cache.Entry, "write", WRITE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(there / "study/study.json"))
     check(told(there, capsys, "trainable", []), (f"--cache-dir {there}/study/study.json", "cannot be written"))
+
+
+def test_a_current_folder_whose_name_is_no_utf_8_is_told_before_it_is_written_down(there, capsys, monkeypatch):
+    (there / "caf\udce9").mkdir()
+    monkeypatch.chdir(there / "caf\udce9")
+    for command in ("search", "again", "trainable"):
+        check(told(there, capsys, command, []), ("--data-dir must be a path in UTF-8, not '", "caf\\udce9"))
+    check(told(there, capsys, "confirm", ["--cache-dir", "x"]), "--cache-dir must be a path in UTF-8")
+
+
+@pytest.mark.parametrize("folder", ["caf\udce9", "x" * 300])
+def test_a_cache_folder_of_the_environment_that_is_none_is_told(there, capsys, monkeypatch, folder):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(there / folder))
+    check(told(there, capsys, "trainable", []), "--cache-dir must be a path")
 
 
 def silent(server):
