@@ -122,3 +122,8 @@ def test_a_name_that_is_neither_a_space_nor_a_file_is_refused(tmp_path, monkeypa
     assert refusal.value.problems == [
         "--space imbalanced: cannot be read (No such file or directory); by name there are course, full, imbalance"
     ]
+
+
+def test_choices_are_of_their_fields_type_however_they_are_written(tmp_path):
+    loaded = load_text(tmp_path, "[batch_size]\nchoices = [32.0, 64]\n[dropout]\nchoices = [0, 0.5]\n")
+    assert [list(map(repr, parameter.choices)) for parameter in loaded] == [["32", "64"], ["0.0", "0.5"]]
