@@ -13,7 +13,7 @@ from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
 from study.space.parameters import Space
-from trainable.arguments import data_spec, default_config
+from trainable.arguments import FOLDER_FLAGS, data_spec, default_config
 from trainable.cli import UsageError, attempt
 from trainable.config import TrialConfig
 from trainable.files import check_folder
@@ -25,11 +25,14 @@ from trainable.images.splits import Split, check_split, split
 # what all trials of a study have in common: its keys in study.json, and what people call it
 ONE_PROTOCOL = {
     "data.data": "--data",
+    "data.labels": "--labels",
     "data.minority": "--minority",
     "data.keep": "--keep",
     "data.seed": "--seed",
     "data.val_fraction": "--val-fraction",
     "data.image_size": "--image-size",
+    "data.include": "--include",
+    "data.exclude": "--exclude",
     "epochs": "--epochs",
     "space": "--space",
     "algorithm": "--algorithm",
@@ -165,7 +168,8 @@ def _study_before(folder: Path) -> Study | None:
 def _load_data(arguments: argparse.Namespace, before: Study | None) -> Pool:
     spec = data_spec(arguments)
     if before:  # a study keeps to what it began with, also when test/ has been moved away since
-        spec = replace(spec, own_test=before.data.own_test)
+        kept = [name for name in FOLDER_FLAGS if getattr(arguments, name) is None]
+        spec = replace(spec, **{name: getattr(before.data, name) for name in ("own_test", "split_names", *kept)})
     return loading.load(spec)
 
 
@@ -178,7 +182,7 @@ def _differences(before: Study, now: dict[str, Any]) -> list[str]:
         f"the study {name} was started with {flag} {_plain(old[key])}, now {_plain(new[key])}; {anew}"
         for key, flag in ONE_PROTOCOL.items()
         if _plain(old[key]) != _plain(new[key])
-        and not (key == "data.data" and old["fingerprint"] == new["fingerprint"])
+        and not (key in ("data.data", "data.labels") and old["fingerprint"] == new["fingerprint"])
     ]
     if old["fingerprint"] != new["fingerprint"]:
         problems.append(f"the images have changed since the study {name} began; {anew}")

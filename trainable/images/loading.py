@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trainable.cli import UsageError, attempt, printable
+from trainable.cli import UsageError, printable
 from trainable.images import notes, sources
-from trainable.images.listing import Listing, list_folder, normal
+from trainable.images.layout import list_parts
+from trainable.images.listing import Listing, normal
 from trainable.images.origins import FOLDER, origin
+from trainable.images.parts import PART_NAMES
 from trainable.images.pool import DataSpec, Pool, pack
 from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
@@ -32,63 +34,38 @@ def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
 
 
 def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
-    root, cache_dir = Path(spec.data), Path(spec.cache_dir)
-    listings = _listings(root)
-    train_listing, val_listing, test_listing = (listings.get(part) for part in notes.PARTS)
-    assert train_listing is not None
+    cache_dir = Path(spec.cache_dir)
+    listings, layout_notes = list_parts(spec)
+    train_listing, val_listing, test_listing = listings["train"], listings.get("val"), listings.get("test")
     own_test = test_listing is not None if spec.own_test is None else spec.own_test
     spec = replace(spec, own_test=own_test)
     settled = _settled(spec, train_listing.class_names, train_listing.counts)
-    for note in notes.unused_folders(root):
+    for note in layout_notes:
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
-        say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {root} has a val/ of its own")
-    train = sources.folder(root / "train", train_listing, spec.image_size, cache_dir, say)
+        say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {spec.data} has a val/ of its own")
+    train = sources.folder(train_listing, spec.image_size, cache_dir, say)
     val = None
     if val_listing is not None:
-        val = sources.folder(root / "val", val_listing, spec.image_size, cache_dir, say, train.scale)
-    for note in _notes(root, listings, train, val, own_test):
+        val = sources.folder(val_listing, spec.image_size, cache_dir, say, train.scale)
+    for note in _notes(listings, train, val, own_test):
         say(note)
     return _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None)
 
 
-def _listings(root: Path) -> dict[str, Listing]:
-    """Those of train/, val/ and test/, as far as they are there: they are quick, and show every mistake of layout
-    before hours of decoding.
-
-    Raises:
-        UsageError: the mistakes.
-    """
-    if not root.is_dir():
-        raise UsageError([f"--data must be cifar10, digits or a folder, but {root} is no folder"])
-    if not (root / "train").is_dir():
-        there = notes.unused_folders(root)
-        raise UsageError([f"--data {root}: has no folder train/ (images are looked for in train/<class>/)", *there])
-    listings: dict[str, Listing] = {}
-    problems: list[str] = []
-    for part in notes.PARTS:
-        if (root / part).is_dir():
-            found = attempt(problems, list_folder, root / part)
-            if found and "train" in listings:
-                found = attempt(problems, found.aligned, root / part, listings["train"].class_names)
-            listings |= {part: found} if found else {}
-    if problems:
-        raise UsageError(problems)
-    return listings
-
-
-def _notes(root: Path, listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
+def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
     """What the images themselves make worth saying."""
     listing = listings["train"]
-    found = notes.faint(root / "train", listing, train.images)
+    found = [sentence for part in PART_NAMES if part in listings for sentence in notes.twins(listings[part])]
+    found += notes.faint(listing, train.images)
     is_split = val is None or not own_test
-    found += notes.copies_inside(root / "train", listing, train.images, is_split)
+    found += notes.copies_inside(listing, train.images, is_split)
     if val is not None:
-        found += notes.faint(root / "val", listings["val"], val.images)
+        found += notes.faint(listings["val"], val.images)
         found += notes.copies_between(listing, train.images, listings["val"], val.images)
     if own_test and "test" in listings:
         for part in listings.keys() - {"test"}:
-            found += notes.copies_of_files(root, listings["test"], part, listings[part])
+            found += notes.copies_of_files(listings["test"], part, listings[part])
     return found
 
 
@@ -130,18 +107,20 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
     if spec.data == "cifar10":
         source = sources.cifar10_test(spec.image_size, Path(spec.data_dir))
         return pack(source.images), source.labels
-    if spec.own_test:
-        root = Path(spec.data) / "test"
-        if not root.is_dir():
-            raise UsageError([f"{root}: not found, so there are no test images"])
-        listing = list_folder(root).aligned(root, pool.class_names)
-        source = sources.folder(root, listing, spec.image_size, cache_dir, say, pool.scale)
-        return pack(source.images), source.labels
     if spec.data == "digits":
         source = sources.digits(spec.image_size)
     else:
-        root = Path(spec.data) / "train"
-        source = sources.folder(root, list_folder(root), spec.image_size, cache_dir, say)
+        listings, _ = list_parts(spec)
+
+        def safely(text: str) -> None:
+            say(printable(text))
+
+        if spec.own_test:
+            if "test" not in listings:
+                raise UsageError([f"{Path(spec.data) / 'test'}: not found, so there are no test images"])
+            source = sources.folder(listings["test"], spec.image_size, cache_dir, safely, pool.scale)
+            return pack(source.images), source.labels
+        source = sources.folder(listings["train"], spec.image_size, cache_dir, safely)
     test = _set_aside(source.labels, spec.seed)
     return pack(source.images[test]), source.labels[test]
 

@@ -21,10 +21,14 @@ class DataSpec:
     val_fraction: float | None = None
     seed: int = 0  # draws the test images, where the source brings none
     own_test: bool | None = None  # the source brings test images of its own
+    split_names: bool = True  # also validation/, Dev/ and the like are parts, and not val/ alone; see layout
+    labels: str | None = None  # absolute path of a table of images, see table; None: classes are folders
+    include: tuple[str, ...] = ()  # globs of paths relative to the folder, see globs
+    exclude: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataSpec":
-        return cls(**{**values, "minority": tuple(values["minority"])})
+        return cls(**{**values, **{name: tuple(values[name]) for name in ("minority", "include", "exclude")}})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -117,14 +117,13 @@ def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
 
 
 def folder(
-    root: Path,
     listing: Listing,
     image_size: int,
     cache_dir: Path,
     say: Callable[[str], None],
     scale: Scale | None = None,
 ) -> Source:
-    """The images of ``listing``, which is ``list_folder(root)``.
+    """The images of ``listing``.
 
     Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times, and taken
     from there if they are undamaged. ``say`` gets notes meant for the user. ``scale`` is that of the training images;
@@ -135,6 +134,7 @@ def folder(
     """
     for note in listing.notes:
         say(note)
+    root = listing.root
     told = [CACHE_FORMAT, image_size, str(root), listing.stamps, scale]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
     entry = cache.Entry(cache_dir, key, listing.labels, image_size)

@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 def load(folder, size=SIZE, said=None):
     said = [] if said is None else said
-    return sources.folder(folder, list_folder(folder), size, folder.parent / "cache", said.append)
+    return sources.folder(list_folder(folder), size, folder.parent / "cache", said.append)
 
 
 def refused(folder):

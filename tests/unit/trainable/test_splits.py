@@ -118,13 +118,12 @@ def test_own_validation_images_are_used(image_folder, tmp_path):
 
 def test_what_makes_no_sense_is_refused_in_a_sentence(image_folder, tmp_path):
     assert "is no folder" in refused(tmp_path / "none", tmp_path)
-    assert "has no folder train/" in refused(image_folder / "train", tmp_path)
     assert "no class zebra" in refused(image_folder, tmp_path, minority=("zebra",))
     assert "names every class" in refused(image_folder, tmp_path, minority=("cat", "dog", "fox"))
-    (image_folder / "train/cat/sub").mkdir()
+    (image_folder / "train/cat/loop").symlink_to("..")
     (image_folder / "train/empty").mkdir()
     problems = refused(image_folder, tmp_path)
-    assert "cat/sub: is a folder" in problems
+    assert "cat/loop: is a link to a folder that it lies in" in problems
     assert "empty: no images" in problems
 
 
@@ -316,12 +315,12 @@ def test_named_minority_and_fraction_kept_stand(digits_pool, coloured, tmp_path)
 
 def test_problems_of_all_parts_are_told_at_once(coloured, tmp_path):
     folder = coloured({"train": {"cat": 5, "dog": 5}, "val": {"cat": 5, "fox": 5}, "test": {"cat": 5, "dog": 5}})
-    (folder / "test/cat/more").mkdir()
+    (folder / "test/cat/more").symlink_to("nowhere")
     with pytest.raises(UsageError) as refusal:
         load(folder, tmp_path)
     val, test = sorted(refusal.value.problems, key=lambda problem: "more" in problem)
     assert "val: its classes are not those of train/ (they differ in dog, fox)" in val
-    assert "test/cat/more: is a folder" in test
+    assert "test/cat/more: is a link to nowhere" in test
 
 
 def test_a_folder_without_classes_or_with_one_is_refused(coloured, tmp_path):
