@@ -102,7 +102,7 @@ def run(plan: "StudyPlan") -> int:
     except OSError as error:
         fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
-    display.say("\n".join([*count_lines(plan.pool, plan.drawn), *plan.warnings]))
+    display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
     pause = Pause(plan.time_budget_seconds)
     rule = scheduler.make(plan.scheduler, plan.base.epochs)

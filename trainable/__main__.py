@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if stored is None:  # a replay's verdict is its exit status
         output_is_essential()
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
-    say("\n".join([*count_lines(pool, drawn), *warnings]))
+    say("\n".join([*count_lines(pool, drawn), pool.minority_line, *warnings]))
     has_gpu = _has_gpu(study_on_gpu)
     if precision == "auto":
         config = _settled(pool, config, has_gpu, say)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 PLACES = ("data", "labels", "data_dir", "cache_dir")
 NAMED_DATA = ("cifar10", "digits")
-FOLDER_FLAGS = ("labels", "include", "exclude")  # of what is not given, a study that goes on keeps what it began with
+FOLDER_FLAGS = (
+    "labels",
+    "include",
+    "exclude",
+    "skip_bad_files",
+    "squash",
+)  # of what is not given, a study that goes on keeps what it began with
 DATA_DIR_HELP, CACHE_DIR_HELP = "where CIFAR-10 lies or is downloaded to", "where decoded images are kept"
 MATCHES = "matches, relative to the data folder; * is anything, also slashes; repeatable (default: no rule)"
 LABELS_HELP = (
@@ -38,13 +44,20 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--labels", default=None, metavar="FILE", help=LABELS_HELP)
     group.add_argument("--include", action="append", metavar="GLOB", help=f"take only images whose path {MATCHES}")
     group.add_argument("--exclude", action="append", metavar="GLOB", help=f"leave out what has a path that {MATCHES}")
+    group.add_argument(
+        "--skip-bad-files",
+        action="store_const",
+        const=True,
+        help="leave out files that cannot be read as images, and say which (default: they are refused)",
+    )
     group.add_argument("--data-dir", default="data", metavar="DIR", help=DATA_DIR_HELP)
     group.add_argument(
         "--minority",
         action="append",
         metavar="A,B,...",
         help="names of the classes that matter, separated by commas, repeatable (default: cifar10 and digits: the "
-        "first three; a folder: those with fewer than half the median class's images)",
+        "first three; a folder: those with at most half of an equal share of the images, or, beside a class that has "
+        "more than half of them, at most half as many as that)",
     )
     group.add_argument(
         "--keep",
@@ -68,6 +81,12 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         type=checked(int, "a whole number from 16 to 96", lambda v: 16 <= v <= 96),
         help="images are resized to this many pixels on each side",
+    )
+    group.add_argument(
+        "--squash",
+        action="store_const",
+        const=True,
+        help="stretch what is not square (default: it keeps its shape, and its edges are continued)",
     )
     group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
 
@@ -115,6 +134,8 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
         seed=arguments.seed,
         include=tuple(arguments.include or ()),
         exclude=tuple(arguments.exclude or ()),
+        skip_bad_files=bool(arguments.skip_bad_files),
+        squash=bool(arguments.squash),
     )
 
 

@@ -33,6 +33,8 @@ ONE_PROTOCOL = {
     "data.image_size": "--image-size",
     "data.include": "--include",
     "data.exclude": "--exclude",
+    "data.skip_bad_files": "--skip-bad-files",
+    "data.squash": "--squash",
     "epochs": "--epochs",
     "space": "--space",
     "algorithm": "--algorithm",
@@ -71,6 +73,7 @@ class StudyPlan:
             "name": self.folder.name,
             "data": self.pool.spec.to_dict(),
             "fingerprint": self.pool.fingerprint,
+            "skipped_files": list(self.pool.skipped),
             "class_names": list(self.pool.class_names),
             "minority": list(self.pool.spec.minority or ()),
             "class_counts": counts | {"test": test_counts or self.pool.test_counts},
@@ -168,7 +171,7 @@ def _study_before(folder: Path) -> Study | None:
 def _load_data(arguments: argparse.Namespace, before: Study | None) -> Pool:
     spec = data_spec(arguments)
     if before:  # a study keeps to what it began with, also when test/ has been moved away since
-        kept = [name for name in FOLDER_FLAGS if getattr(arguments, name) is None]
+        kept = [name for name in ("minority", *FOLDER_FLAGS) if getattr(arguments, name) is None]
         spec = replace(spec, **{name: getattr(before.data, name) for name in ("own_test", "split_names", *kept)})
     return loading.load(spec)
 
@@ -190,4 +193,6 @@ def _differences(before: Study, now: dict[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return list(value) if isinstance(value, tuple) else value

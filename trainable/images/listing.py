@@ -42,6 +42,17 @@ class Listing:
         """The path of an image relative to the data folder, as globs see it."""
         return f"{self.folder}/{self.names[index]}" if self.folder else self.names[index]
 
+    def only(self, keep: Sequence[bool]) -> "Listing":
+        """The same without the images where ``keep`` is False."""
+        kept = [index for index, is_kept in enumerate(keep) if is_kept]
+        return replace(
+            self,
+            names=[self.names[index] for index in kept],
+            labels=self.labels[kept],
+            stamps=[self.stamps[index] for index in kept],
+            groups=[self.groups[index] for index in kept] if self.groups is not None else None,
+        )
+
     def aligned(self, class_names: Sequence[str], where: str) -> "Listing":
         """The same with the labels of a training part that has ``class_names``; ``where`` begins a refusal.
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, printable
-from trainable.images import notes, sources
+from trainable.images import minority, notes, sources
 from trainable.images.layout import list_parts
-from trainable.images.listing import Listing, normal
+from trainable.images.listing import Listing
 from trainable.images.origins import FOLDER, origin
 from trainable.images.parts import PART_NAMES
 from trainable.images.pool import DataSpec, Pool, pack
@@ -34,23 +34,23 @@ def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
 
 
 def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
-    cache_dir = Path(spec.cache_dir)
     listings, layout_notes = list_parts(spec)
     train_listing, val_listing, test_listing = listings["train"], listings.get("val"), listings.get("test")
     own_test = test_listing is not None if spec.own_test is None else spec.own_test
     spec = replace(spec, own_test=own_test)
-    settled = _settled(spec, train_listing.class_names, train_listing.counts)
+    _settled(spec, train_listing.class_names, train_listing.counts)  # for what is wrong with it
     for note in layout_notes:
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
         say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {spec.data} has a val/ of its own")
-    train = sources.folder(train_listing, spec.image_size, cache_dir, say)
+    train = sources.folder(train_listing, spec, say)
     val = None
     if val_listing is not None:
-        val = sources.folder(val_listing, spec.image_size, cache_dir, say, train.scale)
+        val = sources.folder(val_listing, spec, say, train.scale)
+    listings |= {part: source.listing for part, source in [("train", train), ("val", val)] if source and source.listing}
     for note in _notes(listings, train, val, own_test):
         say(note)
-    return _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None)
+    return _pool(spec, train, val, tuple(test_listing.counts) if test_listing else None)
 
 
 def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
@@ -71,7 +71,7 @@ def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_
 
 def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[int, ...] | None) -> Pool:
     counts = np.bincount(train.labels, minlength=len(train.class_names))
-    spec = _settled(spec, train.class_names, counts.tolist())
+    spec, rule = _settled(spec, train.class_names, counts.tolist())
     images, labels = train.images, train.labels
     if not spec.own_test:
         test = _set_aside(labels, spec.seed)
@@ -92,6 +92,8 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
             json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
         ).hexdigest(),
         scale=train.scale,
+        skipped=train.skipped + (val.skipped if val else ()),
+        minority_line=minority.line(spec.minority or (), train.class_names, counts.tolist(), rule),
     )
 
 
@@ -103,7 +105,7 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
     Raises:
         UsageError: they are not there, or are damaged.
     """
-    spec, cache_dir = pool.spec, Path(pool.spec.cache_dir)
+    spec = pool.spec
     if spec.data == "cifar10":
         source = sources.cifar10_test(spec.image_size, Path(spec.data_dir))
         return pack(source.images), source.labels
@@ -118,67 +120,45 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
         if spec.own_test:
             if "test" not in listings:
                 raise UsageError([f"{Path(spec.data) / 'test'}: not found, so there are no test images"])
-            source = sources.folder(listings["test"], spec.image_size, cache_dir, safely, pool.scale)
+            source = sources.folder(listings["test"], spec, safely, pool.scale)
             return pack(source.images), source.labels
-        source = sources.folder(listings["train"], spec.image_size, cache_dir, safely)
+        source = sources.folder(listings["train"], spec, safely)
     test = _set_aside(source.labels, spec.seed)
     return pack(source.images[test]), source.labels[test]
 
 
-def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> DataSpec:
-    """The spec with its open fields filled in from the data."""
+def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> tuple[DataSpec, str]:
+    """The spec with its open fields filled in from the data, and the rule that chose the minority if nobody did."""
     problems = []
-    usual, minority = origin(spec.data), spec.minority
+    usual, chosen, rule = origin(spec.data), spec.minority, ""
     if len(class_names) < 2:
         problems.append(f"--data {spec.data}: has only the class {class_names[0]}; a study needs at least 2")
     elif len(class_names) > 1000:
         problems.append(f"--data {spec.data}: has {len(class_names)} classes; at most 1000 can be studied")
-    if minority is None:
+    if chosen is None:
         if usual.num_minority is not None:
-            minority = tuple(class_names[: usual.num_minority])
+            chosen = tuple(class_names[: usual.num_minority])
         else:
-            half = float(np.median(counts)) / 2
-            minority = tuple(name for name, count in zip(class_names, counts, strict=True) if count < half)
-            if not minority:
+            chosen, rule = minority.usual(class_names, counts)
+            if not chosen:
                 shown = ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))
                 problems.append(
-                    f"--minority: no class has fewer than half the median class's images ({shown}); "
-                    "name the classes that matter, separated by commas"
+                    f"--minority: no class has {rule} ({shown}); name the classes that matter, separated by commas"
                 )
     else:
-        minority, unknown = _named(minority, class_names)
+        chosen, unknown = minority.named(chosen, class_names)
         if unknown:
             problems.append(f"--minority: no class {', '.join(unknown)}; the classes are {', '.join(class_names)}")
-        elif not minority:
+        elif not chosen:
             problems.append("--minority must name at least one class")
-        elif len(minority) >= len(class_names):
+        elif len(chosen) >= len(class_names):
             problems.append("--minority names every class; at least one must be left out")
     if problems:
         raise UsageError(problems)
-    return replace(
+    settled = replace(
         spec,
-        minority=minority,
+        minority=chosen,
         keep=usual.keep if spec.keep is None else spec.keep,
         val_fraction=usual.val_fraction if spec.val_fraction is None else spec.val_fraction,
     )
-
-
-def _named(texts: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The classes that the texts name, each once, and what in them names none. Commas part names, but a name may hold
-    some: the longest that there is counts.
-    """
-    known = {normal(name).strip(): name for name in class_names} | {normal(name): name for name in class_names}
-    found: list[str] = []
-    unknown: list[str] = []
-    for text in texts:
-        parts = text.split(",")
-        while parts:
-            for length in range(len(parts), 0, -1):
-                name = normal(",".join(parts[:length]))
-                if match := known.get(name, known.get(name.strip())):
-                    found.append(match)
-                    break
-            else:
-                unknown += [name.strip()] if name.strip() else []
-            del parts[:length]
-    return tuple(dict.fromkeys(found)), unknown
+    return settled, rule

@@ -25,6 +25,8 @@ class DataSpec:
     labels: str | None = None  # absolute path of a table of images, see table; None: classes are folders
     include: tuple[str, ...] = ()  # globs of paths relative to the folder, see globs
     exclude: tuple[str, ...] = ()
+    skip_bad_files: bool = False  # files that cannot be read are left out
+    squash: bool = False  # what is not square is stretched until it is
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataSpec":
@@ -46,6 +48,8 @@ class Pool:
     test_counts: tuple[int, ...] | None  # test images of each class; None: the test files are not there
     fingerprint: str
     scale: Scale = field(default_factory=dict)  # of files with more than 8 bits, see decoding
+    skipped: tuple[str, ...] = ()  # paths of files that could not be read, relative to the data folder
+    minority_line: str = ""  # which classes it is, how many images they have and why it is they, for people
 
     @property
     def minority(self) -> tuple[int, ...]:
