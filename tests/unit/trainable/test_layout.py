@@ -169,7 +169,7 @@ def test_masks_beside_their_photographs_are_told(make):
         shutil.copy(folder / f"train/dog/{index:02d}.png", folder / f"train/cat/{index:02d}.bmp")
     for index in range(3):
         shutil.copy(folder / f"train/dog/1{index}.png", folder / f"train/fox/{index:02d}_Mask.png")
-    _, told = load(folder)
+    _, told = load(folder, minority=("fox",))
     (sentence,) = [text for text in told if "masks?" in text]
     assert sentence == (
         "train: 7 images lie beside one of the same name but for the ending or a word like mask (cat/00.bmp and "
