@@ -108,7 +108,8 @@ class Step:
         assert self._optimizer is not None
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=False)  # a graph adds to the gradients where they lie
+        # a graph adds to the gradients where they lie; elsewhere the first ones of a group need not be added to zeros
+        self._optimizer.zero_grad(set_to_none=not self._pixels.is_cuda)
 
 
 class Graphed:

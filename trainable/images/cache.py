@@ -1,5 +1,6 @@
 """Decoded images on disk: an array in a .npy file, believed only where the hash beside it is that of its content."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -89,18 +90,12 @@ class Entry:
                 scale = decode(images)
                 found = content_hash(images, self.labels, scale)
                 images.flush()
-                os.fsync(file.fileno())
             with replacing(self._hash_path) as file:
                 file.write(_hash_text(found, scale))
-                file.flush()
-                os.fsync(file.fileno())
-            _sync(self.cache_dir)
             images.flags.writeable = False
             return images, found, scale
         except OSError as error:
-            raise UsageError(
-                [f"--cache-dir {self.cache_dir}: cannot be written ({error.strerror or error})"]
-            ) from error
+            raise UsageError([_unwritable(self.cache_dir, error)]) from error
 
     def _mapped(self, file: BinaryIO, mode: Literal["r", "r+"]) -> np.memmap:
         file.flush()
@@ -111,6 +106,37 @@ class Entry:
         for path in self.cache_dir.iterdir():
             if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < time.time() - PARTIAL_SECONDS:
                 path.unlink(missing_ok=True)
+
+
+def remembered(cache_dir: Path, seen: object, find: Callable[[], list[str]]) -> list[str]:
+    """What ``find`` says of images, a list of sentences; found once, and then in the cache for as long as all that it
+    has ``seen``, as JSON, is the same.
+
+    Raises:
+        UsageError: the cache cannot be written.
+    """
+    path = cache_dir / f"{hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]}.notes"
+    with contextlib.suppress(OSError):
+        told = path.read_bytes() if path.is_file() else b""
+        if told[HASH_LENGTH:] and told[:HASH_LENGTH] == _digest(told[HASH_LENGTH:]):
+            sentences: list[str] = json.loads(told[HASH_LENGTH:])
+            return sentences
+    sentences = find()
+    text = json.dumps(sentences).encode()
+    try:
+        with replacing(path) as file:
+            file.write(_digest(text) + text)
+    except OSError as error:
+        raise UsageError([_unwritable(cache_dir, error)]) from error
+    return sentences
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+def _unwritable(cache_dir: Path, error: OSError) -> str:
+    return f"--cache-dir {cache_dir}: cannot be written ({error.strerror or error})"
 
 
 def content_hash(images: np.ndarray, labels: np.ndarray, scale: Scale) -> str:
@@ -124,11 +150,3 @@ def content_hash(images: np.ndarray, labels: np.ndarray, scale: Scale) -> str:
 
 def _hash_text(found: str, scale: Scale) -> bytes:
     return (found + (json.dumps(scale) if scale else "")).encode()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

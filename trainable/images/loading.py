@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, printable
-from trainable.images import minority, notes, sources
+from trainable.images import cache, minority, notes, sources
 from trainable.images.layout import list_parts
 from trainable.images.listing import Listing
 from trainable.images.origins import FOLDER, origin
@@ -19,38 +19,55 @@ from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
 
 
-def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
+def load(spec: DataSpec, say: Callable[[str], None] = print, look: Callable[[Pool], None] = lambda pool: None) -> Pool:
     """Loads all images but the test images; ``say`` gets notes meant for the user, safe for a terminal.
+
+    ``look`` gets the pool without pixels, scale and fingerprint, before anything is decoded, downloaded or written;
+    what it raises ends the loading.
 
     Raises:
         UsageError: something about the images or the spec is wrong; every problem that could be found.
     """
     if spec.data == "digits":
-        return _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None)
+        pool = _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None)
+        look(pool)
+        return pool
     if spec.data == "cifar10":
-        source = sources.cifar10(spec.image_size, Path(spec.data_dir))
-        return _pool(replace(spec, own_test=True), source, None, sources.cifar10_test_counts(Path(spec.data_dir)))
-    return _load_folder(spec, lambda text: say(printable(text)))
+        spec, data_dir = replace(spec, own_test=True), Path(spec.data_dir)
+        look(_pool(spec, _outline(sources.CIFAR10_LABELS, sources.CIFAR10_NAMES), None, None))
+        source = sources.cifar10(spec.image_size, data_dir)
+        return _pool(spec, source, None, sources.cifar10_test_counts(data_dir))
+    return _load_folder(spec, lambda text: say(printable(text)), look)
 
 
-def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
+def _outline(labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
+    """Images without a pixel."""
+    return Source(np.zeros((len(labels), 0, 0, 3), np.uint8), labels, class_names, "", {})
+
+
+def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Pool], None]) -> Pool:
     listings, layout_notes = list_parts(spec)
     train_listing, val_listing, test_listing = listings["train"], listings.get("val"), listings.get("test")
     own_test = test_listing is not None if spec.own_test is None else spec.own_test
+    test_counts = tuple(test_listing.counts) if test_listing else None
     spec = replace(spec, own_test=own_test)
-    _settled(spec, train_listing.class_names, train_listing.counts)  # for what is wrong with it
-    for note in layout_notes:
+    outline = _outline(train_listing.labels, train_listing.class_names)
+    val_outline = _outline(val_listing.labels, val_listing.class_names) if val_listing else None
+    for note in [*layout_notes, *train_listing.notes, *(val_listing.notes if val_listing else [])]:
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
         say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {spec.data} has a val/ of its own")
+    look(_pool(spec, outline, val_outline, test_counts))
     train = sources.folder(train_listing, spec, say)
     val = None
     if val_listing is not None:
         val = sources.folder(val_listing, spec, say, train.scale)
     listings |= {part: source.listing for part, source in [("train", train), ("val", val)] if source and source.listing}
-    for note in _notes(listings, train, val, own_test):
+    told = [[part, found.stamps, found.labels.tolist() if spec.labels else None] for part, found in listings.items()]
+    seen = [sources.CACHE_FORMAT, spec.image_size, spec.squash, spec.data, own_test, told]
+    for note in cache.remembered(Path(spec.cache_dir), seen, lambda: _notes(listings, train, val, own_test)):
         say(note)
-    return _pool(spec, train, val, tuple(test_listing.counts) if test_listing else None)
+    return _pool(spec, train, val, test_counts)
 
 
 def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
@@ -120,6 +137,8 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
         if spec.own_test:
             if "test" not in listings:
                 raise UsageError([f"{Path(spec.data) / 'test'}: not found, so there are no test images"])
+            for note in listings["test"].notes:
+                safely(note)
             source = sources.folder(listings["test"], spec, safely, pool.scale)
             return pack(source.images), source.labels
         source = sources.folder(listings["train"], spec, safely)

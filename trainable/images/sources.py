@@ -24,6 +24,8 @@ from trainable.images.decoding import Scale, decoded, decoding_threads, deep_ran
 from trainable.images.listing import MAX_TOLD, Listing, shortened
 from trainable.images.pool import DataSpec
 
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_LABELS = np.repeat(np.arange(10), 5000)  # of the training images, but for their order
 CACHE_FORMAT = 2  # raised whenever files are decoded in another way
 
 
@@ -111,8 +113,7 @@ def _cifar10_batches(batches: list[tuple[Path, str]], image_size: int) -> Source
     if image_size != 32:
         images = np.stack([resized(Image.fromarray(image), image_size, {}) for image in images])
     labels = np.concatenate([batch["labels"] for batch in loaded]).astype(np.int64)
-    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    return _source(images, labels, names)
+    return _source(images, labels, CIFAR10_NAMES)
 
 
 def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
@@ -124,14 +125,12 @@ def folder(listing: Listing, spec: DataSpec, say: Callable[[str], None], scale: 
     """The images of ``listing``, as ``spec`` wants them.
 
     Decoded in parallel the first time; later found in the cache by the files' paths, sizes and times, and taken from
-    there if they are undamaged. ``say`` gets notes meant for the user. ``scale`` is that of the training images; if
-    these are they, it is None, and found.
+    there if they are undamaged. ``say`` gets what is noticed while they are decoded. ``scale`` is that of the training
+    images; if these are they, it is None, and found.
 
     Raises:
         UsageError: files that are no images, unless they are to be skipped, or the cache cannot be written.
     """
-    for note in listing.notes:
-        say(note)
     bad = (
         _BadFiles(Path(spec.cache_dir) / f"{_key(listing, spec, scale)}.bad", listing) if spec.skip_bad_files else None
     )

@@ -150,6 +150,36 @@ def test_copies_under_another_class_are_told_wherever_they_are_split(make):
     ]
 
 
+@pytest.mark.parametrize("damage", [None, b"", b"[]", bytes(80), "truncate", "flip", "folder"])
+def test_what_was_seen_in_the_images_is_remembered_but_not_if_its_file_is_damaged(make, monkeypatch, damage):
+    folder = make()
+    make("val", {"cat": 9, "dog": 9, "fox": 9})
+    make("train", {"fox": 5}, spread(1))
+    first = told(folder)
+    assert any("one flat colour" in text for text in first)
+    (kept,) = (folder.parent / "cache").glob("*.notes")
+    whole = kept.read_bytes()
+    kept.unlink()
+    if damage == "folder":
+        kept.mkdir()
+        with pytest.raises(UsageError, match=r"--cache-dir .* cannot be written"):
+            told(folder)
+        return
+    kept.write_bytes(
+        {None: whole, "truncate": whole[:-1], "flip": whole[:70] + bytes([whole[70] ^ 1]) + whole[71:]}.get(
+            damage, damage
+        )
+    )
+    searched = []
+    monkeypatch.setattr(loading, "_notes", lambda *given, find=loading._notes: searched.append(0) or find(*given))
+    assert told(folder) == first
+    assert len(searched) == (damage is not None)
+    assert kept.read_bytes() == whole
+    # and it is of these files alone
+    make("train", {"dog": 5}, spread(1))
+    assert sum("dog 5 of 30" in text for text in told(folder)) == 1
+
+
 @pytest.mark.parametrize("name", ["notes", "masks", "tests", "validate"])
 def test_folders_beside_train_that_are_not_used_are_named(make, name):
     folder = make()
