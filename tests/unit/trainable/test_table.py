@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import time
+from dataclasses import replace
 from importlib import util
 
 import numpy as np
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from study import search
+from study import confirm, search
 from study.record import files
 from tests import studies
 from trainable import __main__ as trainable
+from trainable.arguments import moved
 from trainable.cli import UsageError, attempt
 from trainable.images import loading
 from trainable.images.globs import Globs
@@ -238,15 +240,15 @@ def test_a_study_keeps_its_table_and_globs_and_takes_no_others(photos):
     before = files.read_study(photos.parent / "results/mine")
     assert (before.data.labels, before.data.exclude) == (str(table), ("train/*/00.png",))
     assert begin(photos).pool.fingerprint == first.pool.fingerprint
-    moved = table.rename(table.with_name("moved.csv"))
+    elsewhere = table.rename(table.with_name("moved.csv"))
     with pytest.raises(UsageError, match=r"table.csv: cannot be read as a table \(No such file"):
         begin(photos)
-    assert begin(photos, "--labels", moved).pool.spec.labels == str(moved)
+    assert begin(photos, "--labels", elsewhere).pool.spec.labels == str(elsewhere)
     with pytest.raises(UsageError, match="was started with --exclude"):
-        begin(photos, "--labels", moved, "--exclude", "train/*/01.png")
-    moved.write_text(moved.read_text().replace("train/dog/01.png,dog,train", "train/dog/01.png,cat,train"))
+        begin(photos, "--labels", elsewhere, "--exclude", "train/*/01.png")
+    elsewhere.write_text(elsewhere.read_text().replace("train/dog/01.png,dog,train", "train/dog/01.png,cat,train"))
     with pytest.raises(UsageError, match="the images have changed since the study mine began"):
-        begin(photos, "--labels", moved)
+        begin(photos, "--labels", elsewhere)
 
 
 @pytest.mark.parametrize("main", [search.main, trainable.main])
@@ -260,3 +262,12 @@ def test_the_flags_of_folders_are_for_folders(capsys, main, flags):
     given = ", ".join(f"--{flag}" for flag in flags)
     assert f"{given}: only for --data FOLDER, not for digits" in capsys.readouterr().err
     assert "pandas" in sys.modules
+
+
+def test_a_table_is_no_new_place_for_images_that_came_without_one(photos):
+    arguments = confirm._parser().parse(["results/mine", "--labels", "t.csv"])
+    without = DataSpec(str(photos), "", "")
+    with pytest.raises(UsageError, match="--labels: the study's images came without a table"):
+        moved(without, arguments)
+    spec = moved(replace(without, labels="/old/t.csv"), arguments)
+    assert (spec.labels, spec.data) == (os.path.abspath("t.csv"), str(photos))
