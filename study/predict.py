@@ -97,7 +97,7 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
 
     def decode(path: Path) -> "np.ndarray | str":
         try:
-            return decoded(path, winner.image_size, winner.scale)
+            return decoded(path, winner.image_size, winner.scale, winner.model.squash)
         except UsageError as error:
             return error.problems[0]
 

@@ -19,9 +19,10 @@ from trainable.cli import (
     file_path,
     one_of,
     positive_int,
+    printable,
     seed,
 )
-from trainable.command import command
+from trainable.command import command, output_is_essential
 from trainable.images import origins
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         plan = preflight(arguments, parser.problems, again)
     except UsageError as error:
         fail(parser.prog, error.problems)
-    return run(plan)
+    return show(plan) if arguments.dry_run else run(plan)
 
 
 def _parser() -> Parser:
@@ -76,6 +77,8 @@ def _parser() -> Parser:
         type=checked(float, "above 0 and at most 1000000000", lambda v: 0 < v <= 1e9),
         help="pause the study after so long; the same command goes on (default: no limit)",
     )
+    dry = "show the images, the search space, what would run and about how long; start nothing, write no results"
+    group.add_argument("--dry-run", action="store_true", help=dry)
     group.add_argument(
         "--keep-checkpoints",
         action="store_true",
@@ -84,6 +87,23 @@ def _parser() -> Parser:
     add_machine_flags(parser)
     add_precision_flag(parser.add_argument_group("precision"), "auto; a study that goes on keeps its own")
     return parser
+
+
+def show(plan: "StudyPlan") -> int:
+    """Prints what ``run`` would do, and does nothing of it; the exit status."""
+    from study.execution.dry_run import lines
+    from study.record.files import read_trials
+    from trainable.images.splits import count_lines
+
+    output_is_essential()
+    try:
+        known = len(read_trials(plan.folder, plan.before)) if plan.before else 0
+    except UsageError as error:
+        fail("study.search", error.problems)
+    opening = [*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]
+    for line in [*opening, *lines(plan, known), *_opening(plan, known).split("\n"), "dry run: nothing was started"]:
+        print(printable(line))
+    return 0
 
 
 def run(plan: "StudyPlan") -> int:
@@ -107,7 +127,7 @@ def run(plan: "StudyPlan") -> int:
     except OSError as error:
         fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
-    display.say("\n".join([*count_lines(plan.pool, plan.drawn), *plan.warnings]))
+    display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
     pause = Pause(plan.time_budget_seconds)
     rule = scheduler.make(plan.scheduler, plan.base.epochs)

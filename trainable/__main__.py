@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainable import options
-from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, moved, num_cores
+from trainable.arguments import PLACES, add_data_flags, add_precision_flag, data_spec, default_config, moved, num_cores
 from trainable.cli import EXIT_FAILED, Parser, UsageError, attempt, fail, file_path, positive_int, seed
 from trainable.command import command, output_is_essential
 from trainable.config import FIELDS, TrialConfig, parse_assignments
@@ -29,14 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     precision = ""
     study_on_gpu: bool | None = None
     if arguments.replay is not None:
-        if asked := parser.given - {"replay", "json", "data", "data_dir", "cache_dir"}:
+        if asked := parser.given - {"replay", "json", *PLACES}:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(asked))
             problems.append(f"--replay takes everything from the study, so {flags} cannot be given with it")
         found = attempt(problems, _read_trial, arguments.replay)
         if found is None:
             fail(parser.prog, problems)
         recorded, config, stored, fingerprint, study_on_gpu = found
-        for name in {"data", "data_dir", "cache_dir"} - parser.given:
+        for name in set(PLACES) - parser.given:
             setattr(arguments, name, None)
         spec = attempt(problems, moved, recorded, arguments)
     else:
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     if stored is None:  # a replay's verdict is its exit status
         output_is_essential()
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
-    say("\n".join([*count_lines(pool, drawn), *warnings]))
+    say("\n".join([*count_lines(pool, drawn), pool.minority_line, *warnings]))
     has_gpu = _has_gpu(study_on_gpu)
     if precision == "auto":
         config = _settled(pool, config, has_gpu, say)

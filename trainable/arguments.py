@@ -14,8 +14,21 @@ from trainable.images.origins import origin
 if TYPE_CHECKING:
     from trainable.images.pool import DataSpec
 
+PLACES = ("data", "labels", "data_dir", "cache_dir")
 NAMED_DATA = ("cifar10", "digits")
+FOLDER_FLAGS = (
+    "labels",
+    "include",
+    "exclude",
+    "skip_bad_files",
+    "squash",
+)  # of what is not given, a study that goes on keeps what it began with
 DATA_DIR_HELP, CACHE_DIR_HELP = "where CIFAR-10 lies or is downloaded to", "where decoded images are kept"
+MATCHES = "matches, relative to the data folder; * is anything, also slashes; repeatable (default: no rule)"
+LABELS_HELP = (
+    "a CSV or Parquet file with the columns path (relative to --data FOLDER), label and, if wanted, split and group, "
+    "instead of a folder for each class"
+)
 CACHE_DIR = "~/.cache/imbalance-study"  # or under $XDG_CACHE_HOME
 
 
@@ -26,7 +39,16 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         "--data",
         default="cifar10",
         metavar="SOURCE",
-        help="cifar10, digits, or a folder with train/<class>/* and, optionally, val/ and test/",
+        help="cifar10, digits, or a folder with train/<class>/* and, optionally, val/ and test/, or <class>/* alone",
+    )
+    group.add_argument("--labels", default=None, metavar="FILE", help=LABELS_HELP)
+    group.add_argument("--include", action="append", metavar="GLOB", help=f"take only images whose path {MATCHES}")
+    group.add_argument("--exclude", action="append", metavar="GLOB", help=f"leave out what has a path that {MATCHES}")
+    group.add_argument(
+        "--skip-bad-files",
+        action="store_const",
+        const=True,
+        help="leave out files that cannot be read as images, and say which (default: they are refused)",
     )
     group.add_argument("--data-dir", default="data", metavar="DIR", help=DATA_DIR_HELP)
     group.add_argument(
@@ -34,7 +56,8 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="A,B,...",
         help="names of the classes that matter, separated by commas, repeatable (default: cifar10 and digits: the "
-        "first three; a folder: those with fewer than half the median class's images)",
+        "first three; a folder: those with at most half of an equal share of the images, or, beside a class that has "
+        "more than half of them, at most half as many as that)",
     )
     group.add_argument(
         "--keep",
@@ -59,6 +82,12 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         type=whole(16, 96),
         help="images are resized to this many pixels on each side",
     )
+    group.add_argument(
+        "--squash",
+        action="store_const",
+        const=True,
+        help="stretch what is not square (default: it keeps its shape, and its edges are continued)",
+    )
     group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
 
 
@@ -67,6 +96,7 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data that has moved")
     known = "(default: where they were)"
     group.add_argument("--data", default=None, metavar="FOLDER", help=f"where the study's images lie now {known}")
+    group.add_argument("--labels", default=None, metavar="FILE", help=f"where the study's table lies now {known}")
     group.add_argument("--data-dir", default=None, metavar="DIR", help=f"{DATA_DIR_HELP} {known}")
     group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} {known}")
 
@@ -91,6 +121,8 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
     from trainable.images.pool import DataSpec
 
     places = _places(arguments)
+    if places["data"] in origins.NAMED:
+        _refuse_folder_flags(arguments)
     if arguments.cache_dir is None:
         places["cache_dir"] = _default_cache_dir(is_needed=places["data"] not in origins.NAMED)
     return DataSpec(
@@ -100,15 +132,27 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
         keep=arguments.keep,
         val_fraction=arguments.val_fraction,
         seed=arguments.seed,
+        include=tuple(arguments.include or ()),
+        exclude=tuple(arguments.exclude or ()),
+        skip_bad_files=bool(arguments.skip_bad_files),
+        squash=bool(arguments.squash),
     )
+
+
+def _refuse_folder_flags(arguments: argparse.Namespace) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in FOLDER_FLAGS if getattr(arguments, name) is not None]
+    if given:
+        raise UsageError([f"{', '.join(given)}: only for --data FOLDER, not for {arguments.data}"])
 
 
 def moved(spec: "DataSpec", arguments: argparse.Namespace) -> "DataSpec":
     """``spec`` with the places that the flags give: the fingerprint tells whether the images there are the same.
 
     Raises:
-        UsageError: paths that make no sense.
+        UsageError: paths that make no sense, or a table where there was none.
     """
+    if arguments.labels is not None and spec.labels is None:
+        raise UsageError(["--labels: the study's images came without a table"])
     return replace(spec, **_places(arguments))
 
 
@@ -116,12 +160,8 @@ def _places(arguments: argparse.Namespace) -> dict[str, Any]:
     """The absolute paths that the flags give."""
     places: dict[str, Any] = {}
     problems: list[str] = []
-    for flag, text in [
-        ("--data", arguments.data),
-        ("--data-dir", arguments.data_dir),
-        ("--cache-dir", arguments.cache_dir),
-    ]:
-        name = flag.strip("-").replace("-", "_")
+    for name in PLACES:
+        text = getattr(arguments, name)
         if name == "data" and text in NAMED_DATA:
             places[name] = text
         elif text is not None:
@@ -129,7 +169,7 @@ def _places(arguments: argparse.Namespace) -> dict[str, Any]:
                 # again with the current folder, which is part of what is written down
                 places[name] = str(file_path(str(file_path(text).absolute())))
             except argparse.ArgumentTypeError as error:
-                problems.append(f"{flag} {error}")
+                problems.append(f"--{name.replace('_', '-')} {error}")
     if problems:
         raise UsageError(problems)
     return places

@@ -73,12 +73,37 @@ def compare(steps: Mapping[str, Callable[[], object]], clock: Callable[[], float
     return Choice("float32", f"bfloat16 is {speedup:.2g} × as fast here, not {MIN_SPEEDUP} ×")
 
 
+def seconds_per_image(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> float:
+    """What training takes for an image, without the optimizer's update; by the fastest of a few batches of noise."""
+    num_threads = torch.get_num_threads()
+    try:
+        keep_freed_memory()
+        torch.set_num_threads(config.num_threads)
+        with torch.random.fork_rng():
+            step = _batches(config, num_classes, image_size, device)
+            fastest, start = float("inf"), time.perf_counter()
+            for _ in range(NUM_ROUNDS):
+                began = time.perf_counter()
+                step()
+                fastest = min(fastest, time.perf_counter() - began)
+                if time.perf_counter() - start > BUDGET_SECONDS:
+                    break
+    finally:
+        torch.set_num_threads(num_threads)
+    is_gpu = device.type == "cuda"
+    return fastest / (_batch_size(config, image_size, is_gpu) * (NUM_BATCHES_ON_A_GPU if is_gpu else 1))
+
+
+def _batch_size(config: TrialConfig, image_size: int, is_gpu: bool) -> int:
+    return config.batch_size if is_gpu else min(config.batch_size, max(8, NUM_PIXELS // image_size**2))
+
+
 def _batches(
     config: TrialConfig, num_classes: int, image_size: int, device: torch.device
 ) -> Callable[[], tuple[float, int]]:
     """Augmentation, forward and backward of a batch of noise, on a GPU of several, and the wait for the device."""
     area, is_gpu = image_size**2, device.type == "cuda"
-    number = config.batch_size if is_gpu else min(config.batch_size, max(8, NUM_PIXELS // area))
+    number = _batch_size(config, image_size, is_gpu)
     pixels = torch.randint(2**24, (number, area + 1), dtype=torch.int32).to(device)
     mean, std = torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device)
     augment = augmentation(config, image_size, mean, std)

@@ -100,6 +100,13 @@ class StoredData:
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     seed: Seed
     own_test: bool
+    # younger than the first files: without them a study has all the images in train/, val/ and test/, made square
+    split_names: bool = False
+    labels: Place | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    skip_bad_files: bool = False
+    squash: bool = True
 
     @property
     def spec(self) -> DataSpec:

@@ -119,6 +119,7 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
         minority=[pool.class_names[index] for index in minority],
         image_size=images.image_size,
         scale=dict(pool.scale),
+        squash=pool.spec.squash,
         mean=images.mean.tolist(),
         std=images.std.tolist(),
         offsets=fitted.values.tolist(),
@@ -211,6 +212,11 @@ def _how_to(winner: Winner) -> str:
         if model.offsets_tau
         else "No decision offsets: they did not help on validation images that had not chosen them."
     )
+    shape = (
+        "stretched where it is not square"
+        if model.squash
+        else "its shape kept, in the middle, edge pixels repeated to fill the square"
+    )
     return f"""# The winner of a study
 
 Recipe {model.recipe}, seed {model.seed}: {model.rule}. {shift}
@@ -220,7 +226,7 @@ Recipe {model.recipe}, seed {model.seed}: {model.rule}. {shift}
 `model.json` holds config, class names, normalisation and offsets, `weights.pt` the weights (a file for
 `torch.load(..., weights_only=True)`), `mistakes.json` the validation images it gets most wrong. `model.pt2`
 (`torch.export`) and `model.onnx` are the whole classifier for use elsewhere. Its input: uint8 (batch, 3, {size},
-{size}), RGB, EXIF orientation applied, resized bilinearly with antialiasing. Its output: float32 probabilities
+{size}), RGB, EXIF orientation applied, resized bilinearly with antialiasing, {shape}. Its output: float32 probabilities
 (batch, {len(winner.class_names)}) in the order of `class_names`. Load a `.pt2` only if you trust whoever wrote it:
 torch's loader can run its code.
 """

@@ -13,7 +13,7 @@ from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
 from study.space.parameters import Space
-from trainable.arguments import data_spec, default_config
+from trainable.arguments import FOLDER_FLAGS, data_spec, default_config
 from trainable.cli import MAX_NAME, UsageError, attempt, shown
 from trainable.config import TrialConfig
 from trainable.files import check_folder, check_writable
@@ -25,11 +25,16 @@ from trainable.images.splits import Split, check_split, split
 # what all trials of a study have in common: its keys in study.json, and what people call it
 ONE_PROTOCOL = {
     "data.data": "--data",
+    "data.labels": "--labels",
     "data.minority": "--minority",
     "data.keep": "--keep",
     "data.seed": "--seed",
     "data.val_fraction": "--val-fraction",
     "data.image_size": "--image-size",
+    "data.include": "--include",
+    "data.exclude": "--exclude",
+    "data.skip_bad_files": "--skip-bad-files",
+    "data.squash": "--squash",
     "epochs": "--epochs",
     "space": "--space",
     "algorithm": "--algorithm",
@@ -74,6 +79,7 @@ class StudyPlan:
             "name": self.folder.name,
             "data": self.pool.spec.to_dict(),
             "fingerprint": self.pool.fingerprint,
+            "skipped_files": list(self.pool.skipped),
             "class_names": list(self.pool.class_names),
             "minority": list(self.pool.spec.minority or ()),
             "class_counts": counts | {"test": test_counts or self.pool.test_counts},
@@ -182,8 +188,11 @@ def _space(arguments: argparse.Namespace) -> Space:
 
 
 def _data_spec(arguments: argparse.Namespace, before: Study | None) -> DataSpec:
-    # a study keeps to what it began with, also when test/ has been moved away since
-    return replace(data_spec(arguments), own_test=before.data.own_test if before else None)
+    spec = data_spec(arguments)
+    if before:  # a study keeps to what it began with, also when test/ has been moved away since
+        kept = [name for name in ("minority", *FOLDER_FLAGS) if getattr(arguments, name) is None]
+        spec = replace(spec, **{name: getattr(before.data, name) for name in ("own_test", "split_names", *kept)})
+    return spec
 
 
 def _base(arguments: argparse.Namespace, before: Study | None, resources: Resources | None) -> TrialConfig:
@@ -232,6 +241,7 @@ def _differences(before: Study, asked: dict[str, Any]) -> list[str]:
     }
     if not NAMED.keys() & {old["data.data"], different.get("data.data")}:  # the same images may lie elsewhere
         different.pop("data.data", None)
+        different.pop("data.labels", None)
     return [_difference(before, ONE_PROTOCOL[key], old[key], value) for key, value in different.items()]
 
 
@@ -249,4 +259,6 @@ def _difference(before: Study, flag: str, old: Any, new: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return list(value) if isinstance(value, tuple) else value

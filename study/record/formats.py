@@ -53,6 +53,7 @@ class Study(StudyOfTrial):
     name: str
     minority: Annotated[list[str], Field(min_length=1)]
     class_counts: ClassCounts
+    skipped_files: list[str] = field(default_factory=list)  # that could not be read, relative to the data folder
     seed: Seed
     epochs: Positive
     trials: Count
@@ -123,6 +124,7 @@ class Model:
     image_size: Annotated[int, Field(ge=16, le=96)]
     # of files with more than 8 bits, for each kind of pixels the lowest number and the width; earlier versions had none
     scale: dict[str, tuple[Number, Annotated[float, Field(gt=0, allow_inf_nan=False)]]] = field(default_factory=dict)
+    squash: bool = True  # what is not square is stretched; earlier versions did no other
     mean: Annotated[list[Share], Field(min_length=3, max_length=3)]  # of the channels, in units of [0, 1] pixels
     std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
     offsets: list[Annotated[float, Field(ge=-MAX_OFFSET, le=MAX_OFFSET)]]

@@ -16,6 +16,7 @@ from study import predict
 from trainable.cli import UsageError
 from trainable.images import loading
 from trainable.images.pool import DataSpec, unpack
+from trainable.records import StoredData
 
 SIZE = 16
 
@@ -25,9 +26,9 @@ def load(folder, said=None, **fields):
     return loading.load(spec, (said if said is not None else []).append)
 
 
-def images_of(folder, said=None):
+def images_of(folder, said=None, **fields):
     """What all files of the two classes become, in the order of their names: uint8 (n, S, S, 3), none set aside."""
-    pool = load(folder, said, own_test=True)
+    pool = load(folder, said, own_test=True, **fields)
     return unpack(pool.pixels, SIZE)
 
 
@@ -96,7 +97,7 @@ def test_what_is_wholly_opaque_keeps_its_pixels(tmp_path, mode):
     image = Image.fromarray(values)
     save(tmp_path / "set", "train/a/0.png", image)
     expected = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    assert np.array_equal(images_of(tmp_path / "set")[0], np.asarray(expected))
+    assert np.array_equal(images_of(tmp_path / "set", squash=True)[0], np.asarray(expected))
 
 
 def tiff(path, values):
@@ -215,8 +216,9 @@ def test_studies_on_plain_and_on_16_bit_images_that_were_begun_before_go_on(tmp_
                  Image.fromarray(rng.integers(0, 65536, (16, 16), np.uint16)))  # fmt: skip
     if val:
         (tmp_path / "set/val").symlink_to(tmp_path / "set/train")
-    spec = DataSpec(str(tmp_path / "set"), "", str(tmp_path / "cache"), image_size=SIZE)
-    assert loading.load(spec, [].append).fingerprint == fingerprint
+    recorded = {"data": str(tmp_path / "set"), "data_dir": "", "cache_dir": str(tmp_path / "cache"), "image_size": SIZE}
+    recorded |= {"minority": ("fox",), "keep": 1.0, "val_fraction": 0.2, "seed": 0, "own_test": False}
+    assert loading.load(StoredData(**recorded).spec, [].append).fingerprint == fingerprint
 
 
 def exif_bytes(*entries):

@@ -58,14 +58,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise UsageError([f"{path}: cannot be read as an image ({reason})"]) from error
 
 
-def decoded(path: Path, image_size: int, scale: Scale) -> np.ndarray:
-    """The image in a file with its EXIF orientation, as RGB, uint8 (S, S, 3).
+def decoded(path: Path, image_size: int, scale: Scale, squash: bool) -> np.ndarray:
+    """The image in a file with its EXIF orientation, as RGB, uint8 (S, S, 3); see ``resized``.
 
     Raises:
         UsageError: it cannot be read as an image.
     """
     with opened(path) as image:
-        return resized(upright(image), image_size, scale)
+        return resized(upright(image), image_size, scale, squash)
 
 
 def deep_range(image: Image.Image) -> tuple[str, float, float] | None:
@@ -115,17 +115,25 @@ def upright(image: Image.Image, on_broken_exif: Callable[[], None] = lambda: Non
     return image if turn is None else image.transpose(turn)
 
 
-def resized(image: Image.Image, image_size: int, scale: Scale) -> np.ndarray:
-    """Any image as RGB, uint8 (S, S, 3), in front of grey; bilinear, antialiased."""
+def resized(image: Image.Image, image_size: int, scale: Scale, squash: bool = False) -> np.ndarray:
+    """Any image as RGB, uint8 (S, S, 3), in front of grey; bilinear, antialiased.
+
+    What is not square keeps its shape, in the middle, and its edges are continued to fill the rest: so nothing is cut
+    away, and no border is drawn that was not there. ``squash`` stretches it instead.
+    """
     if (kind := _deep(image)) is not None:
         image = Image.fromarray(_in_8_bits(np.asarray(image, np.float64), kind, scale))
     elif image.has_transparency_data:
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, GREY), layer)
     rgb = image.convert("RGB")
-    if rgb.size != (image_size, image_size):
-        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
+    longest = max(rgb.size)
+    width, height = (image_size if squash else max(1, round(side * image_size / longest)) for side in rgb.size)
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    left, above = (image_size - width) // 2, (image_size - height) // 2
+    edges = (above, image_size - height - above), (left, image_size - width - left), (0, 0)
+    return np.pad(np.asarray(rgb), edges, "edge") if width != height else np.asarray(rgb)
 
 
 def image_endings() -> set[str]:

@@ -3,7 +3,7 @@
 import os
 import stat
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,26 +11,50 @@ import numpy as np
 
 from trainable.cli import UsageError, os_sentence
 from trainable.images.decoding import image_endings
+from trainable.images.globs import ALL, Globs
 
 MAX_TOLD = 20
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images in a folder of classes."""
+    """The images of one part of the data."""
 
+    data: Path  # the folder of --data
+    folder: str  # inside it, where the names start: "train"; "" is the data folder itself
     class_names: tuple[str, ...]
-    names: list[str]  # "class/file", sorted
+    names: list[str]  # of files, relative to ``root``, sorted within each class
     labels: np.ndarray  # int64 (n,)
     stamps: list[tuple[str, int, int]]  # (name, bytes, modification time in ns)
-    notes: list[str]  # what is there and not used, a sentence each
+    notes: list[str]  # what is there and not used, or odd, a sentence each
+    groups: list[str] | None = None  # what a table says of each image, if it does
+    num_left_out: int = 0  # images that --include and --exclude leave out; a folder counts once
+
+    @property
+    def root(self) -> Path:
+        return self.data / self.folder
 
     @property
     def counts(self) -> list[int]:
         return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
-    def aligned(self, root: Path, class_names: Sequence[str]) -> "Listing":
-        """The same with the labels of a training folder that has ``class_names``.
+    def path(self, index: int) -> str:
+        """The path of an image relative to the data folder, as globs see it."""
+        return f"{self.folder}/{self.names[index]}" if self.folder else self.names[index]
+
+    def only(self, keep: Sequence[bool]) -> "Listing":
+        """The same without the images where ``keep`` is False."""
+        kept = [index for index, is_kept in enumerate(keep) if is_kept]
+        return replace(
+            self,
+            names=[self.names[index] for index in kept],
+            labels=self.labels[kept],
+            stamps=[self.stamps[index] for index in kept],
+            groups=[self.groups[index] for index in kept] if self.groups is not None else None,
+        )
+
+    def aligned(self, class_names: Sequence[str], where: str) -> "Listing":
+        """The same with the labels of a training part that has ``class_names``; ``where`` begins a refusal.
 
         A letter with an accent may be stored as one character or as two, and looks the same: such names are equal.
 
@@ -40,7 +64,7 @@ class Listing:
         place = {normal(name): label for label, name in enumerate(class_names)}
         difference = sorted(place.keys() ^ set(map(normal, self.class_names)))
         if difference:
-            raise UsageError([f"{root}: its classes are not those of train/ (they differ in {', '.join(difference)})"])
+            raise UsageError([f"{where}: its classes are not those of train/ (they differ in {', '.join(difference)})"])
         labels = np.array([place[normal(name)] for name in self.class_names], np.int64)[self.labels]
         return replace(self, class_names=tuple(class_names), labels=labels)
 
@@ -50,58 +74,123 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def list_folder(root: Path) -> Listing:
-    """All images under ``root/<class>/``, by their names' endings; hidden files are passed over.
+def list_folder(data: Path, folder: str = "", globs: Globs = ALL) -> Listing:
+    """All images under ``data/folder/<class>/``, at any depth, by their names' endings; hidden files are passed over.
+
+    A class of which the globs leave no image is none.
 
     Raises:
         UsageError: no sub-folder, a class without images, what is neither file nor folder or cannot be read, names
             that are no UTF-8, or two classes whose names look the same; every problem.
     """
-    endings = image_endings()
-    problems: list[str] = []
+    root, found = data / folder, _Found(data, globs)
+    problems = found.problems
     folders, loose = _sorted_entries(root, problems)
-    class_names = [os.path.basename(folder) for folder in folders]
-    if not class_names and not problems:
+    folders = [path for path in folders if not found.is_pruned(path)]
+    if not folders and not problems:
         problems.append(f"{root}: must hold one folder for each class, but has none")
+    classes = {os.path.basename(path): found.images_of_class(path, root) for path in folders}
     alike: dict[str, str] = {}
-    for name in class_names:
+    for name in classes:
         if alike.setdefault(normal(name), name) != name:
             problems.append(f"{root}: has two classes {name}; their names differ only in how an accent is stored")
-    stamps: list[tuple[str, int, int]] = []
-    labels: list[int] = []
-    left_out: list[str] = []
-    for label, class_name in enumerate(class_names):
-        before, problems_before = len(stamps), len(problems)
-        inside, files = _sorted_entries(root / class_name, problems)
-        problems += [
-            f"{folder}: is a folder, but images must lie directly in their class's folder" for folder in inside
-        ]
-        for path, found in files.items():
-            name = f"{class_name}/{os.path.basename(path)}"
-            if os.path.splitext(name)[1].lower() in endings:
-                stamps.append((name, found.st_size, found.st_mtime_ns))
-                labels.append(label)
-            else:
-                left_out.append(name)
-        if len(stamps) == before and len(problems) == problems_before:
-            problems.append(f"{root / class_name}: no images in this class's folder")
+    classes = {name: stamps for name, stamps in classes.items() if stamps}
+    if not classes and not problems:
+        problems.append(f"{root}: --include and --exclude leave no image")
     if problems:
         more = [f"{root}: {len(problems) - MAX_TOLD} more problems like these"] if len(problems) > MAX_TOLD else []
         raise UsageError(problems[:MAX_TOLD] + more)
-    in_no_class = [os.path.basename(path) for path in loose if os.path.splitext(path)[1].lower() in endings]
-    notes = [
+    in_no_class = [os.path.basename(path) for path in loose if found.is_loose_image(path)]
+    stamps = [stamp for members in classes.values() for stamp in members]
+    return Listing(
+        data,
+        folder,
+        tuple(classes),
+        [name for name, _, _ in stamps],
+        np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()]).astype(np.int64),
+        stamps,
+        [*_left_out(root, found.others, in_no_class), *_deeper(root, [name for name, _, _ in stamps])],
+        num_left_out=found.num_left_out,
+    )
+
+
+class _Found:
+    """What a walk through the folders of a data set comes upon."""
+
+    def __init__(self, data: Path, globs: Globs) -> None:
+        self.problems: list[str] = []
+        self.others: list[str] = []  # not images by their names
+        self.num_left_out = 0
+        self.endings = image_endings()
+        self._prefix, self._globs = len(str(data)) + 1, globs
+
+    def is_pruned(self, path: str) -> bool:
+        pruned = self._globs.prune(path[self._prefix :])
+        self.num_left_out += pruned
+        return pruned
+
+    def is_loose_image(self, path: str) -> bool:
+        return os.path.splitext(path)[1].lower() in self.endings and self._globs.take(path[self._prefix :])
+
+    def images_of_class(self, folder: str, root: Path) -> list[tuple[str, int, int]]:
+        """The stamps of a class's images, names relative to ``root``; that there are none is a problem."""
+        stamps: list[tuple[str, int, int]] = []
+        num_before, problems_before = self.num_left_out, len(self.problems)
+        for path, found in self._files(folder, [_identity(root)]):
+            is_image = os.path.splitext(path)[1].lower() in self.endings
+            if not self._globs.take(path[self._prefix :]):
+                self.num_left_out += is_image
+            elif is_image:
+                stamps.append((path[len(str(root)) + 1 :], found.st_size, found.st_mtime_ns))
+            else:
+                self.others.append(path[len(str(root)) + 1 :])
+        is_chosen = self.num_left_out > num_before or self._globs.include
+        if not stamps and not is_chosen and len(self.problems) == problems_before:
+            self.problems.append(f"{folder}: no images in this class's folder")
+        return stamps
+
+    def _files(self, folder: str, above: list[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
+        """All files in the folder, then those of its sub-folders; ``above`` are the folders that it lies in."""
+        here = _identity(folder)
+        if here in above:
+            self.problems.append(f"{folder}: is a link to a folder that it lies in")
+            return
+        folders, files = _sorted_entries(folder, self.problems)
+        yield from files.items()
+        for inside in folders:
+            if not self.is_pruned(inside):
+                yield from self._files(inside, [*above, here])
+
+
+def _left_out(root: Path, others: Sequence[str], in_no_class: Sequence[str]) -> list[str]:
+    return [
         f"{root}: {len(names)} file(s) left out, {why} ({shortened(names)})"
-        for names, why in [(left_out, "not images by their names"), (in_no_class, "images in no class's folder")]
+        for names, why in [(others, "not images by their names"), (in_no_class, "images in no class's folder")]
         if names
     ]
-    return Listing(tuple(class_names), [name for name, _, _ in stamps], np.array(labels, np.int64), stamps, notes)
+
+
+def _deeper(root: Path, names: Sequence[str]) -> list[str]:
+    deeper = [name for name in names if name.count("/") > 1]
+    if not deeper:
+        return []
+    return [
+        f"{root}: {len(deeper)} of {len(names)} images lie in folders inside their class's folder and are taken, too "
+        f"({shortened(deeper, 1)}); --exclude leaves some out"
+    ]
 
 
 def shortened(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def _sorted_entries(folder: Path, problems: list[str]) -> tuple[list[str], dict[str, os.stat_result]]:
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """Which folder it is, by whatever path."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _sorted_entries(folder: str | Path, problems: list[str]) -> tuple[list[str], dict[str, os.stat_result]]:
     """The paths of the folders and of the files in ``folder``, those with their stat; what is neither is a problem."""
     folders: list[str] = []
     files: dict[str, os.stat_result] = {}

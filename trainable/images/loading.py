@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trainable.cli import UsageError, attempt, printable
-from trainable.images import cache, notes, sources
-from trainable.images.listing import MAX_TOLD, Listing, list_folder, normal, shortened
+from trainable.cli import UsageError, printable
+from trainable.images import cache, minority, notes, sources
+from trainable.images.layout import list_parts
+from trainable.images.listing import MAX_TOLD, Listing, shortened
 from trainable.images.origins import FOLDER, origin
+from trainable.images.parts import PART_NAMES
 from trainable.images.pool import DataSpec, Pool, pack
 from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
@@ -44,74 +46,49 @@ def _outline(labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
 
 
 def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Pool], None]) -> Pool:
-    root, cache_dir = Path(spec.data), Path(spec.cache_dir)
-    listings = _listings(root)
-    train_listing, val_listing, test_listing = (listings.get(part) for part in notes.PARTS)
-    assert train_listing is not None
+    listings, layout_notes = list_parts(spec)
+    train_listing, val_listing, test_listing = listings["train"], listings.get("val"), listings.get("test")
     own_test = test_listing is not None if spec.own_test is None else spec.own_test
     test_counts = tuple(test_listing.counts) if test_listing else None
-    parts = [_outline(found.labels, found.class_names) if found else None for found in (train_listing, val_listing)]
-    assert parts[0] is not None
-    outline = _pool(replace(spec, own_test=own_test), parts[0], parts[1], test_counts)
-    for note in [*notes.unused_folders(root), *train_listing.notes, *(val_listing.notes if val_listing else [])]:
+    spec = replace(spec, own_test=own_test)
+    outline = _outline(train_listing.labels, train_listing.class_names)
+    val_outline = _outline(val_listing.labels, val_listing.class_names) if val_listing else None
+    for note in [*layout_notes, *train_listing.notes, *(val_listing.notes if val_listing else [])]:
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
-        say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {root} has a val/ of its own")
-    look(outline)
-    train = sources.folder(root / "train", train_listing, spec.image_size, cache_dir, say)
+        say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {spec.data} has a val/ of its own")
+    look(_pool(spec, outline, val_outline, test_counts))
+    train = sources.folder(train_listing, spec, say)
     val = None
     if val_listing is not None:
-        val = sources.folder(root / "val", val_listing, spec.image_size, cache_dir, say, train.scale)
-    stamps = [[part, listing.stamps] for part, listing in listings.items()]
-    seen = [sources.CACHE_FORMAT, spec.image_size, str(root), own_test, stamps]
-    for note in cache.remembered(cache_dir, seen, lambda: _notes(root, listings, train, val, own_test)):
+        val = sources.folder(val_listing, spec, say, train.scale)
+    listings |= {part: source.listing for part, source in [("train", train), ("val", val)] if source and source.listing}
+    told = [[part, found.stamps, found.labels.tolist() if spec.labels else None] for part, found in listings.items()]
+    seen = [sources.CACHE_FORMAT, spec.image_size, spec.squash, spec.data, own_test, told]
+    for note in cache.remembered(Path(spec.cache_dir), seen, lambda: _notes(listings, train, val, own_test)):
         say(note)
-    return _pool(outline.spec, train, val, test_counts)
+    return _pool(spec, train, val, test_counts)
 
 
-def _listings(root: Path) -> dict[str, Listing]:
-    """Those of train/, val/ and test/, as far as they are there: they are quick, and show every mistake of layout
-    before hours of decoding.
-
-    Raises:
-        UsageError: the mistakes.
-    """
-    if not root.is_dir():
-        raise UsageError([f"--data must be cifar10, digits or a folder, but {root} is no folder"])
-    if not (root / "train").is_dir():
-        there = notes.unused_folders(root)
-        raise UsageError([f"--data {root}: has no folder train/ (images are looked for in train/<class>/)", *there])
-    listings: dict[str, Listing] = {}
-    problems: list[str] = []
-    for part in notes.PARTS:
-        if (root / part).is_dir():
-            found = attempt(problems, list_folder, root / part)
-            if found and "train" in listings:
-                found = attempt(problems, found.aligned, root / part, listings["train"].class_names)
-            listings |= {part: found} if found else {}
-    if problems:
-        raise UsageError(problems)
-    return listings
-
-
-def _notes(root: Path, listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
+def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
     """What the images themselves make worth saying."""
     listing = listings["train"]
-    found = notes.faint(root / "train", listing, train.images)
+    found = [sentence for part in PART_NAMES if part in listings for sentence in notes.twins(listings[part])]
+    found += notes.faint(listing, train.images)
     is_split = val is None or not own_test
-    found += notes.copies_inside(root / "train", listing, train.images, is_split)
+    found += notes.copies_inside(listing, train.images, is_split)
     if val is not None:
-        found += notes.faint(root / "val", listings["val"], val.images)
+        found += notes.faint(listings["val"], val.images)
         found += notes.copies_between(listing, train.images, listings["val"], val.images)
     if own_test and "test" in listings:
         for part in listings.keys() - {"test"}:
-            found += notes.copies_of_files(root, listings["test"], part, listings[part])
+            found += notes.copies_of_files(listings["test"], part, listings[part])
     return found
 
 
 def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[int, ...] | None) -> Pool:
     counts = np.bincount(train.labels, minlength=len(train.class_names))
-    spec = _settled(spec, train.class_names, counts.tolist())
+    spec, rule = _settled(spec, train.class_names, counts.tolist())
     images, labels = train.images, train.labels
     if not spec.own_test:
         test = _set_aside(labels, spec.seed)
@@ -132,6 +109,8 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
             json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
         ).hexdigest(),
         scale=train.scale,
+        skipped=train.skipped + (val.skipped if val else ()),
+        minority_line=minority.line(spec.minority or (), train.class_names, counts.tolist(), rule),
     )
 
 
@@ -143,84 +122,65 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
     Raises:
         UsageError: they are not there, or are damaged.
     """
-    spec, cache_dir = pool.spec, Path(pool.spec.cache_dir)
+    spec = pool.spec
     if spec.data == "cifar10":
         source = sources.cifar10_test(spec.image_size, Path(spec.data_dir))
-        return pack(source.images), source.labels
-    if spec.own_test:
-        root = Path(spec.data) / "test"
-        if not root.is_dir():
-            raise UsageError([f"{root}: not found, so there are no test images"])
-        listing = list_folder(root).aligned(root, pool.class_names)
-        for note in listing.notes:
-            say(printable(note))
-        source = sources.folder(root, listing, spec.image_size, cache_dir, say, pool.scale)
         return pack(source.images), source.labels
     if spec.data == "digits":
         source = sources.digits(spec.image_size)
     else:
-        root = Path(spec.data) / "train"
-        source = sources.folder(root, list_folder(root), spec.image_size, cache_dir, say)
+        listings, _ = list_parts(spec)
+
+        def safely(text: str) -> None:
+            say(printable(text))
+
+        if spec.own_test:
+            if "test" not in listings:
+                raise UsageError([f"{Path(spec.data) / 'test'}: not found, so there are no test images"])
+            for note in listings["test"].notes:
+                safely(note)
+            source = sources.folder(listings["test"], spec, safely, pool.scale)
+            return pack(source.images), source.labels
+        source = sources.folder(listings["train"], spec, safely)
     test = _set_aside(source.labels, spec.seed)
     return pack(source.images[test]), source.labels[test]
 
 
-def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> DataSpec:
-    """The spec with its open fields filled in from the data."""
+def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> tuple[DataSpec, str]:
+    """The spec with its open fields filled in from the data, and the rule that chose the minority if nobody did."""
     if len(class_names) < 2:
         raise UsageError([f"--data {spec.data}: has only the class {class_names[0]}; a study needs at least 2"])
     if len(class_names) > 1000:
         raise UsageError([f"--data {spec.data}: has {len(class_names)} classes; at most 1000 can be studied"])
     problems = []
-    usual, minority = origin(spec.data), spec.minority
-    if minority is None:
+    usual, chosen, rule = origin(spec.data), spec.minority, ""
+    if chosen is None:
         if usual.num_minority is not None:
-            minority = tuple(class_names[: usual.num_minority])
+            chosen = tuple(class_names[: usual.num_minority])
         else:
-            half = float(np.median(counts)) / 2
-            minority = tuple(name for name, count in zip(class_names, counts, strict=True) if count < half)
-            if not minority:
+            chosen, rule = minority.usual(class_names, counts)
+            if not chosen:
                 each = [f"{name} {count}" for name, count in zip(class_names, counts, strict=True)]
                 problems.append(
-                    f"--minority: no class has fewer than half the median class's images "
-                    f"({shortened(each, MAX_TOLD)}); name the classes that matter, separated by commas"
+                    f"--minority: no class has {rule} ({shortened(each, MAX_TOLD)}); "
+                    "name the classes that matter, separated by commas"
                 )
     else:
-        minority, unknown = _named(minority, class_names)
+        chosen, unknown = minority.named(chosen, class_names)
         if unknown:
             problems.append(
                 f"--minority: no class {', '.join(unknown)}; the classes are {shortened(class_names, MAX_TOLD)}"
             )
-        elif not minority:
+        elif not chosen:
             problems.append("--minority must name at least one class")
-        elif len(minority) >= len(class_names):
+        elif len(chosen) >= len(class_names):
             problems.append("--minority names every class; at least one must be left out")
     if problems:
         raise UsageError(problems)
-    return replace(
+    settled = replace(
         spec,
-        minority=minority,
+        minority=chosen,
         keep=usual.keep if spec.keep is None else spec.keep,
         val_fraction=usual.val_fraction if spec.val_fraction is None else spec.val_fraction,
     )
-
-
-def _named(texts: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The classes that the texts name, each once, and what in them names none. Commas part names, but a name may hold
-    some: the longest that there is counts.
-    """
-    known = {normal(name).strip(): name for name in class_names} | {normal(name): name for name in class_names}
-    found: list[str] = []
-    unknown: list[str] = []
-    for text in texts:
-        parts = text.split(",")
-        while parts:
-            for length in range(len(parts), 0, -1):
-                name = normal(",".join(parts[:length]))
-                if match := known.get(name, known.get(name.strip())):
-                    found.append(match)
-                    break
-            else:
-                unknown += [name.strip()] if name.strip() else []
-            del parts[:length]
-    return tuple(dict.fromkeys(found)), unknown
+    return settled, rule

@@ -1,6 +1,8 @@
 """What a user should know of a folder's images before a study is built on them. Nothing here refuses."""
 
 import hashlib
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -8,28 +10,14 @@ import numpy as np
 
 from trainable.images.listing import Listing, shortened
 
-PARTS = ("train", "val", "test")
 MANY = 0.1  # of a class's images
 SMALL_RANGE = 16  # of 256 levels
 SAMPLE = 4096  # bytes
 CHUNK = 4096  # images
+MASK = re.compile(r"[-_. ](mask|label|seg|segmentation|gt|groundtruth|annotation)s?$", re.IGNORECASE)
 
 
-def unused_folders(root: Path) -> list[str]:
-    """The folders beside train/ that are not looked into."""
-    used = [root / part for part in PARTS if (root / part).is_dir()]
-    names = sorted(
-        path.name + "/"
-        for path in root.iterdir()
-        # where capitals do not count, Val/ is the val/ that is used
-        if not path.name.startswith(".") and path.is_dir() and not any(path.samefile(other) for other in used)
-    )
-    if not names:
-        return []
-    return [f"{root}: {shortened(names, 5)} not used; only the folders train/, val/ and test/ are"]
-
-
-def faint(root: Path, listing: Listing, images: np.ndarray) -> list[str]:
+def faint(listing: Listing, images: np.ndarray) -> list[str]:
     """Says so where many images of a class, uint8 (n, S, S, 3), are of one colour or nearly so."""
     spans = np.concatenate([_spans(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)])
     sentences = []
@@ -46,14 +34,14 @@ def faint(root: Path, listing: Listing, images: np.ndarray) -> list[str]:
         if many:
             example = listing.names[int(np.flatnonzero(hit)[0])]
             sentences.append(
-                f"{root}: many images, as they are read, are {words} ({shortened(many, 5)}; "
+                f"{listing.root}: many images, as they are read, are {words} ({shortened(many, 5)}; "
                 f"{example} is one): little or nothing can be seen in them"
             )
     return sentences
 
 
-def copies_inside(root: Path, listing: Listing, images: np.ndarray, is_split: bool) -> list[str]:
-    """Says so where ``root`` holds the same image more than once, if it ``is_split`` or the copies' classes differ."""
+def copies_inside(listing: Listing, images: np.ndarray, is_split: bool) -> list[str]:
+    """Says so where a part holds the same image more than once, if it ``is_split`` or the copies' classes differ."""
     first: dict[bytes, int] = {}
     copies = [
         (index, first[digest])
@@ -64,41 +52,71 @@ def copies_inside(root: Path, listing: Listing, images: np.ndarray, is_split: bo
     sentences = []
     if copies and is_split:
         sentences.append(
-            f"{root}: {len(copies)} of {len(listing.names)} images are exact copies of others there "
+            f"{listing.root}: {len(copies)} of {len(listing.names)} images are exact copies of others there "
             f"({_pair(listing.names, copies)}): a copy of a training image may be drawn to be judged by"
         )
     if contrary:
         sentences.append(
-            f"{root}: {len(contrary)} images are exact copies of images in another class's folder "
+            f"{listing.root}: {len(contrary)} images are exact copies of images in another class's folder "
             f"({_pair(listing.names, contrary)})"
         )
     return sentences
+
+
+def twins(listing: Listing) -> list[str]:
+    """Says so where a folder holds files that differ in their endings alone, or in a word like mask."""
+    place: dict[tuple[str, str], int] = {}
+    keys = [_key(name) for name in listing.names]
+    for index, key in enumerate(keys):
+        place.setdefault(key, index)
+    pairs: list[tuple[int, int]] = []
+    globs: set[str] = set()
+    for index, (folder, stem) in enumerate(keys):
+        plain = MASK.sub("", stem)
+        other = place.get((folder, plain), index)
+        if other != index:
+            pairs.append((index, other))
+            globs.add(f"'*{stem[len(plain) :]}{os.path.splitext(listing.names[index])[1]}'")
+    if not pairs:
+        return []
+    return [
+        f"{listing.root}: {len(pairs)} images lie beside one of the same name but for the ending or a word like mask "
+        f"({' and '.join(listing.names[place] for place in reversed(pairs[0]))}): masks? --exclude leaves them out, "
+        f"for instance --exclude {shortened(sorted(globs), 1)}"
+    ]
+
+
+def _key(name: str) -> tuple[str, str]:
+    """(folder, name without its ending)"""
+    folder, file = os.path.split(name)
+    return folder, os.path.splitext(file)[0]
 
 
 def copies_between(train: Listing, train_images: np.ndarray, val: Listing, val_images: np.ndarray) -> list[str]:
     """Says so where val/ holds images of train/."""
     places = {digest: index for index, digest in enumerate(_digests(train_images))}
     pairs = [
-        (f"val/{val.names[index]}", f"train/{train.names[places[digest]]}")
+        (val.path(index), train.path(places[digest]))
         for index, digest in enumerate(_digests(val_images))
         if digest in places
     ]
-    return _shared(pairs, "val", "train", len(val.names))
+    return _shared(pairs, _title(val, "val"), _title(train, "train"), len(val.names))
 
 
-def copies_of_files(root: Path, test: Listing, part: str, listing: Listing) -> list[str]:
+def copies_of_files(test: Listing, part: str, listing: Listing) -> list[str]:
     """Says so where test/ holds files that ``part`` holds, too, byte for byte; no test image is decoded for that."""
-    pairs = [
-        (f"test/{ours}", f"{part}/{theirs}") for ours, theirs in _same_files(root / "test", test, root / part, listing)
-    ]
-    return _shared(pairs, "test", part, len(test.names))
+    return _shared(_same_files(test, listing), _title(test, "test"), _title(listing, part), len(test.names))
+
+
+def _title(listing: Listing, part: str) -> str:
+    return f"{listing.folder}/" if listing.folder else part
 
 
 def _shared(pairs: list[tuple[str, str]], part: str, other: str, total: int) -> list[str]:
     if not pairs:
         return []
     return [
-        f"{len(pairs)} of {total} images in {part}/ are exact copies of images in {other}/ ({' is '.join(pairs[0])}): "
+        f"{len(pairs)} of {total} images in {part} are exact copies of images in {other} ({' is '.join(pairs[0])}): "
         f"scores on them tell what a model remembers, not what it recognises"
     ]
 
@@ -119,10 +137,12 @@ def _digests(images: np.ndarray) -> Iterator[bytes]:
     return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images)
 
 
-def _same_files(root: Path, ours: Listing, other_root: Path, theirs: Listing) -> list[tuple[str, str]]:
-    """The names of equal files, ours and one of theirs. Few are read: lengths, then some bytes, must agree before."""
-    files = [(root / name, size, name) for name, size, _ in ours.stamps]
-    others = [(other_root / name, size, name) for name, size, _ in theirs.stamps]
+def _same_files(ours: Listing, theirs: Listing) -> list[tuple[str, str]]:
+    """The paths of equal files, ours and one of theirs. Few are read: lengths, then some bytes, must agree before."""
+    files, others = (
+        [(side.root / name, size, side.path(index)) for index, (name, size, _) in enumerate(side.stamps)]
+        for side in (ours, theirs)
+    )
     keys: list[Callable[[Path, int], object]] = [lambda path, size: size, _middle, _whole]
     for key in keys:
         found, known = (

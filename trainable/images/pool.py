@@ -21,10 +21,16 @@ class DataSpec:
     val_fraction: float | None = None
     seed: int = 0  # draws the test images, where the source brings none
     own_test: bool | None = None  # the source brings test images of its own
+    split_names: bool = True  # also validation/, Dev/ and the like are parts, and not val/ alone; see layout
+    labels: str | None = None  # absolute path of a table of images, see table; None: classes are folders
+    include: tuple[str, ...] = ()  # globs of paths relative to the folder, see globs
+    exclude: tuple[str, ...] = ()
+    skip_bad_files: bool = False  # files that cannot be read are left out
+    squash: bool = False  # what is not square is stretched until it is
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataSpec":
-        return cls(**{**values, "minority": tuple(values["minority"])})
+        return cls(**{**values, **{name: tuple(values[name]) for name in ("minority", "include", "exclude")}})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,6 +48,8 @@ class Pool:
     test_counts: tuple[int, ...] | None  # test images of each class; None: the test files are not there
     fingerprint: str
     scale: Scale = field(default_factory=dict)  # of files with more than 8 bits, see decoding
+    skipped: tuple[str, ...] = ()  # paths of files that could not be read, relative to the data folder
+    minority_line: str = ""  # which classes it is, how many images they have and why it is they, for people
 
     @property
     def minority(self) -> tuple[int, ...]:

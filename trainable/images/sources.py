@@ -10,7 +10,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from trainable.cli import UsageError, attempt
+from trainable.files import replacing
 from trainable.images import cache
 from trainable.images.decoding import Scale, decoded, decoding_threads, deep_range, opened, resized, scale_of, upright
 from trainable.images.listing import MAX_TOLD, Listing, shortened
+from trainable.images.pool import DataSpec
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_LABELS = np.repeat(np.arange(10), 5000)  # of the training images, but for their order
@@ -36,6 +38,8 @@ class Source:
     class_names: tuple[str, ...]
     content_hash: str  # of images, labels and scale, hexadecimal
     scale: Scale  # of those with more than 8 bits
+    listing: Listing | None = None  # the files that they come from, if each has one
+    skipped: tuple[str, ...] = ()  # paths of files that could not be read, relative to the data folder
 
 
 def digits(image_size: int) -> Source:
@@ -117,41 +121,102 @@ def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
     return (1000,) * 10 if (data_dir / "cifar-10-batches-py" / "test_batch").exists() else None
 
 
-def folder(
-    root: Path,
-    listing: Listing,
-    image_size: int,
-    cache_dir: Path,
-    say: Callable[[str], None],
-    scale: Scale | None = None,
-) -> Source:
-    """The images of ``listing``, which is ``list_folder(root)``.
+def folder(listing: Listing, spec: DataSpec, say: Callable[[str], None], scale: Scale | None = None) -> Source:
+    """The images of ``listing``, as ``spec`` wants them.
 
-    Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times, and taken
-    from there if they are undamaged. ``say`` gets what is noticed while they are decoded.
-    ``scale`` is that of the training images; if these are they, it is None, and found.
+    Decoded in parallel the first time; later found in the cache by the files' paths, sizes and times, and taken from
+    there if they are undamaged. ``say`` gets what is noticed while they are decoded. ``scale`` is that of the training
+    images; if these are they, it is None, and found.
 
     Raises:
-        UsageError: files that are no images, or the cache cannot be written.
+        UsageError: files that are no images, unless they are to be skipped, or the cache cannot be written.
     """
-    told = [CACHE_FORMAT, image_size, str(root), listing.stamps, scale]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
-    entry = cache.Entry(cache_dir, key, listing.labels, image_size)
+    bad = (
+        _BadFiles(Path(spec.cache_dir) / f"{_key(listing, spec, scale)}.bad", listing) if spec.skip_bad_files else None
+    )
+    used = bad.left() if bad else listing
+    try:
+        source = _decoded(used, spec, say, scale)
+    except UnreadableError as error:
+        if bad is None or len(error.names) == len(used.names):
+            raise
+        bad.add(error.names)
+        source = _decoded(bad.left(), spec, say, scale)
+    if bad is None or not bad.names:
+        return source
+    paths = tuple(listing.path(index) for index, name in enumerate(listing.names) if name in bad.names)
+    say(f"{len(paths)} of {len(listing.names)} images cannot be read and are left out ({shortened(paths)})")
+    return replace(source, skipped=paths)
+
+
+def _key(listing: Listing, spec: DataSpec, scale: Scale | None) -> str:
+    told = [CACHE_FORMAT, spec.image_size, str(listing.root), listing.stamps, scale]
+    told += [] if spec.squash else ["edges continued"]
+    told += [listing.labels.tolist()] if spec.labels else []  # which the names do not tell
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def _decoded(listing: Listing, spec: DataSpec, say: Callable[[str], None], scale: Scale | None) -> Source:
+    entry = cache.Entry(Path(spec.cache_dir), _key(listing, spec, scale), listing.labels, spec.image_size)
     found = entry.read()
     if found is None:
         if os.path.lexists(entry.array_path):
-            say(f"{entry.array_path}: damaged or never finished, so the images of {root} are decoded anew")
-        found = entry.write(lambda images: _decode(root, listing.names, images, scale, say))
+            say(f"{entry.array_path}: damaged or never finished, so the images of {listing.root} are decoded anew")
+        found = entry.write(lambda images: _decode(listing, images, scale, spec.squash, say))
     images, content_hash, scale = found
-    return Source(images, listing.labels, listing.class_names, content_hash, scale)
+    return Source(images, listing.labels, listing.class_names, content_hash, scale, listing)
 
 
-def _decode(root: Path, names: list[str], images: np.ndarray, scale: Scale | None, say: Callable[[str], None]) -> Scale:
+class UnreadableError(UsageError):
+    """Some files are no images; ``names`` are all of theirs in the listing."""
+
+    def __init__(self, problems: list[str], names: list[str]) -> None:
+        super().__init__(problems)
+        self.names = names
+
+
+class _BadFiles:
+    """Those of a listing that cannot be read, by a file in the cache; it spares decoding all the others for nothing."""
+
+    def __init__(self, path: Path, listing: Listing) -> None:
+        self._path, self._listing = path, listing
+        known: object = None
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            known = json.loads(path.read_bytes())
+        told = set(listing.names) & {name for name in known if isinstance(name, str)} if isinstance(known, list) else ()
+        self.names = {name for name in told if not _is_readable(listing.root / name)}  # not believed, but tried
+
+    def left(self) -> Listing:
+        return (
+            self._listing.only([name not in self.names for name in self._listing.names])
+            if self.names
+            else self._listing
+        )
+
+    def add(self, names: Sequence[str]) -> None:
+        self.names |= set(names)
+        with replacing(self._path) as file:
+            file.write(json.dumps(sorted(self.names)).encode())
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with opened(path) as image:
+            image.load()
+    except UsageError:
+        return False
+    return True
+
+
+def _decode(
+    listing: Listing, images: np.ndarray, scale: Scale | None, squash: bool, say: Callable[[str], None]
+) -> Scale:
     """Decodes all files into ``images``, uint8 (n, S, S, 3); where no scale is given it is found first, and returned.
 
     Raises:
-        UsageError: files that are no images.
+        UnreadableError: files that are no images.
     """
+    root, names, size = listing.root, listing.names, images.shape[1]
     deep: dict[int, tuple[str, float, float]] = {}
     broken_exif: list[str] = []
 
@@ -161,15 +226,15 @@ def _decode(root: Path, names: list[str], images: np.ndarray, scale: Scale | Non
                 deep[index] = found  # until the scale is known
             else:
                 turned = upright(image, lambda: broken_exif.append(names[index]))
-                images[index] = resized(turned, images.shape[1], scale or {})
+                images[index] = resized(turned, size, scale or {}, squash)
 
     def second(index: int) -> None:
-        images[index] = decoded(root / names[index], images.shape[1], scale or {})
+        images[index] = decoded(root / names[index], size, scale or {}, squash)
 
-    _for_all(root, first, range(len(names)))
+    _for_all(listing, first, range(len(names)))
     if scale is None:
         scale = scale_of(deep.values())
-        _for_all(root, second, sorted(deep))
+        _for_all(listing, second, sorted(deep))
     if broken_exif:
         say(
             f"{root}: the EXIF of {len(broken_exif)} image(s) cannot be read, so they are not turned "
@@ -178,11 +243,11 @@ def _decode(root: Path, names: list[str], images: np.ndarray, scale: Scale | Non
     return scale
 
 
-def _for_all(root: Path, part: Callable[[int], None], indices: Sequence[int]) -> None:
+def _for_all(listing: Listing, part: Callable[[int], None], indices: Sequence[int]) -> None:
     """Calls ``part`` in threads.
 
     Raises:
-        UsageError: the problems of all calls, the first of them.
+        UnreadableError: the problems of all calls, the first of them in words.
     """
 
     def attempted(index: int) -> list[str]:
@@ -190,13 +255,15 @@ def _for_all(root: Path, part: Callable[[int], None], indices: Sequence[int]) ->
         attempt(problems, part, index)
         return problems
 
+    root = listing.root
     with decoding_threads() as threads:
         outcomes = threads.map(attempted, indices)
         shown = tqdm(outcomes, f"decoding {root.name}", len(indices), unit=" images", disable=None, leave=False)
-        problems = [problem for found in shown for problem in found]
-    if problems:
+        found = {index: problems for index, problems in zip(indices, shown, strict=True) if problems}
+    if found:
+        problems = [problem for told in found.values() for problem in told]
         more = [f"{root}: {len(problems) - MAX_TOLD} more files cannot be read"] if len(problems) > MAX_TOLD else []
-        raise UsageError(problems[:MAX_TOLD] + more)
+        raise UnreadableError(problems[:MAX_TOLD] + more, [listing.names[index] for index in found])
 
 
 def _source(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> Source:

@@ -145,7 +145,7 @@ def test_copies_under_another_class_are_told_wherever_they_are_split(make):
     for part in ("val", "test"):
         make(part, {"cat": 5, "dog": 5, "fox": 5})
     shutil.copy(folder / "train/cat/00.png", folder / "train/fox/x.png")
-    assert told(folder) == [
+    assert told(folder, minority=("fox",)) == [
         "train: 1 images are exact copies of images in another class's folder (fox/x.png is cat/00.png)"
     ]
 
@@ -180,15 +180,11 @@ def test_what_was_seen_in_the_images_is_remembered_but_not_if_its_file_is_damage
     assert sum("dog 5 of 30" in text for text in told(folder)) == 1
 
 
-@pytest.mark.parametrize("name", ["validation", "valid", "Valid", "dev", "Test", "TEST", "Val", "testing", "notes"])
+@pytest.mark.parametrize("name", ["notes", "masks", "tests", "validate"])
 def test_folders_beside_train_that_are_not_used_are_named(make, name):
     folder = make()
     shutil.copytree(folder / "train", folder / name)
     assert told(folder) == [f"SET: {name}/ not used; only the folders train/, val/ and test/ are"]
-    (folder / "train").rename(folder / "Train")
-    no_train, others = refused(folder)
-    assert "has no folder train/" in no_train
-    assert f"Train/, {name}/" in others or f"{name}/, Train/" in others
 
 
 def test_images_in_no_classs_folder_are_told(make):

@@ -17,7 +17,7 @@ from torchvision.datasets.utils import calculate_md5
 from tests.disk import damages, files_of_at_most
 from trainable.cli import UsageError
 from trainable.images import loading, sources
-from trainable.images.decoding import decoding_threads
+from trainable.images.decoding import decoding_threads, resized
 from trainable.images.listing import list_folder
 from trainable.images.pool import DataSpec
 
@@ -33,9 +33,10 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def load(folder, size=SIZE, said=None):
+def load(folder, size=SIZE, said=None, **fields):
     said = [] if said is None else said
-    return sources.folder(folder, list_folder(folder), size, folder.parent / "cache", said.append)
+    spec = DataSpec(str(folder), "", str(folder.parent / "cache"), size, **fields)
+    return sources.folder(list_folder(folder), spec, said.append)
 
 
 def refused(folder):
@@ -44,10 +45,10 @@ def refused(folder):
     return refusal.value.problems
 
 
-def decoded(folder, save, size=SIZE):
+def decoded(folder, save, size=SIZE, **fields):
     """The image that ``save`` writes to a path without ending, as the source gives it: uint8 (S, S, 3)."""
     save(folder / "class/image")
-    source = load(folder, size)
+    source = load(folder, size, **fields)
     assert source.class_names == ("class", "other")
     assert source.labels.tolist() == [0, 1]
     return source.images[0]
@@ -172,12 +173,12 @@ STORED = {
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (30, 40), (90, 7), (200, 300)])
 @pytest.mark.parametrize("orientation", STORED)
-def test_images_are_turned_upright_then_resized(folder, orientation, height, width):
+def test_images_are_turned_upright_then_squashed_if_asked(folder, orientation, height, width):
     upright = quadrants(height, width)
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
-    found = decoded(folder, writer(stored, ".png", exif=exif))
+    found = decoded(folder, writer(stored, ".png", exif=exif), squash=True)
     expected = Image.fromarray(upright).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     assert np.array_equal(found, np.asarray(expected))
 
@@ -187,7 +188,43 @@ def test_a_phones_jpeg_is_turned_upright(folder):
     exif[0x0112] = 6
     stored = Image.fromarray(np.ascontiguousarray(STORED[6](quadrants(60, 80))))
     found = decoded(folder, writer(stored, ".jpeg", exif=exif, quality=95))
-    assert np.abs(found.astype(int) - quadrants(SIZE, SIZE)).mean() < 10
+    assert np.abs(found[:, 2:-2].astype(int) - quadrants(SIZE, SIZE)[:, 2:-2]).mean() < 10
+
+
+def in_the_middle(image, size):
+    """What ``resized`` promises, another way: each pixel of the square is the nearest of the image in its middle."""
+    width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
+    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    rows, columns = (np.clip(np.arange(size) - (size - side) // 2, 0, side - 1) for side in (height, width))
+    return small[rows][:, columns]
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 40), (40, 30), (90, 7), (200, 300), (3, 640), (17, 16), (100, 101)])
+@pytest.mark.parametrize("size", [16, 33])
+def test_what_is_not_square_keeps_its_shape_and_nothing_is_cut_away(folder, height, width, size):
+    image = Image.fromarray(pattern(height, width, 3))
+    found = decoded(folder, writer(image, ".png"), size)
+    assert np.array_equal(found, in_the_middle(image, size))
+    squashed = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    assert np.array_equal(decoded(folder, writer(image, ".png"), size, squash=True), squashed)
+
+
+@given(st.integers(1, 80), st.sampled_from([16, 20]), st.sampled_from(["L", "RGB", "RGBA", "P", "I;16"]))
+@settings(max_examples=30)
+def test_a_square_image_has_the_same_bits_squashed_or_not(side, size, mode):
+    values = pattern(side, side, 1, np.uint16) if mode == "I;16" else pattern(side, side, 3)
+    image = Image.fromarray(values) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    assert np.array_equal(resized(image, size, {}), resized(image, size, {}, squash=True))
+
+
+def test_squashed_and_unsquashed_images_do_not_share_a_cache(folder):
+    path = folder / "class/image.png"
+    Image.fromarray(pattern(20, 40, 3)).save(path)
+    kept, squashed = (np.array(load(folder, squash=squash).images[0]) for squash in (False, True))
+    assert not np.array_equal(kept, squashed)
+    spoil(path)
+    for squash, expected in [(False, kept), (True, squashed)]:
+        assert np.array_equal(load(folder, squash=squash).images[0], expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 99), (16, 16), (640, 3)])

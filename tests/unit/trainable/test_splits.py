@@ -118,19 +118,20 @@ def test_own_validation_images_are_used(image_folder, tmp_path):
 
 def test_what_makes_no_sense_is_refused_in_a_sentence(image_folder, tmp_path):
     assert "is no folder" in refused(tmp_path / "none", tmp_path)
-    assert "has no folder train/" in refused(image_folder / "train", tmp_path)
     assert "no class zebra" in refused(image_folder, tmp_path, minority=("zebra",))
     assert "names every class" in refused(image_folder, tmp_path, minority=("cat", "dog", "fox"))
-    (image_folder / "train/cat/sub").mkdir()
+    (image_folder / "train/cat/loop").symlink_to("..")
     (image_folder / "train/empty").mkdir()
     problems = refused(image_folder, tmp_path)
-    assert "cat/sub: is a folder" in problems
+    assert "cat/loop: is a link to a folder that it lies in" in problems
     assert "empty: no images" in problems
 
 
 def test_equal_classes_need_a_named_minority(image_folder, tmp_path):
     shutil.rmtree(image_folder / "train/fox")
-    assert "cat 20, dog 20" in refused(image_folder, tmp_path)
+    assert "no class has at most half of an equal share of the 40 images, which is 10 (cat 20, dog 20)" in refused(
+        image_folder, tmp_path
+    )
 
 
 def test_a_class_with_a_single_image_is_refused(image_folder, tmp_path):
@@ -293,16 +294,20 @@ def test_the_fingerprint_knows_the_images_and_a_pool_is_what_its_settled_spec_sa
 
 
 @pytest.mark.parametrize(
-    ("counts", "minority"),
+    ("counts", "minority", "rule"),
     [
-        # median 40: fewer than 20
-        ({"a": 40, "b": 40, "c": 40, "d": 19, "e": 20}, ("d",)),
-        # median (10 + 31) / 2: fewer than 10.25
-        ({"a": 9, "b": 31, "c": 10, "d": 40}, ("a", "c")),
+        # an equal share is 40
+        ({"a": 80, "b": 20, "c": 19, "d": 40, "e": 41}, ("b", "c"), "half of an equal share of the 200 images"),
+        # 51 of 101 images; 26 and more are more than half of it
+        ({"a": 51, "b": 26, "c": 24}, ("c",), "half as many images as a 51, which has more than half of all"),
+        ({"a": 10, "b": 70}, ("a",), "half as many images as b 70"),
     ],
 )
-def test_classes_with_fewer_than_half_the_medians_images_are_the_minority(coloured, tmp_path, counts, minority):
-    assert load(coloured({"train": counts}), tmp_path).spec.minority == minority
+def test_classes_with_few_images_are_the_minority_and_a_line_says_why(coloured, tmp_path, counts, minority, rule):
+    pool = load(coloured({"train": counts}), tmp_path)
+    assert pool.spec.minority == minority
+    shown = ", ".join(f"{name} {counts[name]}" for name in minority)
+    assert pool.minority_line.startswith(f"minority, with its images before any split: {shown} (at most {rule}")
 
 
 def test_named_minority_and_fraction_kept_stand(digits_pool, coloured, tmp_path):
@@ -316,12 +321,12 @@ def test_named_minority_and_fraction_kept_stand(digits_pool, coloured, tmp_path)
 
 def test_problems_of_all_parts_are_told_at_once(coloured, tmp_path):
     folder = coloured({"train": {"cat": 5, "dog": 5}, "val": {"cat": 5, "fox": 5}, "test": {"cat": 5, "dog": 5}})
-    (folder / "test/cat/more").mkdir()
+    (folder / "test/cat/more").symlink_to("nowhere")
     with pytest.raises(UsageError) as refusal:
         load(folder, tmp_path)
     val, test = sorted(refusal.value.problems, key=lambda problem: "more" in problem)
     assert "val: its classes are not those of train/ (they differ in dog, fox)" in val
-    assert "test/cat/more: is a folder" in test
+    assert "test/cat/more: is a link to nowhere" in test
 
 
 def test_a_folder_without_classes_or_with_one_is_refused(coloured, tmp_path):
