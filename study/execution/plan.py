@@ -9,6 +9,7 @@ from typing import Any
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
 from study.record.formats import Study
+from study.record.lock import check_unlocked
 from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
@@ -57,6 +58,16 @@ class StudyPlan:
     warnings: list[str]
     before: Study | None  # study.json of the study that is resumed
 
+    def check_again(self) -> None:
+        """What was found in the folder must still be there: to be called under the study's lock.
+
+        Raises:
+            UsageError: another command has begun the study meanwhile, or changed it.
+        """
+        if _study_before(self.folder) != self.before:
+            done = "has begun this study" if self.before is None else "was at this study"
+            raise UsageError([f"{self.folder}: another command {done} meanwhile; the same command checks it anew"])
+
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
@@ -98,6 +109,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         problems.append(f"--name must be a plain folder name, not {name!r}")
     folder = Path(arguments.results).absolute() / name
     before = attempt(problems, _study_before, folder)
+    attempt(problems, check_unlocked, folder)
     space = attempt(problems, parameters.load, arguments.space or parameters.DEFAULT_SPACE)
     resources = attempt(problems, machine_resources, arguments)
     pool = attempt(problems, _load_data, arguments, before)

@@ -60,7 +60,8 @@ class Ledger:
     """A study's record, for the one process that drives it.
 
     ``folder`` None keeps everything in memory. ``asked`` becomes its study.json, once the study is ours to drive.
-    ``say`` is told what had to be repaired.
+    ``say`` is told what had to be repaired. ``check`` is called once nobody else can change the study any more, and
+    before anything is changed here.
 
     Raises:
         UsageError: another process drives the study, or files are damaged beyond repair; all of them.
@@ -71,6 +72,7 @@ class Ledger:
         folder: Path | None,
         asked: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda text: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.say = folder, say
         self.trials: dict[int, Trial] = {}
@@ -85,6 +87,7 @@ class Ledger:
             return
         self._lock = locked(folder)
         try:
+            check()
             self._storage = journal.open_file(folder / JOURNAL, say)
             self.study = self._open_study()
             self._load_all()
@@ -129,7 +132,10 @@ class Ledger:
         attributes = {"recipe": recipe} if folder is None else {"recipe": recipe, "folder": folder}
         trial = Trial(number, config, recipe, folder or trial_folder(number))
         if self.folder is not None:
-            inside(self.folder, trial.folder).mkdir(parents=True, exist_ok=True)
+            place = inside(self.folder, trial.folder)
+            if not self.trials:  # later it is there, or somebody has taken it away
+                place.parent.mkdir(exist_ok=True)
+            place.mkdir(exist_ok=True)
             self._write_config(trial)
         entry = optuna.create_trial(
             state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
@@ -140,6 +146,14 @@ class Ledger:
         if self.folder is not None:
             self._take_rows(trial, reported={})
         return trial
+
+    def gone(self) -> Path | None:
+        """What was in the study's folder and is no longer there, the folder itself or the outermost of it."""
+        if self.folder is None:
+            return None
+        folders = [trial.folder for trial in self.trials.values()]
+        places = ["", JOURNAL, *{str(Path(folder).parent): None for folder in folders}, *folders]
+        return next((self.folder / place for place in places if not (self.folder / place).exists()), None)
 
     def left_behind(self, folder: str) -> TrialConfig | None:
         """The config of a trial whose line in the journal got lost, or was about to be written."""
