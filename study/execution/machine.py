@@ -118,7 +118,10 @@ def ray_running(resources: Resources, program: str) -> Iterator[None]:
     try:
         if context.dashboard_url and "RAY_AUTH_TOKEN" not in os.environ:  # else whoever has set it knows of it
             print(f"dashboard: http://{context.dashboard_url} (its token: ray get-auth-token)")
-        with servers.watched(ray.get_runtime_context().gcs_address, program):
+        addresses = [ray.get_runtime_context().gcs_address]
+        if resources.address is None:
+            addresses += [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in ray.nodes()]
+        with servers.watched(addresses, program):
             yield
     finally:
         ray.shutdown()

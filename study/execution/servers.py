@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,8 @@ def _provide_token() -> None:
 
 
 @contextmanager
-def watched(address: str, program: str) -> Iterator[None]:
-    """While this is open, the process ends with 1 and a sentence soon after Ray's server at ``address`` has ended.
+def watched(addresses: Sequence[str], program: str) -> Iterator[None]:
+    """While this is open, the process ends with 1 and a sentence soon after one of Ray's servers there has ended.
 
     Ray itself would wait for a minute in silence, and then end the process from within. Everything on disk is whole at
     any moment.
@@ -142,9 +142,10 @@ def watched(address: str, program: str) -> Iterator[None]:
     def watch() -> None:
         num_in_vain = 0
         while not is_over.wait(SECONDS_BETWEEN_KNOCKS):
-            num_in_vain = 0 if _answers(address) else num_in_vain + 1
+            silent = [address for address in addresses if not _answers(address)]
+            num_in_vain = num_in_vain + 1 if silent else 0
             if num_in_vain == MAX_KNOCKS_IN_VAIN and not is_over.is_set():
-                what = f"Ray has ended: its server at {address} no longer answers"
+                what = f"Ray has ended: its server at {silent[0]} no longer answers"
                 kept = "all epochs that were finished are kept, and the same command goes on"
                 command.end_at_once(EXIT_FAILED, f"{program}: {what}; {kept}\n")
 

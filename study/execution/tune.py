@@ -170,6 +170,8 @@ def run(runner: Runner, pool: Pool, resources: Resources) -> None:
     with suppress(_OutOfTimeError):  # what the workers are at ends with Ray
         tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):  # where the study was moved away, it is empty: Tune has made it for its own
+        runner.ledger.folder.rmdir()
     if session.error:
         raise session.error
     runner.raise_what_broke_it()

@@ -32,7 +32,7 @@ from study.record.files import (
     write_atomically,
     write_study,
 )
-from study.record.lock import locked
+from study.record.lock import LOCK, locked
 from study.record.rows import check_rows, recover_rows
 from study.record.standings import Standings
 from trainable.cli import UsageError
@@ -151,8 +151,10 @@ class Ledger:
         """What was in the study's folder and is no longer there, the folder itself or the outermost of it."""
         if self.folder is None:
             return None
+        if not (self.folder / LOCK).exists():  # the folder itself may be there again: Ray Tune makes it for its own
+            return self.folder
         folders = [trial.folder for trial in self.trials.values()]
-        places = ["", JOURNAL, *{str(Path(folder).parent): None for folder in folders}, *folders]
+        places = [JOURNAL, *{str(Path(folder).parent): None for folder in folders}, *folders]
         return next((self.folder / place for place in places if not (self.folder / place).exists()), None)
 
     def left_behind(self, folder: str) -> TrialConfig | None:

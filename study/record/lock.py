@@ -7,6 +7,8 @@ from filelock import FileLock, Timeout
 from trainable.cli import UsageError
 from trainable.files import remove_partials
 
+LOCK = ".lock"
+
 
 def check_unlocked(folder: Path) -> None:
     """Refuses a study that another process is at, where only that is asked; the next moment it may be otherwise.
@@ -15,7 +17,7 @@ def check_unlocked(folder: Path) -> None:
         UsageError: another process holds its lock.
         OSError: the lock cannot be tried.
     """
-    if (folder / ".lock").exists():
+    if (folder / LOCK).exists():
         _acquired(folder).release()
 
 
@@ -34,7 +36,7 @@ def locked(folder: Path) -> FileLock:
 
 
 def _acquired(folder: Path) -> FileLock:
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
