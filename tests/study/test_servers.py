@@ -157,7 +157,7 @@ def test_an_epoch_that_is_longer_than_the_time_budget_is_not_waited_for(tmp_path
     out, err = process.communicate(timeout=400)
     assert (process.returncode, err) == (0, "")
     assert "epochs that were running are given up, no other one was finished in it; paused; to go on: " in out
-    assert 45 < time.monotonic() - start < 45 + 45
+    assert 45 < time.monotonic() - start < 45 + 60  # Ray starts and ends in it, too
     assert not any(rows_of(tmp_path / "digits").values())
 
 
