@@ -21,12 +21,15 @@ from trainable.cli import (
     positive_int,
     printable,
     seed,
+    unwritable,
 )
 from trainable.command import command, output_is_essential
 from trainable.images import origins
 
 if TYPE_CHECKING:
+    from study.execution.display import Display
     from study.execution.plan import StudyPlan
+    from study.execution.runner import Pause
 
 
 @command("study.search", resumable=True)
@@ -107,49 +110,66 @@ def show(plan: "StudyPlan") -> int:
 
 
 def run(plan: "StudyPlan") -> int:
-    """Runs the study of ``plan`` to its ranking; the exit status."""
-    from study.execution.display import Display
-    from study.execution.runner import Pause, Runner
-    from study.execution.tune import drive
+    """Runs the study of ``plan`` to its ranking; the exit status.
+
+    Raises:
+        FailedError: Ray cannot be started; nothing has been written then.
+    """
+    from study.execution.machine import ray_running
+    from study.execution.runner import Pause
     from study.findings import ranking
-    from study.record.ledger import Ledger
     from study.report import page
+
+    pause = Pause(plan.time_budget_seconds)
+    with ray_running(plan.resources, "study.search"):
+        display, failure = _run_trials(plan, pause)
+    try:
+        found = ranking.rank(plan.folder)
+        display.say("\n" + "\n".join(found.lines()))
+        ranking.write(found, plan.folder)
+    except UsageError as error:
+        failure = failure or "; ".join(error.problems)
+    except OSError as error:
+        failure = failure or unwritable(error)
+    if failure:
+        print(f"study.search: {failure}", file=sys.stderr)
+        return EXIT_FAILED
+    display.say("\n" + page.write_if_quick(found, plan.folder, in_a_hurry=pause.interrupted))
+    if pause.requested and (display.ledger.running() or len(display.ledger.trials) < plan.num_trials):
+        why = ""
+        if pause.is_out_of_time and not pause.interrupted:
+            kept = "those before them are kept" if display.num_new_epochs else "no other one was finished in it"
+            why = f"the time budget is spent; epochs that were running are given up, {kept}; "
+        display.say(f"{why}paused; to go on: {plan.command}")
+    return EXIT_INTERRUPTED if pause.interrupted else 0
+
+
+def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None]":
+    """Runs the trials; what has shown them, and why it broke off, if it did."""
+    from study.execution.display import Display
+    from study.execution.runner import Runner
+    from study.execution.tune import drive
+    from study.record.ledger import Ledger
     from study.strategy import scheduler
     from study.strategy.searcher import Searcher
     from trainable.images.splits import count_lines
 
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(plan.folder, plan.record(), say=print, keeps_last=plan.keeps_last)
+        ledger = Ledger(plan.folder, plan.record(), say=print, check=plan.check_again, keeps_last=plan.keeps_last)
         searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
     except UsageError as error:
         fail("study.search", error.problems)
     except OSError as error:
-        fail("study.search", [f"{error.filename}: cannot be written ({error.strerror})"])
+        fail("study.search", [unwritable(error)])
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
-    pause = Pause(plan.time_budget_seconds)
     rule = scheduler.make(plan.scheduler, plan.base.epochs)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)
-    failure = drive(runner, plan.pool, plan.resources, display)
+    failure = drive(runner, plan.pool, plan.resources, display, "study.search")
     ledger.close()
-    try:
-        found = ranking.rank(plan.folder)
-        display.say("\n" + "\n".join(found.lines()))
-        ranking.write(found, plan.folder)
-    except UsageError as error:
-        failure = "; ".join([*([failure] if failure else []), *error.problems])
-    except OSError as error:
-        failure = failure or f"{error.filename}: cannot be written ({error.strerror})"
-    if not failure:
-        display.say("\n" + page.write_if_quick(found, plan.folder, in_a_hurry=pause.interrupted))
-    if failure:
-        print(f"study.search: {failure}", file=sys.stderr)
-        return EXIT_FAILED
-    if pause.requested and (ledger.running() or len(ledger.trials) < plan.num_trials):
-        display.say(f"paused; to go on: {plan.command}")
-    return EXIT_INTERRUPTED if pause.interrupted else 0
+    return display, failure
 
 
 def _opening(plan: "StudyPlan", num_known: int) -> str:

@@ -17,6 +17,10 @@ class UsageError(Exception):
         self.problems = problems
 
 
+class FailedError(Exception):
+    """Something has failed while running, and its one sentence says all of it: exit status 1."""
+
+
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 MOST = 10**6  # of anything that is counted: epochs, trials, images in a batch

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Protocol, TextIO
 
-from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, os_sentence, printable
+from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, FailedError, os_sentence, printable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_OF_ONE = 1.0  # a closed terminal, timeout and uv reach a process twice: itself, and again with its group
@@ -53,6 +53,9 @@ def command(program: str, resumable: bool = False) -> Callable[[Main], Main]:
                     if not reader_has_enough:
                         print(f"{program}: {error}", file=sys.stderr)
                     status = 0 if reader_has_enough else EXIT_FAILED
+                except FailedError as error:
+                    print(f"{program}: {printable(error)}", file=sys.stderr)
+                    status = EXIT_FAILED
                 except OSError as error:
                     if error.filename is None:  # no file, but a fault of ours
                         raise
@@ -100,11 +103,16 @@ def on_signals(handle: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_at_once() -> NoReturn:
-    """Ends the process as interrupted, whatever it is doing; everything on disk is safe from that at any moment."""
+def end_at_once(status: int = EXIT_INTERRUPTED, sentence: str = "") -> NoReturn:
+    """Ends the process, whatever it is doing; everything on disk is safe from that at any moment.
+
+    By default as interrupted; ``sentence`` goes to standard error.
+    """
     if os.isatty(1):
         os.write(1, b"\x1b[?25h")  # a live table has hidden the cursor
-    os._exit(EXIT_INTERRUPTED)
+    with suppress(OSError):
+        os.write(2, sentence.encode())
+    os._exit(status)
 
 
 def output_is_essential() -> None:

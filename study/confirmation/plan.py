@@ -13,6 +13,7 @@ from study.execution.machine import Resources, machine_resources
 from study.record import environment, files
 from study.record.confirmation import Confirmation
 from study.record.formats import Study
+from study.record.lock import check_unlocked
 from trainable.arguments import moved
 from trainable.cli import UsageError, attempt, shown
 from trainable.files import check_writable
@@ -40,6 +41,26 @@ class ConfirmationPlan:
     @property
     def runs_folder(self) -> Path:
         return self.folder / "confirm"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all runs have left what they leave at their end."""
+        folders = [self.runs_folder / recipe.run_folder(seed) for recipe in self.recipes for seed in self.seeds]
+        return all((folder / name).exists() for folder in folders for name in ("best.pt", "validation.npz"))
+
+    def check_again(self) -> None:
+        """What was found in the folder must still be there: to be called under the study's lock.
+
+        Raises:
+            UsageError: another command was at the study meanwhile.
+        """
+        study = files.read_study(self.folder)
+        trials = files.read_trials(self.folder, study)
+        found = (study, files.read_confirmation(self.folder), choose(trials, self.top), files.num_ended(trials))
+        if found != (self.study, self.before, self.recipes, self.num_trials):
+            raise UsageError(
+                [f"{self.folder}: another command was at this study meanwhile; the same command checks it anew"]
+            )
 
     def record(self) -> dict[str, Any]:
         """What goes into confirm/study.json: what was asked last, and of what machine."""
@@ -70,6 +91,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     study = attempt(problems, files.read_study, folder)
     if study is None:
         raise UsageError(problems)
+    attempt(problems, check_unlocked, folder)
     before = attempt(problems, files.read_confirmation, folder)
     problems += _seal_problems(before, arguments.reopen_test)
     trials = attempt(problems, files.read_trials, folder, study)

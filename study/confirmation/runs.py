@@ -5,8 +5,9 @@ from itertools import count
 from pathlib import Path
 
 from study.record.files import TrialRecord
-from study.record.ledger import Ledger, Trial
+from study.record.ledger import Ledger
 from study.record.recipes import COURSE, is_course, run_name
+from study.record.trial import Trial
 from trainable.cli import UsageError, attempt
 from trainable.config import TrialConfig
 from trainable.options import Role

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from study.confirmation.plan import ConfirmationPlan, now
 from study.confirmation.runs import Runs
 from study.confirmation.trained import open_runs
 from study.execution.display import Display
+from study.execution.machine import ray_running
 from study.execution.runner import Pause, Runner
-from study.execution.tune import drive
 from study.findings.verdict import Verdict
 from study.record.confirmation import OnTestImages, Reopening
 from study.record.files import write_atomically
@@ -30,19 +31,24 @@ def carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
     ``page`` writes the page of the study in a folder, and says where it is.
 
     Raises:
-        UsageError: the folder cannot be written to, or another process is at it; nothing has been done.
+        UsageError: the folder cannot be written to, or another process is at it, or was; nothing has been done.
+        FailedError: Ray cannot be started.
     """
-    try:
-        lock = locked(plan.folder)  # no search may extend the study meanwhile
-    except OSError as error:
-        raise UsageError([unwritable(error)]) from error
-    try:
-        return _carry_out(plan, page)
-    finally:
-        lock.release()
+    with ExitStack() as ray:
+        if not plan.is_trained:
+            ray.enter_context(ray_running(plan.resources, "study.confirm"))
+        try:
+            lock = locked(plan.folder)  # no search may extend the study meanwhile
+        except OSError as error:
+            raise UsageError([unwritable(error)]) from error
+        try:
+            plan.check_again()
+            return _carry_out(plan, page, ray.close)
+        finally:
+            lock.release()
 
 
-def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
+def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str], end_ray: Callable[[], None]) -> int:
     try:
         plan.runs_folder.mkdir(exist_ok=True)
         ledger = Ledger(plan.runs_folder, plan.record(), say=print)
@@ -55,9 +61,12 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
     display.say(_opening(plan, len(runs.left)))
     pause, failure = Pause(None), None
     if runs.left:
+        from study.execution.tune import drive
+
         runner = Runner(ledger, runs, Never(), pause, display.on_change)
-        failure = drive(runner, plan.pool, plan.resources, display)
+        failure = drive(runner, plan.pool, plan.resources, display, "study.confirm")
     ledger.close()
+    end_ray()
     if pause.interrupted:
         display.say(f"paused; to go on: {plan.command}")
         return EXIT_INTERRUPTED

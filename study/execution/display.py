@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.record.ledger import Ledger, Trial
+from study.record.ledger import Ledger
 from study.record.recipes import recipe_table, trial_name
+from study.record.trial import Trial
 from study.space.parameters import Space
 from study.words import duration
 from trainable.cli import printable
@@ -100,12 +101,17 @@ class Display:
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
 
+    @property
+    def num_new_epochs(self) -> int:
+        """How many epochs have ended since this was made."""
+        return self._num_epochs() - self._num_epochs_before
+
     def _num_epochs(self) -> int:
         return sum(len(trial.best) for trial in self.ledger.trials.values())
 
     def _seconds_left(self, num_ended: int) -> float | None:
         """From the mean pace so far and the mean length of the trials that ended."""
-        num_new = self._num_epochs() - self._num_epochs_before
+        num_new = self.num_new_epochs
         if num_new < 3:
             return None
         ended = [len(trial.best) for trial in self.ledger.trials.values() if trial.status != "running"]

@@ -1,11 +1,9 @@
 """What trials run on: this machine or a cluster, and Ray on it, which is imported only where it is needed."""
 
 import argparse
-import logging
 import multiprocessing
 import os
 import re
-import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainable import command
+from study.execution import servers
 from trainable.arguments import num_cores
-from trainable.cli import UsageError, checked, positive_int, whole
+from trainable.cli import FailedError, UsageError, checked, positive_int, whole
 from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -77,9 +75,9 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
     except (OSError, OverflowError) as error:  # a port above 65535 overflows
         return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
     try:
-        _start_ray(address=address)
-    except Exception as error:  # Ray raises many kinds where no cluster answers
-        reason = str(error).strip().splitlines()[0]
+        servers.start(address=address)
+    except FailedError as error:
+        reason = str(error.__cause__).strip().splitlines()[0]
         if os.environ.get("RAY_AUTH_MODE") != "token":
             reason += "; a cluster that asks for a token needs RAY_AUTH_MODE=token here, too"
         return f"--address {address}: no cluster answers there ({reason})", resources
@@ -119,24 +117,43 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
-def ray_running(resources: Resources) -> Iterator[str]:
-    """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
+def ray_running(resources: Resources, program: str) -> Iterator[None]:
+    """Ray, up on this machine or joined at the address; should it end, so does the process, in ``program``'s name.
+
+    Within another one nothing more happens.
+
+    Raises:
+        FailedError: it cannot be started, or joined.
+    """
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = _start_ray(
+        context = servers.start(
             address="local",
             num_cpus=num_cpus,
             num_gpus=resources.gpus,
             include_dashboard=True,
-            # Ray's own 15 would let any other program stop a study all but entirely
-            _system_config={"worker_niceness": resources.nice},
+            _system_config={
+                # Ray's own 15 would let any other program stop a study all but entirely
+                "worker_niceness": resources.nice,
+                # Ray would end trials for the memory of other programs, in a way that ends Tune with them
+                "memory_monitor_refresh_ms": 0,
+            },
         )
     else:
-        context = _start_ray(address=resources.address)
+        context = servers.start(address=resources.address)
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        if context.dashboard_url and "RAY_AUTH_TOKEN" not in os.environ:  # else whoever has set it knows of it
+            print(f"dashboard: http://{context.dashboard_url} (its token: ray get-auth-token)")
+        addresses = [ray.get_runtime_context().gcs_address]
+        if resources.address is None:
+            addresses += [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in ray.nodes()]
+        with servers.watched(addresses, program):
+            yield
     finally:
         ray.shutdown()
 
@@ -183,7 +200,7 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
     if address is None:
         num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         gpus = num_gpus if arguments.gpus is None else arguments.gpus
-        problems = []
+        problems = servers.problems()
         if gpus > num_gpus:
             problems.append(f"--gpus {gpus} asks for more GPUs than there are: {num_gpus} found on this machine")
         if cpus > num_cores():
@@ -241,26 +258,3 @@ def _probed(base: TrialConfig, num_classes: int, image_size: int, on_gpu: bool) 
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
             found = apart.submit(probe, base, num_classes, image_size, device).result()
     return found.precision, found.reason
-
-
-def _start_ray(**options: Any) -> Any:
-    """``ray.init``, which would leave its own handlers in the place of ours.
-
-    What it starts never sees a SIGTERM or SIGHUP that is meant for this process, also where a closed terminal,
-    ``timeout`` or a cluster's scheduler sends one to all: blocked signals are inherited. (SIGINT Ray blocks itself.)
-    """
-    import ray
-
-    handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
-    try:
-        return ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
-    except BaseException as error:
-        ray.shutdown()  # what has been started of it
-        if isinstance(error, SystemExit):  # of Ray's handler, while it was there
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

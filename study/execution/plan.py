@@ -9,6 +9,7 @@ from typing import Any
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
 from study.record.formats import Study
+from study.record.lock import check_unlocked
 from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
@@ -68,6 +69,16 @@ class StudyPlan:
         """Whether a trial that has ended for ``reason`` keeps its last.pt: more epochs may be asked of some later."""
         return self.keep_checkpoints or reason == "epochs"
 
+    def check_again(self) -> None:
+        """What was found in the folder must still be there: to be called under the study's lock.
+
+        Raises:
+            UsageError: another command has begun the study meanwhile, or changed it.
+        """
+        if _study_before(self.folder) != self.before:
+            done = "has begun this study" if self.before is None else "was at this study"
+            raise UsageError([f"{self.folder}: another command {done} meanwhile; the same command checks it anew"])
+
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
@@ -107,6 +118,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     problems = list(problems)
     folder = attempt(problems, _folder, arguments)
     before = attempt(problems, _study_before, folder) if folder else None
+    if folder:
+        attempt(problems, check_unlocked, folder)
     space = attempt(problems, _space, arguments)
     resources = attempt(problems, machine_resources, arguments)
     spec = attempt(problems, _data_spec, arguments, before)

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Protocol
 
-from study.record.ledger import Ledger, Trial
+from study.record.ledger import Ledger
+from study.record.trial import Trial
 from study.strategy.scheduler import Scheduler, is_cut
 from trainable import command
-from trainable.cli import UsageError
+from trainable.cli import UsageError, unwritable
 from trainable.report import Report
 
 MAX_FAILURES_IN_A_ROW = 10
@@ -36,8 +37,13 @@ class Pause:
         self.interrupted = False
 
     @property
+    def is_out_of_time(self) -> bool:
+        """Whether the time budget is spent: then the epochs that are running are not waited for."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    @property
     def requested(self) -> bool:
-        return self.interrupted or (self._deadline is not None and time.monotonic() > self._deadline)
+        return self.interrupted or self.is_out_of_time
 
     @contextmanager
     def on_signals(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -136,11 +142,15 @@ class Runner:
         """To be called when no trial is under way any more.
 
         Raises:
-            FolderError: the folder cannot be written to; what is there is whole.
+            FolderError: the folder cannot be written to, or is gone; says what is kept, and how to go on.
             TooManyFailuresError: ten trials in a row have failed.
         """
         if self._broken is not None:
-            raise FolderError(self._broken)
+            if gone := self.ledger.gone():
+                back = "once it is back in its place, the same command goes on"
+                raise FolderError(f"{gone}: was deleted or moved while the study ran; {back}")
+            kept = "nothing is lost, the same command goes on once this is put right"
+            raise FolderError(f"{self._broken}; {kept}")
         if len(self._failures_in_a_row) >= MAX_FAILURES_IN_A_ROW:
             raise TooManyFailuresError(self._failures_in_a_row[0])
 
@@ -164,6 +174,6 @@ class Runner:
         try:
             yield
         except OSError as error:
-            self._broken = f"{error.filename or self.ledger.folder}: cannot be written ({error.strerror or error})"
+            self._broken = unwritable(error)
         except UsageError as error:
             self._broken = "; ".join(error.problems)

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,19 @@ class _TuneScheduler(FIFOScheduler):
                 self._session.failures[trial.trial_id] = _last_failure(Path(trial.error_file).read_text())
 
 
+class _OutOfTimeError(BaseException):
+    """Goes through all of Tune, which would else wait for the epochs that are running."""
+
+
+class _Clock(tune.Callback):
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def on_step_begin(self, iteration: int, trials: list[RayTuneTrial], **info: Any) -> None:
+        if self._session.runner.pause.is_out_of_time:
+            raise _OutOfTimeError
+
+
 def _last_failure(text: str) -> str:
     """The last failure in a trial's error file: the end of its traceback, or what Ray says of a dead worker."""
     lines = [line.strip() for line in text.rpartition("Failure # ")[2].splitlines()[1:] if line.strip()]
@@ -149,27 +162,32 @@ def run(runner: Runner, pool: Pool, resources: Resources) -> None:
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            callbacks=[_Clock(session)],
         ),
     )
     # Tune would start one worker, wait for it, and only then start the next
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_slots)
-    tuner.fit()
+    with suppress(_OutOfTimeError):  # what the workers are at ends with Ray
+        tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):  # where the study was moved away, it is empty: Tune has made it for its own
+        runner.ledger.folder.rmdir()
     if session.error:
         raise session.error
     runner.raise_what_broke_it()
 
 
-def drive(runner: Runner, pool: Pool, resources: Resources, display: "Display") -> str | None:
-    """Starts Ray and runs trials until there are no more or a pause is asked for; why it broke off, or None."""
-    with runner.pause.on_signals(display.say), ray_running(resources) as dashboard:
-        if dashboard:
-            display.say(f"dashboard: {dashboard} (its token: ray get-auth-token)")
-        with display.shown():
-            try:
-                run(runner, pool, resources)
-            except TooManyFailuresError as error:
-                return f"{MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
-            except FolderError as error:
-                return f"{error}; nothing is lost, the same command goes on once this is put right"
+def drive(runner: Runner, pool: Pool, resources: Resources, display: "Display", program: str) -> str | None:
+    """Runs trials until there are no more or a pause is asked for; why it broke off, or None.
+
+    Raises:
+        FailedError: Ray is not up yet, and cannot be started.
+    """
+    with runner.pause.on_signals(display.say), ray_running(resources, program), display.shown():
+        try:
+            run(runner, pool, resources)
+        except TooManyFailuresError as error:
+            return f"{MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
+        except FolderError as error:
+            return str(error)
     return None

@@ -9,7 +9,7 @@ import json
 from bisect import insort
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ from study.record.files import (
     write_atomically,
     write_study,
 )
-from study.record.lock import locked
+from study.record.lock import LOCK, locked
 from study.record.rows import check_rows, recover_rows
 from study.record.standings import Standings
+from study.record.trial import Trial
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.files import append, inside
@@ -43,26 +44,13 @@ from trainable.records import read_config, read_rows
 from trainable.report import Row
 
 
-@dataclass
-class Trial:
-    """A trial as the driver knows it."""
-
-    number: int
-    config: TrialConfig
-    recipe: str  # "course, shuffled", "course, weighted" or "searched"; of a confirmation's run: its name there
-    folder: str  # in the study's, "trials/N"
-    status: str = "running"  # or "complete", "stopped" (by the scheduler), "failed"
-    reason: str = ""  # why it ended
-    best: list[float] = field(default_factory=list)  # running best minority F1 after each epoch
-    row: Row | None = None  # the last
-
-
 class Ledger:
     """A study's record, for the one process that drives it.
 
     ``folder`` None keeps everything in memory. ``asked`` becomes its study.json, once the study is ours to drive.
-    ``say`` is told what had to be repaired. ``keeps_last``: whether a trial that has ended for this reason keeps its
-    last.pt, to go on from; it is four times as large as all that is cut from it.
+    ``say`` is told what had to be repaired. ``check`` is called once nobody else can change the study any more, and
+    before anything is changed here. ``keeps_last``: whether a trial that has ended for this reason keeps its last.pt,
+    to go on from; it is four times as large as all that is cut from it.
 
     Raises:
         UsageError: another process drives the study, or files are damaged beyond repair; all of them.
@@ -73,6 +61,7 @@ class Ledger:
         folder: Path | None,
         asked: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda text: None,
+        check: Callable[[], None] = lambda: None,
         keeps_last: Callable[[str], bool] = lambda reason: False,
     ) -> None:
         self.folder, self.say, self.keeps_last = folder, say, keeps_last
@@ -88,6 +77,7 @@ class Ledger:
             return
         self._lock = locked(folder)
         try:
+            check()
             self._storage = journal.open_file(folder / JOURNAL, say)
             self.study = self._open_study()
             self._load_all()
@@ -132,7 +122,10 @@ class Ledger:
         attributes = {"recipe": recipe} if folder is None else {"recipe": recipe, "folder": folder}
         trial = Trial(number, config, recipe, folder or trial_folder(number))
         if self.folder is not None:
-            inside(self.folder, trial.folder).mkdir(parents=True, exist_ok=True)
+            place = inside(self.folder, trial.folder)
+            if not self.trials:  # later it is there, or somebody has taken it away
+                place.parent.mkdir(exist_ok=True)
+            place.mkdir(exist_ok=True)
             self._write_config(trial)
         entry = optuna.create_trial(
             state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
@@ -143,6 +136,16 @@ class Ledger:
         if self.folder is not None:
             self._take_rows(trial, reported={})
         return trial
+
+    def gone(self) -> Path | None:
+        """What was in the study's folder and is no longer there, the folder itself or the outermost of it."""
+        if self.folder is None:
+            return None
+        if not (self.folder / LOCK).exists():  # the folder itself may be there again: Ray Tune makes it for its own
+            return self.folder
+        folders = [trial.folder for trial in self.trials.values()]
+        places = [JOURNAL, *{str(Path(folder).parent): None for folder in folders}, *folders]
+        return next((self.folder / place for place in places if not (self.folder / place).exists()), None)
 
     def left_behind(self, folder: str) -> TrialConfig | None:
         """The config of a trial whose line in the journal got lost, or was about to be written."""

@@ -7,6 +7,19 @@ from filelock import FileLock, Timeout
 from trainable.cli import UsageError
 from trainable.files import remove_partials
 
+LOCK = ".lock"
+
+
+def check_unlocked(folder: Path) -> None:
+    """Refuses a study that another process is at, where only that is asked; the next moment it may be otherwise.
+
+    Raises:
+        UsageError: another process holds its lock.
+        OSError: the lock cannot be tried.
+    """
+    if (folder / LOCK).exists():
+        _acquired(folder).release()
+
 
 def locked(folder: Path) -> FileLock:
     """The lock of the study in ``folder``, held until it is released or the process ends.
@@ -17,10 +30,15 @@ def locked(folder: Path) -> FileLock:
         OSError: the folder cannot be written to.
         UsageError: another process holds it.
     """
-    lock = FileLock(folder / ".lock")
+    lock = _acquired(folder)
+    remove_partials(folder)
+    return lock
+
+
+def _acquired(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise UsageError([f"{folder}: another process is running this study"]) from None
-    remove_partials(folder)
     return lock

@@ -14,7 +14,7 @@ from study.record.recipes import SEARCHED
 from study.record.standings import Standings
 
 if TYPE_CHECKING:
-    from study.record.ledger import Trial
+    from study.record.trial import Trial
 
 
 class Scheduler(Protocol):

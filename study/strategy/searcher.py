@@ -11,8 +11,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from study.record.files import STATE, trial_folder
-from study.record.ledger import Ledger, Trial
+from study.record.ledger import Ledger
 from study.record.recipes import COURSE, SEARCHED
+from study.record.trial import Trial
 from study.space import designs
 from study.space.distributions import distribution
 from study.space.parameters import Space, active_values

@@ -123,15 +123,15 @@ def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_cos
 
 def test_a_terminal_that_is_closed_while_ray_starts_pauses_the_study(tmp_path):
     process = launch(tmp_path, "--trials", "2", start_new_session=True)
-    while not (tmp_path / "digits/study.json").exists():
+    while len(session_pids(process.pid)) == 1:  # Ray's first server is not there yet
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
-    time.sleep(2)
     os.killpg(process.pid, signal.SIGHUP)
     status, out, err = finished(process)
     assert status == 130, err
     assert "Traceback" not in err
     assert "to go on: python -m study.search --data digits" in out + err
+    assert not (tmp_path / "digits").exists()
 
 
 def test_other_settings_are_refused(digits_study, capsys):

@@ -1,0 +1,20 @@
+"""A trial as the driver knows it."""
+
+from dataclasses import dataclass, field
+
+from trainable.config import TrialConfig
+from trainable.report import Row
+
+
+@dataclass
+class Trial:
+    """A trial as the driver knows it."""
+
+    number: int
+    config: TrialConfig
+    recipe: str  # "course, shuffled", "course, weighted" or "searched"; of a confirmation's run: its name there
+    folder: str  # in the study's, "trials/N"
+    status: str = "running"  # or "complete", "stopped" (by the scheduler), "failed"
+    reason: str = ""  # why it ended
+    best: list[float] = field(default_factory=list)  # running best minority F1 after each epoch
+    row: Row | None = None  # the last

@@ -1,0 +1,178 @@
+"""Ray that cannot be started or that dies, and studies that end before their trials do: real processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.record.ledger import Ledger
+from tests.conftest import DIGITS_STUDY
+from tests.kills import session_pids, wait_until_gone
+
+LONG = "/tmp/" + "x" * 64  # 69 characters
+STUDY = [sys.executable, "-m", "study.search", *DIGITS_STUDY]
+
+
+def launch(results, *more, **options):
+    return subprocess.Popen([*STUDY, "--results", str(results), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, start_new_session=True, **options)  # fmt: skip
+
+
+def rows_of(folder):
+    return {path.parent.name: path.read_text() for path in folder.glob("trials/*/epochs.jsonl")}
+
+
+def once(condition, process):
+    """Waits until something is so while the process runs."""
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def server(process, name):
+    """The pid of a server of Ray's that the process has started; None as long as there is none."""
+    for pid in session_pids(process.pid):
+        program = Path(f"/proc/{pid}/cmdline")
+        if program.exists() and program.read_bytes().split(b"\0")[0].endswith(name.encode()):
+            return pid
+    return None
+
+
+def trials_of(folder):
+    ledger = Ledger(folder)
+    ledger.close()
+    return [(trial.status, len(trial.best)) for trial in ledger.trials.values()]
+
+
+@pytest.mark.parametrize(
+    ("limit", "environment", "told"),
+    [
+        ("ulimit -n 64", {}, "study.search: only 64 files may be open at once, and Ray needs 256 (ulimit -n)\n"),
+        ("true", {"RAY_TMPDIR": LONG}, f"study.search: {LONG}: Ray needs a temporary folder that can be written to"),
+        ("true", {"RAY_TMPDIR": "/dev/null"}, "study.search: /dev/null: Ray needs a temporary folder"),
+    ],
+)
+def test_what_ray_needs_and_has_not_is_told_before_anything_starts(tmp_path, limit, environment, told):
+    command = f"{limit}; exec {' '.join(STUDY)} --results {tmp_path / 'results'}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "environment", [{"RAY_JOB_CONFIG_JSON_ENV_VAR": "{"}, {"RAY_AUTH_MODE": "nonsense"}, {"RAY_TMPDIR": "/tmp/é"}]
+)
+def test_whatever_else_ray_refuses_is_a_sentence_and_nothing_is_written(tmp_path, environment):
+    Path("/tmp/é").mkdir(exist_ok=True)
+    process = launch(tmp_path / "results", "--trials", "2", env=os.environ | environment)
+    _, err = process.communicate(timeout=240)
+    if process.returncode == 0:  # this Ray takes it
+        return
+    assert process.returncode == 1, err
+    assert err.startswith("study.search: Ray cannot be started (")
+    assert err.endswith("); nothing has been changed\n")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+    assert session_pids(process.pid) == []
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_a_server_of_rays_that_dies_ends_the_study_soon_with_a_sentence_and_the_same_command_goes_on(tmp_path, name):
+    process = launch(tmp_path, "--trials", "4")
+    once(lambda: any(rows_of(tmp_path / "digits").values()), process)
+    os.kill(server(process, name), signal.SIGKILL)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=240)
+    assert time.monotonic() - start < 30
+    assert process.returncode == 1, err
+    assert err.startswith("study.search: Ray has ended: its server at ")
+    assert err.endswith("; all epochs that were finished are kept, and the same command goes on\n")
+    assert err.count("\n") == 1
+    before = rows_of(tmp_path / "digits")
+    wait_until_gone(process.pid)
+    process = launch(tmp_path, "--trials", "4")
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    after = rows_of(tmp_path / "digits")
+    assert all(after[number].startswith(text) for number, text in before.items())
+    assert {status for status, _ in trials_of(tmp_path / "digits")} <= {"complete", "stopped"}
+
+
+@pytest.mark.parametrize("part", ["", "trials", "study.journal"])
+def test_a_study_that_is_moved_while_it_runs_is_told_and_goes_on_once_it_is_back(tmp_path, part):
+    folder, aside = tmp_path / "digits", tmp_path / "aside"
+    process = launch(tmp_path, "--trials", "4")
+    once(lambda: any(rows_of(folder).values()), process)
+    (folder / part).rename(aside)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    place = str(folder / part) if part else str(folder)
+    back = "once it is back in its place, the same command goes on"
+    assert err == f"study.search: {place}: was deleted or moved while the study ran; {back}\n"
+    assert not (folder / part).exists()
+    aside.rename(folder / part)
+    process = launch(tmp_path, "--trials", "4")
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    assert len(trials_of(folder)) == 4
+
+
+def test_a_time_budget_ends_an_epoch_midway_and_the_trial_goes_on_from_the_one_before(tmp_path):
+    """Every epoch of all trials is begun once, but for those that the end of a budget has cut off."""
+    folder, trace = tmp_path / "digits", tmp_path / "trace"
+    environment = os.environ | {"STUDY_TRACE": str(trace)}
+    known, num_paused, budget = {}, 0, 15  # in which Ray starts, too, which takes longer on a busy machine
+    while True:
+        more = ["--trials", "8", "--scheduler", "none", "--time-budget", str(budget)]
+        process = launch(tmp_path, *more, env=environment)
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, err) == (0, "")
+        rows = rows_of(folder)
+        assert all(rows[number].startswith(text) for number, text in known.items())
+        budget *= 2 if rows == known else 1
+        known = rows
+        if "paused; to go on: python -m study.search " not in out:
+            break
+        assert "the time budget is spent; epochs that were running are given up, " in out
+        num_paused += 1
+    assert trials_of(folder) == 8 * [("complete", 2)]
+    starts = trace.read_text().split("\n")[:-1]
+    assert len(starts) - len(set(starts)) <= num_paused * len(os.sched_getaffinity(0))
+
+
+def test_an_epoch_that_is_longer_than_the_time_budget_is_not_waited_for(tmp_path):
+    more = ["--image-size", "96", "--time-budget", "45", "--trials", "2"]
+    start = time.monotonic()
+    process = launch(tmp_path, *more)
+    out, err = process.communicate(timeout=400)
+    assert (process.returncode, err) == (0, "")
+    assert "epochs that were running are given up, no other one was finished in it; paused; to go on: " in out
+    assert 45 < time.monotonic() - start < 45 + 60  # Ray starts and ends in it, too
+    assert not any(rows_of(tmp_path / "digits").values())
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs the right to become somebody")
+def test_somebody_whom_the_machine_does_not_know_and_who_has_no_home_can_run_a_study(tmp_path):
+    for place in (tmp_path, *tmp_path.parents[:2]):
+        place.chmod(0o777)
+    somebody = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]
+    rights = "+dac_override,+dac_read_search"  # Python itself may lie where nobody else may go
+    somebody += [f"--inh-caps={rights}", f"--ambient-caps={rights}"]
+    without = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run([*somebody, *STUDY, "--help"], capture_output=True, text=True, env=without)
+    assert (done.returncode, done.stderr) == (0, "")
+    more = ["--cache-dir", str(tmp_path / "cache"), "--results", str(tmp_path / "results"), "--trials", "2"]
+    done = subprocess.run([*somebody, *STUDY, *more], capture_output=True, text=True, env=without, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ray get-auth-token" not in done.stdout
+    assert trials_of(tmp_path / "results/digits") == [("complete", 2)] * 2
