@@ -61,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     problems += too_few
     if fingerprint not in (None, pool.fingerprint):
         problems.append(f"--replay: the images of {spec.data} are no longer those of the study")
+    from trainable.loop import check_network  # torch: not for what is refused before
+
+    warnings += attempt(problems, check_network, config, len(pool.class_names), pool.spec.image_size) or []
     if problems:
         fail(parser.prog, problems)
 

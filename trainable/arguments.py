@@ -152,6 +152,8 @@ def default_config(data: str, seed: int, /, **values: object) -> TrialConfig:
         UsageError: ``values``, which come before all that, break the rules of their fields.
     """
     base = {"flip": origin(data).flip, "seed": seed, "split_seed": seed, "cut_seed": seed}
+    if isinstance(file := values.get("weights", "none"), str) and file not in ("none", "default"):
+        values["weights"] = os.path.abspath(os.path.expanduser(file))  # wherever trials run, and the study goes on
     return TrialConfig.from_dict({**base, **values})
 
 

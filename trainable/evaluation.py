@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from trainable import metrics
@@ -9,7 +10,6 @@ from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import normalise
 from trainable.parts.losses import log_trained_prior
-from trainable.parts.networks import ConvNet
 from trainable.precision import autocast
 from trainable.report import Row
 
@@ -17,7 +17,9 @@ EVALUATION_BATCH = 500
 
 
 @torch.inference_mode()
-def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor, precision: str = "float32") -> torch.Tensor:
+def evaluate(
+    model: nn.Module, images: TrialImages, positions: torch.Tensor, precision: str = "float32"
+) -> torch.Tensor:
     """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes).
 
     ``precision`` is that of the layers before the last.

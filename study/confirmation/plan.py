@@ -17,6 +17,7 @@ from trainable.arguments import moved
 from trainable.cli import UsageError, attempt
 from trainable.images import loading
 from trainable.images.pool import Pool
+from trainable.loop import check_network
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
     # a seal that holds is not broken to look for more problems
     test = attempt(problems, _load_test, pool) if not problems else None
+    for recipe in recipes:
+        attempt(problems, check_network, recipe.config, len(pool.class_names), pool.spec.image_size)
     seeds = fresh_seeds(study.seed, arguments.seeds, trials)
     problems += mixed_runs(folder / "confirm", recipes, seeds)
     if problems or test is None:

@@ -26,7 +26,7 @@ from trainable.files import PARTIAL, check_folder
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
-from trainable.parts.networks import ConvNet
+from trainable.parts.folding import without_batch_norm
 from trainable.records import config_from, read_config
 
 NUM_MISTAKES = 24
@@ -36,10 +36,12 @@ RULE = "the model of the confirmed winner's first fresh seed, whatever it scored
 class Classifier(nn.Module):
     """A trained network with all that is around it: from pixels to probabilities."""
 
-    def __init__(self, network: ConvNet, mean: Sequence[float], std: Sequence[float], offsets: Sequence[float]) -> None:
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], offsets: Sequence[float]
+    ) -> None:
         """``mean`` and ``std`` of each channel in units of [0, 1] pixels; ``offsets`` are added to the logits."""
         super().__init__()
-        self.network = network.without_batch_norm().to(memory_format=torch.channels_last)
+        self.network = without_batch_norm(network).to(memory_format=torch.channels_last)
         self.mean, self.std, self.offsets = (
             nn.Buffer(torch.tensor(values, dtype=torch.float32)) for values in (mean, std, offsets)
         )
