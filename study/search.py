@@ -65,6 +65,13 @@ def _parser() -> Parser:
         metavar="SPACE",
         help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: course)",
     )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field of every trial's config that the space leaves alone, repeatable; see python -m trainable --help",
+    )
     proposed = f"how trials are proposed: {', '.join(ALGORITHMS)}"
     group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe", help=proposed)
     stopped = f"how trials are stopped early: {', '.join(SCHEDULERS)}"
@@ -85,6 +92,7 @@ def run(plan: "StudyPlan") -> int:
     """Runs the study of ``plan`` to its ranking; the exit status."""
     from study.execution.display import Display
     from study.execution.runner import Pause, Runner
+    from study.execution.trying import steps_line
     from study.execution.tune import drive
     from study.findings import ranking
     from study.record.ledger import Ledger
@@ -104,6 +112,7 @@ def run(plan: "StudyPlan") -> int:
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
+    display.say(steps_line(plan.space, plan.base, len(plan.drawn.train)))
     pause = Pause(plan.time_budget_seconds)
     rule = scheduler.make(plan.scheduler, plan.base.epochs)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)

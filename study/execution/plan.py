@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from study.execution import trying
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
 from study.record.formats import Study
@@ -15,7 +16,7 @@ from study.space.designs import grid
 from study.space.parameters import Space
 from trainable.arguments import data_spec, default_config
 from trainable.cli import UsageError, attempt
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, parse_assignments
 from trainable.files import check_folder
 from trainable.images import loading
 from trainable.images.origins import origin
@@ -106,15 +107,13 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
     usual = origin(pool.spec.data)
     num_trials = arguments.trials or (before.trials if before else usual.trials)
-    base = default_config(
-        pool.spec.data,
-        arguments.seed,
-        epochs=arguments.epochs or (before.epochs if before else usual.epochs),
-        num_threads=resources.cpus_per_trial,
-    )
+    base = attempt(problems, _base, arguments, before, pool, resources, space)
+    if base is None:
+        raise UsageError(problems)
     drawn = split(pool, base.split_seed, base.cut_seed)
     found, warnings = check_split(pool, drawn)
     problems += found
+    warnings += attempt(problems, trying.check_networks, space, base, len(pool.class_names), pool.spec.image_size) or []
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
     if problems:
@@ -139,6 +138,25 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     if before and (mixed := _differences(before, plan.record())):
         raise UsageError(mixed)
     return plan
+
+
+def _base(
+    arguments: argparse.Namespace, before: Study | None, pool: Pool, resources: Resources, space: Space
+) -> TrialConfig:
+    """What all trials have but for what is searched.
+
+    Raises:
+        UsageError: the fields that are set break a rule, or do not go with the space.
+    """
+    given = parse_assignments(arguments.set)
+    settings = {
+        "epochs": arguments.epochs or (before.epochs if before else origin(pool.spec.data).epochs),
+        "num_threads": resources.cpus_per_trial,
+    }
+    base = default_config(pool.spec.data, arguments.seed, **{**given, **settings})
+    if problems := trying.base_problems(base, list(given), space):
+        raise UsageError(problems)
+    return base
 
 
 def _grid_warnings(space: Space, num_trials: int) -> list[str]:
@@ -179,6 +197,11 @@ def _differences(before: Study, now: dict[str, Any]) -> list[str]:
         for key, flag in ONE_PROTOCOL.items()
         if _plain(old[key]) != _plain(new[key])
         and not (key == "data.data" and old["fingerprint"] == new["fingerprint"])
+    ]
+    problems += [
+        f"the study {name} was started with --set {field}={was}, now {new['config'][field]}; {anew}"
+        for field, was in TrialConfig.from_record(before.config).of_roles("recipe").items()
+        if before.config and was != new["config"][field]
     ]
     if old["fingerprint"] != new["fingerprint"]:
         problems.append(f"the images have changed since the study {name} began; {anew}")
