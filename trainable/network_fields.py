@@ -48,6 +48,7 @@ class Network:
         "first epochs, in which the last layer alone is trained, on what the weights below it make of the images",
         "network",
         short="frozen",
+        paper="Kumar et al. 2022 (LP-FT)",
     )
     backbone_rate: float = option(
         1.0,
@@ -56,4 +57,5 @@ class Network:
         "network",
         short="below",
         format=".2g",
+        paper="Howard and Ruder 2018, section 3.2 (discriminative fine-tuning)",
     )
