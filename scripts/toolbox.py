@@ -14,8 +14,8 @@ HEAD = """# The toolbox: every field of a trial's config
 
 Made from the fields themselves by `python scripts/toolbox.py > docs/toolbox.md`. A single trial takes any of them by
 `--set FIELD=VALUE`; a study takes those of a recipe for all its trials in the same way, or searches them
-([search.md](search.md)). "Searched in" names the spaces that do so. The defaults are the recipe of the course this study
-grew out of.
+([search.md](search.md)). "Searched in" names the spaces that do so. The defaults are the recipe of the course this
+study grew out of.
 """
 COLUMNS = ("field", "what it is", "values", "default", "only where", "searched in", "paper")
 ROLES = {
