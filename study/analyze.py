@@ -3,7 +3,7 @@
 import sys
 import time
 
-from trainable.cli import EXIT_FAILED, Parser, UsageError, fail, file_path
+from trainable.cli import EXIT_FAILED, Parser, UsageError, fail, file_path, unwritable
 from trainable.command import command
 
 
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         page.write(found, folder)
         num_pictures = len(pictures.write(found, folder / "figures"))
     except OSError as error:
-        print(f"study.analyze: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"study.analyze: {unwritable(error)}", file=sys.stderr)
         return EXIT_FAILED
     written = f"ranking.csv, report.html and {num_pictures} pictures in figures/"
     print(f"\n{folder}: {written}, in {time.monotonic() - start:.1f} s")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study.execution.machine import add_machine_flags
 from trainable.arguments import add_place_flags
-from trainable.cli import Parser, UsageError, checked, fail, file_path, positive_int
+from trainable.cli import Parser, UsageError, fail, file_path, positive_int, whole
 from trainable.command import command
 
 
@@ -40,7 +40,7 @@ def _parser() -> Parser:
     group.add_argument("--top", type=positive_int, default=3, help="trials of the ranking that are confirmed")
     group.add_argument(
         "--seeds",
-        type=checked(int, "a whole number of at least 2", lambda v: v >= 2),
+        type=whole(2, 1000),
         default=5,
         help="fresh seeds that each recipe is run on",
     )

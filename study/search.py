@@ -80,8 +80,13 @@ def _parser() -> Parser:
         "--time-budget",
         default=None,
         metavar="SECONDS",
-        type=checked(float, "above 0", lambda v: v > 0),
+        type=checked(float, "above 0 and at most 1000000000", lambda v: 0 < v <= 1e9),
         help="pause the study after so long; the same command goes on (default: no limit)",
+    )
+    group.add_argument(
+        "--keep-checkpoints",
+        action="store_true",
+        help="keep last.pt of every trial (default: of those that reached --epochs)",
     )
     add_machine_flags(parser)
     add_precision_flag(parser.add_argument_group("precision"), "auto; a study that goes on keeps its own")
@@ -103,7 +108,7 @@ def run(plan: "StudyPlan") -> int:
 
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(plan.folder, plan.record(), say=print)
+        ledger = Ledger(plan.folder, plan.record(), say=print, keeps_last=plan.keeps_last)
         searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
     except UsageError as error:
         fail("study.search", error.problems)

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from study import confirm as confirm_command
 from study import search
+from study.confirmation.plan import preflight as confirmation_preflight
+from study.confirmation.runs import Runs
 from study.execution import inline
 from study.execution.plan import preflight
 from study.execution.runner import Pause, Runner
@@ -188,6 +191,23 @@ def finish(plan):
     ledger = Ledger(plan.folder)
     source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
     inline.run(Runner(ledger, source, scheduler.make(plan.scheduler, plan.base.epochs), Pause(None)), plan.pool)
+    ledger.close()
+    torch.set_num_threads(num_threads)
+
+
+def begin_confirmation(folder, *arguments):
+    """The confirmation of a study that the command's arguments ask for, before its first run: its plan."""
+    parser = confirm_command._parser()
+    given = parser.parse([str(folder), *map(str, arguments)])
+    return confirmation_preflight(given, parser.problems, "python -m study.confirm")
+
+
+def train(plan):
+    """Runs what is missing in this process, one run after the other."""
+    num_threads = torch.get_num_threads()
+    plan.runs_folder.mkdir(exist_ok=True)
+    ledger = Ledger(plan.runs_folder, plan.record())
+    inline.run(Runner(ledger, Runs(ledger, plan.recipes, plan.seeds, 1), scheduler.Never(), Pause(None)), plan.pool)
     ledger.close()
     torch.set_num_threads(num_threads)
 

@@ -75,10 +75,14 @@ class Commands:
         self.pool, self.with_page = pool, True
         # they take as long as everything else, and see nothing but the ranking's table
         monkeypatch.setattr(importance, "importances", lambda *arguments, **more: {})
-        monkeypatch.setattr(loading, "load", lambda spec, say=print: pool)
+        monkeypatch.setattr(loading, "load", self._load)
         monkeypatch.setattr(loading, "load_test", lambda pool: (None, pool.labels))
         for plan in (study_plan, confirmation_plan):
             monkeypatch.setattr(plan, "machine_resources", lambda arguments: RESOURCES)
+
+    def _load(self, spec, say=print, look=lambda pool: None):
+        look(self.pool)
+        return self.pool
 
     def analyze(self, folder):
         from study.findings import ranking, summary

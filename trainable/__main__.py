@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from trainable import options
 from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, moved, num_cores
-from trainable.cli import EXIT_FAILED, Parser, attempt, fail, file_path, positive_int, seed
+from trainable.cli import EXIT_FAILED, Parser, UsageError, attempt, fail, file_path, positive_int, seed
 from trainable.command import command, output_is_essential
 from trainable.config import FIELDS, TrialConfig, parse_assignments
 from trainable.images import origins
 from trainable.replay import _Comparison, _read_trial
 
 if TYPE_CHECKING:
-    from trainable.images.pool import Pool
+    from trainable.images.pool import DataSpec, Pool
     from trainable.report import Row
 
 
@@ -42,28 +42,27 @@ def main(argv: list[str] | None = None) -> int:
     else:
         spec = attempt(problems, data_spec, arguments)
         given = attempt(problems, parse_assignments, arguments.set) or {}
-        if arguments.precision is not None and "precision" in given:
-            problems.append("--precision and --set precision say the same; one of them is enough")
+        problems += [
+            f"--{name} and --set {name} say the same; one of them is enough"
+            for name in ("precision", "epochs")
+            if name in given and name in parser.given
+        ]
         precision = given.get("precision", arguments.precision or "auto")
         base = {"num_threads": num_cores(), "epochs": arguments.epochs or origins.origin(arguments.data).epochs}
         if precision != "auto":
             base["precision"] = precision
         config = attempt(problems, lambda: default_config(arguments.data, arguments.seed, **{**base, **given}))
 
-    from trainable.images import loading
-    from trainable.images.splits import check_split, count_lines, split  # numpy and Pillow: not for --help
-
-    pool = attempt(problems, loading.load, spec, lambda text: print(text, file=sys.stderr)) if spec else None
+    pool = _load(spec, config, problems) if spec else None
     if pool is None or config is None:
         fail(parser.prog, problems)
+
+    from trainable.images.splits import check_split, count_lines, split  # numpy: not for --help
+
     drawn = split(pool, config.split_seed, config.cut_seed)
-    too_few, warnings = check_split(pool, drawn)
-    problems += too_few
+    problems, warnings = check_split(pool, drawn)
     if fingerprint not in (None, pool.fingerprint):
         problems.append(f"--replay: the images of {spec.data} are no longer those of the study")
-    from trainable.loop import check_network  # torch: not for what is refused before
-
-    warnings += attempt(problems, check_network, config, len(pool.class_names), pool.spec.image_size) or []
     if problems:
         fail(parser.prog, problems)
 
@@ -105,6 +104,31 @@ def _parser() -> Parser:
         "--json", action="store_true", help="one JSON object for each epoch on standard output and nothing else"
     )
     return parser
+
+
+def _load(spec: "DataSpec", config: TrialConfig | None, problems: list[str]) -> "Pool | None":
+    """The images; None where there are ``problems`` already, or some are found and added to them.
+
+    Before anything is decoded, or downloaded, all else has been looked at.
+    """
+    from trainable.images import loading
+    from trainable.images.splits import check_split, split
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def look(pool: "Pool") -> None:
+        found = check_split(pool, split(pool, config.split_seed, config.cut_seed))[0] if config else []
+        if config and not problems and not found:
+            from trainable.loop import check_network  # torch: not for what is refused without
+
+            for note in check_network(config, len(pool.class_names), pool.spec.image_size):
+                say(note)
+        if problems or found:
+            raise UsageError(found)
+
+    pool: Pool | None = attempt(problems, loading.load, spec, say, look)
+    return pool
 
 
 def _has_gpu(study_on_gpu: bool | None) -> bool:

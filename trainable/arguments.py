@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.cli import UsageError, checked, file_path, one_of
+from trainable.cli import UsageError, checked, file_path, one_of, whole
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.images import origins
 from trainable.images.origins import origin
@@ -56,7 +56,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         default=32,
         metavar="PIXELS",
-        type=checked(int, "a whole number from 16 to 96", lambda v: 16 <= v <= 96),
+        type=whole(16, 96),
         help="images are resized to this many pixels on each side",
     )
     group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")

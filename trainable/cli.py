@@ -1,6 +1,7 @@
 """What every command line here shares: flags that are checked, problems told all at once, exit codes."""
 
 import argparse
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -18,6 +19,10 @@ class UsageError(Exception):
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
+MOST = 10**6  # of anything that is counted: epochs, trials, images in a batch
+MAX_NAME, MAX_PATH = 255, 3500  # bytes: what file systems take, with room for what a command adds to a path
+MAX_SHOWN = 100  # characters
+
 
 T = TypeVar("T")
 
@@ -26,12 +31,13 @@ def checked(parse: Callable[[str], T], rule: str, check: Callable[[T], bool]) ->
     """An argparse type: ``parse`` the text, and refuse what breaks the rule in a sentence with the value."""
 
     def convert(text: str) -> T:
+        broken = argparse.ArgumentTypeError(f"must be {rule}, not {shown(text)}")
         try:
             value = parse(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}") from None
+            raise broken from None
         if not check(value):
-            raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}")
+            raise broken
         return value
 
     return convert
@@ -46,15 +52,18 @@ def file_path(text: str) -> Path:
     """An argparse type: a path, its ``~`` written out."""
     try:
         text.encode()
-        if not text:
-            raise ValueError("is empty")
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"must be a path in UTF-8, not {text!r}") from None
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a path, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be a path in UTF-8, not {shown(text)}") from None
     except RuntimeError:  # there is no such user, or nobody knows where this one's home is
-        raise argparse.ArgumentTypeError(f"must be a path, and there is no folder {text.split('/')[0]}") from None
+        user = shown(text.split("/")[0])
+        raise argparse.ArgumentTypeError(f"must be a path, and there is no folder {user}") from None
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must be a path, not {shown(text)}")
+    if len(os.fsencode(path)) > MAX_PATH or any(len(os.fsencode(part)) > MAX_NAME for part in path.parts):
+        rule = f"a path of at most {MAX_PATH} bytes, each of its names of at most {MAX_NAME}"
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {shown(text)}")
+    return path
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -77,6 +86,10 @@ class Parser(argparse.ArgumentParser):
         """The arguments; what is wrong with them is in ``problems``, and the default stands in for it."""
         texts = sys.argv[1:] if argv is None else argv
         arguments, unknown = self.parse_known_args(texts)
+        try:
+            os.getcwd()
+        except OSError as error:
+            self.error(f"the current folder is gone ({error.strerror})")
         flags = {text.split("=")[0] for text in texts}
         self.given = {action.dest for action in self._actions if flags & set(action.option_strings)}
         self.problems += [f"{text}: no such argument" for text in unknown]
@@ -108,6 +121,15 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
+def shown(value: object) -> str:
+    """A value in a sentence; of a long one its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of more than 4300 digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
 def attempt(problems: list[str], part: Callable[..., Any], *values: Any) -> Any:
     """What ``part`` returns; None where it refuses, and then its problems are added to ``problems``.
 
@@ -129,9 +151,18 @@ def os_sentence(error: OSError) -> str:
     return f"{error.filename}: cannot be used ({error.strerror or error})"
 
 
-def positive_int(text: str) -> float:
-    return checked(int, "a whole number of at least 1", lambda v: v >= 1)(text)
+def unwritable(error: OSError) -> str:
+    """Which file or folder cannot be written, and why."""
+    return f"{error.filename or 'a file'}: cannot be written ({error.strerror or error})"
 
 
-def seed(text: str) -> float:
+def whole(low: int, high: int = MOST) -> Callable[[str], int]:
+    """An argparse type: a whole number of that range."""
+    return checked(int, f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+positive_int = whole(1)
+
+
+def seed(text: str) -> int:
     return checked(int, "a whole number from 0 to 2^32 - 1", lambda v: 0 <= v < 2**32)(text)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainable.cli import UsageError
+from trainable.cli import UsageError, shown
 from trainable.options import Choices, Range, Role, option, options_of
 from trainable.recipe import Recipe
 
@@ -29,7 +29,7 @@ class TrialConfig(Recipe):
     split_seed: int = option(0, SEEDS, "which images are for validation", "seeds", role="seed")
     cut_seed: int = option(0, SEEDS, "which images of the minority classes are kept", "seeds", role="seed")
     num_threads: int = option(
-        1, Range(1), "CPU threads; another number gives other last bits", "machine", role="machine"
+        1, Range(1, 4096), "CPU threads; another number gives other last bits", "machine", role="machine"
     )
     precision: str = option(
         "float32",
@@ -55,7 +55,7 @@ class TrialConfig(Recipe):
                 all such mistakes at once.
         """
         problems = [
-            f"{key}: no such field of a trial's config (value {values[key]!r}); the fields are {', '.join(FIELDS)}"
+            f"{key}: no such field of a trial's config (value {shown(values[key])}); the fields are {', '.join(FIELDS)}"
             for key in values
             if key not in FIELDS
         ]
@@ -129,14 +129,14 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         name, equals, text = assignment.partition("=")
         name, text = name.strip(), text.strip()
         if not equals:
-            problems.append(f"--set takes KEY=VALUE, not {assignment!r}")
+            problems.append(f"--set takes KEY=VALUE, not {shown(assignment)}")
         elif name not in FIELDS:
             problems.append(f"--set {name}: no such field; the fields are {', '.join(FIELDS)}")
         else:
             try:
                 values[name] = FIELDS[name].checked(FIELDS[name].parse(text))
             except ValueError:
-                problems.append(f"--set {name} must be {FIELDS[name].words}, not {text!r}")
+                problems.append(f"--set {name} must be {FIELDS[name].words}, not {shown(text)}")
     if problems:
         raise UsageError(problems)
     return values

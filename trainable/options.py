@@ -5,11 +5,12 @@ recipes equal, the tables. Imports nothing heavy: ``--help`` answers at once.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from trainable.cli import MOST, shown
 
 Value = bool | int | float | str
 
@@ -17,15 +18,13 @@ Value = bool | int | float | str
 # seed: what is drawn; machine: what it runs on. A recipe is the same recipe whatever its seeds and machine.
 Role = Literal["recipe", "protocol", "seed", "machine"]
 
-LARGEST = 1e300  # of a number; beyond it sums and squares overflow
-
 
 @dataclass(frozen=True)
 class Range:
     """Numbers from ``low`` to ``high``, both included unless they are ``above`` low or ``below`` high."""
 
     low: float
-    high: float = math.inf
+    high: float = MOST  # beyond it no setting makes sense, and machines have no room for whole numbers of any size
     above: bool = False
     below: bool = False
 
@@ -36,9 +35,6 @@ class Range:
 
     def words(self, kind: type) -> str:
         prefix = "a whole number " if kind is int else ""
-        if self.high == math.inf:
-            least = "of at least" if kind is int else "at least"
-            return f"{prefix}{'above' if self.above else least} {_number(self.low)}"
         if self.above or self.below:
             opening, closing = "(" if self.above else "[", ")" if self.below else "]"
             return f"{prefix}in {opening}{_number(self.low)}, {_number(self.high)}{closing}"
@@ -74,8 +70,9 @@ class Switch:
 
 
 def _number(value: float) -> str:
-    powers = {2**63 - 1: "2^63 - 1"}
-    return powers.get(int(value), f"{value:g}") if math.isfinite(value) else str(value)
+    if value == 2**63 - 1:
+        return "2^63 - 1"
+    return str(int(value)) if value == int(value) and value < 1e16 else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -122,21 +119,16 @@ class Option:
         Raises:
             ValueError: it breaks the rule; a sentence with name, rule and value.
         """
-        broken = ValueError(f"{self.name} must be {self.words}, not {value!r}")
+        broken = ValueError(f"{self.name} must be {self.words}, not {shown(value)}")
         if self.kind in (bool, str):
             if not isinstance(value, self.kind):
                 raise broken
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        elif isinstance(value, bool) or not isinstance(value, int | float):
             raise broken
-        elif self.kind is int:
-            if value != int(value):
-                raise broken
-            value = int(value)
-        else:
-            value = float(value)
-        if not self.rule.allows(value):
+        # before it is converted: no float has room for a number of 400 digits
+        if not self.rule.allows(value) or (self.kind is int and value != int(value)):
             raise broken
-        return value
+        return self.kind(value)
 
     def parse(self, text: str) -> Any:
         """What ``text`` says, to be checked; ValueError where a number is meant and none is there."""
@@ -149,10 +141,7 @@ class Option:
         try:
             return int(text)  # not by way of float, which has no room for the last digits of a large seed
         except ValueError:
-            number = float(text)
-            if not math.isfinite(number):
-                raise
-            return number
+            return float(text)
 
 
 def option(default: Value, rule: Range | Choices | Switch, help: str, part: str, **more: Any) -> Any:

@@ -22,7 +22,7 @@ class Recipe(Network):
         paper="Kingma and Ba 2015; Loshchilov and Hutter 2019; Sutskever et al. 2013",
     )
     learning_rate: float = option(
-        1e-3, Range(0, above=True), "the optimizer's step size, at its highest", "optimizer", short="rate", format=".1e"
+        1e-3, Range(0, 1e30, above=True), "the step size, at its highest", "optimizer", short="rate", format=".1e"
     )
     weight_decay: float = option(
         1e-4,

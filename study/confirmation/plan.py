@@ -15,6 +15,7 @@ from study.record.confirmation import Confirmation
 from study.record.formats import Study
 from trainable.arguments import moved
 from trainable.cli import UsageError, attempt
+from trainable.files import check_writable
 from trainable.images import loading
 from trainable.images.pool import Pool
 from trainable.loop import check_network
@@ -74,19 +75,15 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     problems += _seal_problems(before, arguments.reopen_test)
     trials = attempt(problems, files.read_trials, folder, study)
     recipes = attempt(problems, choose, trials, arguments.top) if trials is not None else None
+    if recipes is not None:
+        seeds = fresh_seeds(study.seed, arguments.seeds, trials)
+        problems += mixed_runs(folder / "confirm", recipes, seeds)
+    attempt(problems, check_writable, folder, "folder")
     resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_pool, study, arguments)
-    if pool is None or recipes is None or resources is None:
+    pool = attempt(problems, _load_pool, study, arguments, recipes or [], problems)
+    if pool is None or recipes is None:
         raise UsageError(problems)
-
-    # a seal that holds is not broken to look for more problems
-    test = attempt(problems, _load_test, pool) if not problems else None
-    for recipe in recipes:
-        attempt(problems, check_network, recipe.config, len(pool.class_names), pool.spec.image_size)
-    seeds = fresh_seeds(study.seed, arguments.seeds, trials)
-    problems += mixed_runs(folder / "confirm", recipes, seeds)
-    if problems or test is None:
-        raise UsageError(problems)
+    test = _load_test(pool)
     return ConfirmationPlan(
         folder=folder,
         study=study,
@@ -113,17 +110,27 @@ def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> li
     return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
 
 
-def _load_pool(study: Study, arguments: argparse.Namespace) -> Pool:
-    pool = loading.load(moved(study.data.spec, arguments))
-    problems = []
+def _load_pool(study: Study, arguments: argparse.Namespace, recipes: list[Recipe], known: list[str]) -> Pool:
+    """The study's images; they are not decoded where there are problems already, those ``known`` or in their numbers.
+
+    Raises:
+        UsageError: they are not those of the study, or there are problems already.
+    """
+
+    def look(pool: Pool) -> None:
+        before, now = study.class_counts.test, pool.test_counts
+        found = []
+        if before and now and list(now) != before:
+            numbers = f"{sum(now)}, {sum(before)} when it began"
+            found = [f"the test images of {pool.spec.data} are no longer those of the study: {numbers}"]
+        for recipe in recipes:  # the weights that they start from may be gone
+            attempt(found, check_network, recipe.config, len(pool.class_names), pool.spec.image_size)
+        if known or found:
+            raise UsageError(found)
+
+    pool = loading.load(moved(study.data.spec, arguments), print, look)
     if pool.fingerprint != study.fingerprint:
-        problems.append(f"the images of {pool.spec.data} are no longer those of the study")
-    before, now = study.class_counts.test, pool.test_counts
-    if before and now and list(now) != before:
-        numbers = f"{sum(now)}, {sum(before)} when it began"
-        problems.append(f"the test images of {pool.spec.data} are no longer those of the study: {numbers}")
-    if problems:
-        raise UsageError(problems)
+        raise UsageError([f"the images of {pool.spec.data} are no longer those of the study"])
     return pool
 
 

@@ -14,12 +14,12 @@ from study.execution.display import Display
 from study.execution.runner import Pause, Runner
 from study.execution.tune import drive
 from study.findings.verdict import Verdict
-from study.record.confirmation import Confirmation, OnTestImages, Reopening
+from study.record.confirmation import OnTestImages, Reopening
 from study.record.files import write_atomically
 from study.record.ledger import Ledger
 from study.record.lock import locked
 from study.strategy.scheduler import Never
-from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, UsageError
+from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, UsageError, unwritable
 from trainable.decoding import to_json
 from trainable.images.splits import count_lines, split
 
@@ -35,7 +35,7 @@ def carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
     try:
         lock = locked(plan.folder)  # no search may extend the study meanwhile
     except OSError as error:
-        raise UsageError([f"{error.filename or plan.folder}: cannot be written ({error.strerror})"]) from error
+        raise UsageError([unwritable(error)]) from error
     try:
         return _carry_out(plan, page)
     finally:
@@ -48,7 +48,7 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
         ledger = Ledger(plan.runs_folder, plan.record(), say=print)
         runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     except OSError as error:
-        raise UsageError([f"{error.filename}: cannot be written ({error.strerror})"]) from error
+        raise UsageError([unwritable(error)]) from error
     space, num_runs = plan.study.searched, len(ledger.trials) + runs.num_new
     display = Display(ledger, space, num_runs, plan.study.epochs, plan.resources.num_slots, are_named=True)
     display.say("\n".join(count_lines(plan.pool, split(plan.pool, plan.seeds[0], plan.seeds[0]))))
@@ -69,6 +69,8 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
         except UsageError as error:
             anew = f"if a file cannot be repaired, move {plan.runs_folder} away and its runs are trained again"
             failures = [*error.problems, anew]
+        except OSError as error:
+            failures = [unwritable(error)]
     for text in failures:
         print(f"study.confirm: {text}", file=sys.stderr)
     if failures:
@@ -92,13 +94,14 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
     """Scores the runs, opens the test images, and leaves confirm.json and winner/; says what is in them.
 
     Raises:
-        UsageError: a run's files are damaged, or something cannot be written.
+        UsageError: a run's files are damaged.
+        OSError: something cannot be written.
     """
     runs = open_runs(plan)
     content = scoring.summary(plan, scoring.measure(runs), now())
     test_before = plan.before.test if plan.before else None
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
-        _write(plan.folder, content)
+        write_atomically(plan.folder / "confirm.json", to_json(content))
     say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     say("\nwriting the winner's model, its decision offsets and exported programs")
     winner.write(plan.folder, plan.study.name, runs[content.winner][0], plan.pool)
@@ -110,12 +113,5 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
     recipes, differences = scoring.measure_test(runs, content.winner, plan.test, plan.study.seed)
     test = OnTestImages(opened=opened, reopened=reopened, recipes=recipes, differences=differences)
     content = replace(content, test=test)
-    _write(plan.folder, content)  # before anybody sees a score
+    write_atomically(plan.folder / "confirm.json", to_json(content))  # before anybody sees a score
     say("\n" + "\n".join(Verdict(content).test_lines()))
-
-
-def _write(folder: Path, content: Confirmation) -> None:
-    try:
-        write_atomically(folder / "confirm.json", to_json(content))
-    except OSError as error:
-        raise UsageError([f"{folder / 'confirm.json'}: cannot be written ({error.strerror})"]) from error

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -20,9 +19,9 @@ from study.record.files import read_model, write_atomically
 from study.record.formats import Mistake, Model, Validation
 from trainable import checkpoint
 from trainable.cli import UsageError
-from trainable.decoding import to_json
+from trainable.decoding import read_file, to_json
 from trainable.evaluation import EVALUATION_BATCH
-from trainable.files import PARTIAL, check_folder
+from trainable.files import PARTIAL, check_folder, naming
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
@@ -104,7 +103,8 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
     """Writes winner/ in the study's ``folder`` anew, whole or not at all: the model of ``run`` and its offsets.
 
     Raises:
-        UsageError: the run's files are damaged, or the folder cannot be written.
+        UsageError: the run's files are damaged.
+        OSError: winner/ cannot be written, for instance because the disk is full.
     """
     images, fitted, minority = run.images, run.offsets, pool.minority
     plain, shifted = (
@@ -128,23 +128,20 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
         offsets_gain=fitted.gain,
         validation=Validation(minority_f1=plain, minority_f1_with_offsets=shifted),
     )
-    final = folder / "winner"
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as name:
-            partial = Path(name) / "winner"
-            partial.mkdir()
-            shutil.copy(run.folder / "best.pt", partial / "weights.pt")
-            write_atomically(partial / "model.json", to_json(model))
-            winner = read(partial.parent)
-            mistakes = [asdict(mistake) for mistake in _mistakes(winner, pool, images.val.numpy())]
-            write_atomically(partial / "mistakes.json", json.dumps(mistakes))
-            write_atomically(partial / "README.md", _how_to(winner))
-            _export(winner, partial)
-            if final.exists():
-                final.rename(partial.with_name("before"))
-            partial.rename(final)
-    except OSError as error:
-        raise UsageError([f"{error.filename or final}: cannot be written ({error.strerror or error})"]) from error
+    final, weights = folder / "winner", read_file(run.folder / "best.pt")
+    with naming(final), tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as name:
+        partial = Path(name) / "winner"
+        partial.mkdir()
+        write_atomically(partial / "weights.pt", weights)
+        write_atomically(partial / "model.json", to_json(model))
+        winner = read(partial.parent)
+        mistakes = [asdict(mistake) for mistake in _mistakes(winner, pool, images.val.numpy())]
+        write_atomically(partial / "mistakes.json", json.dumps(mistakes))
+        write_atomically(partial / "README.md", _how_to(winner))
+        _export(winner, partial)
+        if final.exists():
+            final.rename(partial.with_name("before"))
+        partial.rename(final)
 
 
 def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[Mistake]:
@@ -188,19 +185,24 @@ def _png(image: np.ndarray) -> str:
 
 
 def _export(winner: Winner, folder: Path) -> None:
-    """model.pt2 (torch.export) and model.onnx: pixels in, probabilities out, any batch size."""
+    """model.pt2 (torch.export) and model.onnx: pixels in, probabilities out, any batch size.
+
+    Both are made in memory: where its file cannot be written, torch ends the process.
+    """
     size = winner.image_size
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
+    archive = io.BytesIO()
     program = torch.export.export(winner.classifier, (example,), dynamic_shapes=({0: batch},))
     with warnings.catch_warnings():  # folded weights share no storage with others, and torch wonders
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-        torch.export.save(program, folder / "model.pt2")
+        torch.export.save(program, archive)
     exported = torch.onnx.export(
         program, dynamo=True, input_names=["images"], output_names=["probabilities"], verbose=False
     )
     assert exported is not None
-    exported.save(str(folder / "model.onnx"))
+    write_atomically(folder / "model.pt2", archive.getvalue())
+    write_atomically(folder / "model.onnx", exported.model_proto.SerializeToString())
 
 
 def _how_to(winner: Winner) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainable import command
 from trainable.arguments import num_cores
-from trainable.cli import UsageError, checked, positive_int
+from trainable.cli import UsageError, checked, positive_int, whole
 from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ CLUSTER_PRECISION = {  # by whether there are GPUs: this machine need not be lik
     False: ("float32", "a cluster's processors are not tried; --precision bfloat16 where all are fast in it"),
 }
 
+ANSWER_SECONDS = 5  # each of five times at most: to connect, and for four bytes
+# RFC 9113, section 3.4: how either side begins, with a frame of settings, of which there are none
+HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -49,6 +54,7 @@ class Resources:
     gpus_per_trial: float
     gpus: int
     address: str | None = None  # of a running cluster; None: this machine alone
+    nice: int = 0  # how far the trials step back behind other programs; not in a cluster, whose workers run already
 
     def to_dict(self) -> dict[str, Any]:
         """As in study.json."""
@@ -67,8 +73,7 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
     assert address is not None
     try:
         if address != "auto":  # Ray itself would knock for a quarter of an hour
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=5).close()
+            _knock(address)
     except (OSError, OverflowError) as error:  # a port above 65535 overflows
         return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
     try:
@@ -98,6 +103,21 @@ def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resour
     return "", Resources(num_slots, resources.cpus_per_trial, per_trial, wanted, resources.address)
 
 
+def _knock(address: str) -> None:
+    """Looks whether somebody at "HOST:PORT" speaks HTTP/2, as Ray's head does; with TLS, whether anybody listens.
+
+    Raises:
+        OSError: nobody is there, or what is there says nothing of the kind within ANSWER_SECONDS.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(HTTP2_OPENING)
+            answer = connection.makefile("rb").read(4)
+            if answer[3:] != HTTP2_SETTINGS[3:4]:
+                raise ConnectionError("it is no Ray cluster")
+
+
 @contextmanager
 def ray_running(resources: Resources) -> Iterator[str]:
     """Ray, up on this machine or joined at the address; yields the dashboard's URL ("" if it has none)."""
@@ -105,7 +125,14 @@ def ray_running(resources: Resources) -> Iterator[str]:
 
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = _start_ray(address="local", num_cpus=num_cpus, num_gpus=resources.gpus, include_dashboard=True)
+        context = _start_ray(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=resources.gpus,
+            include_dashboard=True,
+            # Ray's own 15 would let any other program stop a study all but entirely
+            _system_config={"worker_niceness": resources.nice},
+        )
     else:
         context = _start_ray(address=resources.address)
     try:
@@ -120,16 +147,22 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gpus",
         default=None,
-        type=checked(int, "a whole number of at least 0", lambda v: v >= 0),
+        type=whole(0),
         help="GPUs to use, a trial on each; 0 = CPU (default: all there are)",
     )
     group.add_argument(
         "--gpus-per-trial",
         default=1.0,
-        type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
+        type=checked(float, "from 0.01 to 1", lambda v: 0.01 <= v <= 1),
         help="0.25 puts four trials on each GPU",
     )
     group.add_argument("--cpus-per-trial", default=1, type=positive_int, help="CPU threads of a trial")
+    group.add_argument(
+        "--nice",
+        default=0,
+        type=whole(0, 19),
+        help="niceness of the trials beyond this command's own; 19 takes only what other programs leave",
+    )
     group.add_argument(
         "--address",
         default=None,
@@ -158,13 +191,15 @@ def machine_resources(arguments: argparse.Namespace) -> "Resources":
         if problems:
             raise UsageError(problems)
     else:
+        if arguments.nice:
+            raise UsageError([f"--nice {arguments.nice} has no effect in a cluster, whose workers run already"])
         gpus = arguments.gpus or 0
     if gpus:
         # whole trials on each GPU: 0.4 means two
         num_slots = gpus * int(1 / arguments.gpus_per_trial + 1e-9)
-        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address)
+        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address, arguments.nice)
     else:
-        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address)
+        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address, arguments.nice)
     if address is not None:
         problem, resources = cluster_problem(resources, arguments.gpus)
         if problem:

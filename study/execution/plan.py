@@ -15,12 +15,12 @@ from study.space import parameters
 from study.space.designs import grid
 from study.space.parameters import Space
 from trainable.arguments import data_spec, default_config
-from trainable.cli import UsageError, attempt
+from trainable.cli import MAX_NAME, UsageError, attempt, shown
 from trainable.config import TrialConfig, parse_assignments
-from trainable.files import check_folder
+from trainable.files import check_folder, check_writable
 from trainable.images import loading
-from trainable.images.origins import origin
-from trainable.images.pool import Pool, class_counts
+from trainable.images.origins import NAMED, origin
+from trainable.images.pool import DataSpec, Pool, class_counts
 from trainable.images.splits import Split, check_split, split
 
 # what all trials of a study have in common: its keys in study.json, and what people call it
@@ -37,6 +37,7 @@ ONE_PROTOCOL = {
     "scheduler": "--scheduler",
     "precision": "--precision",
 }
+ANEW = "use another --name for a new study"
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,14 @@ class StudyPlan:
     scheduler: str
     resources: Resources
     time_budget_seconds: float | None
+    keep_checkpoints: bool
     command: str
     warnings: list[str]
     before: Study | None  # study.json of the study that is resumed
+
+    def keeps_last(self, reason: str) -> bool:
+        """Whether a trial that has ended for ``reason`` keeps its last.pt: more epochs may be asked of some later."""
+        return self.keep_checkpoints or reason == "epochs"
 
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
@@ -88,38 +94,51 @@ class StudyPlan:
 
 
 def preflight(arguments: argparse.Namespace, problems: list[str], command: str) -> StudyPlan:
-    """Checks everything before anything starts.
+    """Checks everything before anything starts. What takes long, decoding images or a download, comes last.
 
     Raises:
         UsageError: everything that is wrong, ``problems`` first.
     """
     problems = list(problems)
-    name = arguments.name or Path(arguments.data).name
-    if not name or name in (".", "..") or "/" in name or name.startswith(".") or not name.isprintable():
-        problems.append(f"--name must be a plain folder name, not {name!r}")
-    folder = Path(arguments.results).absolute() / name
-    before = attempt(problems, _study_before, folder)
-    space = attempt(problems, parameters.load, arguments.space or parameters.DEFAULT_SPACE)
+    folder = attempt(problems, _folder, arguments)
+    before = attempt(problems, _study_before, folder) if folder else None
+    space = attempt(problems, _space, arguments)
     resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_data, arguments, before)
-    if pool is None or space is None or resources is None:
-        raise UsageError(problems)
+    spec = attempt(problems, _data_spec, arguments, before)
+    base = attempt(problems, _base, arguments, before, resources, space)
 
+    if before:
+        problems += _differences(before, _asked(arguments, base, space, spec))
+        problems += _other_settings(before, base) if base else []
+    notes: list[str] = []
+
+    def look(pool: Pool) -> None:
+        """Refuses the images by their names and numbers, or for what has been found before."""
+        found = _differences(before, {"data.minority": pool.spec.minority}) if before else []
+        if base:
+            found += check_split(pool, split(pool, base.split_seed, base.cut_seed))[0]
+        if base and space:
+            size = pool.spec.image_size
+            notes.extend(attempt(found, trying.check_networks, space, base, len(pool.class_names), size) or [])
+        if problems or found:
+            raise UsageError(found)
+
+    pool = attempt(problems, loading.load, spec, print, look) if spec else None
+    if pool is None:
+        raise UsageError(problems)
+    if before and (changed := _changes(before, pool)):
+        raise UsageError(changed)
     usual = origin(pool.spec.data)
     num_trials = arguments.trials or (before.trials if before else usual.trials)
-    base = attempt(problems, _base, arguments, before, pool, resources, space)
-    if base is None:
-        raise UsageError(problems)
     drawn = split(pool, base.split_seed, base.cut_seed)
-    found, warnings = check_split(pool, drawn)
-    problems += found
-    warnings += attempt(problems, trying.check_networks, space, base, len(pool.class_names), pool.spec.image_size) or []
+    few, warnings = check_split(pool, drawn)
+    if few:
+        raise UsageError(few)
+    warnings += notes
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
-    if problems:
-        raise UsageError(problems)
     base, reason = with_precision(base, arguments.precision, before, pool, resources)
-    plan = StudyPlan(
+    return StudyPlan(
         folder=folder,
         pool=pool,
         drawn=drawn,
@@ -131,42 +150,21 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         scheduler=arguments.scheduler,
         resources=resources,
         time_budget_seconds=arguments.time_budget,
+        keep_checkpoints=arguments.keep_checkpoints,
         command=command,
         warnings=warnings,
         before=before,
     )
-    if before and (mixed := _differences(before, plan.record())):
-        raise UsageError(mixed)
-    return plan
 
 
-def _base(
-    arguments: argparse.Namespace, before: Study | None, pool: Pool, resources: Resources, space: Space
-) -> TrialConfig:
-    """What all trials have but for what is searched.
-
-    Raises:
-        UsageError: the fields that are set break a rule, or do not go with the space.
-    """
-    given = parse_assignments(arguments.set)
-    settings = {
-        "epochs": arguments.epochs or (before.epochs if before else origin(pool.spec.data).epochs),
-        "num_threads": resources.cpus_per_trial,
-    }
-    base = default_config(pool.spec.data, arguments.seed, **{**given, **settings})
-    if problems := trying.base_problems(base, list(given), space):
-        raise UsageError(problems)
-    return base
-
-
-def _grid_warnings(space: Space, num_trials: int) -> list[str]:
-    num_points, num_asked = len(grid(space)), num_trials - len(COURSE)
-    if num_asked == num_points:
-        return []
-    reached = (
-        "all of them are tried, and no more trials" if num_asked > num_points else f"{num_asked} of them are tried"
-    )
-    return [f"note: the grid has {num_points} points; {reached}"]
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where the study goes."""
+    name = Path(arguments.data).name if arguments.name is None else arguments.name
+    is_plain = name.isprintable() and "/" not in name and not name.startswith(".") and len(name.encode()) <= MAX_NAME
+    if not name or not is_plain:
+        rule = f"a plain folder name of at most {MAX_NAME} bytes"
+        raise UsageError([f"--name must be {rule}, not {shown(name)}"])
+    return Path(arguments.results).absolute() / name
 
 
 def _study_before(folder: Path) -> Study | None:
@@ -176,36 +174,104 @@ def _study_before(folder: Path) -> Study | None:
         if (folder / "trials").exists():
             raise UsageError([f"{folder}: has trials but no study.json, so the study's settings are unknown"])
         check_folder(folder)
+        check_writable(folder, "--results")
         return None
-    return files.read_study(folder)
+    study = files.read_study(folder)
+    check_writable(folder, "--results")
+    return study
 
 
-def _load_data(arguments: argparse.Namespace, before: Study | None) -> Pool:
-    spec = data_spec(arguments)
-    if before:  # a study keeps to what it began with, also when test/ has been moved away since
-        spec = replace(spec, own_test=before.data.own_test)
-    return loading.load(spec)
+def _space(arguments: argparse.Namespace) -> Space:
+    space = parameters.load(arguments.space or parameters.DEFAULT_SPACE)
+    if arguments.algorithm == "grid":
+        grid(space)
+    return space
 
 
-def _differences(before: Study, now: dict[str, Any]) -> list[str]:
-    """What would mix two protocols in one study, a sentence each. The same images may lie elsewhere."""
+def _data_spec(arguments: argparse.Namespace, before: Study | None) -> DataSpec:
+    # a study keeps to what it began with, also when test/ has been moved away since
+    return replace(data_spec(arguments), own_test=before.data.own_test if before else None)
+
+
+def _base(
+    arguments: argparse.Namespace, before: Study | None, resources: Resources | None, space: Space | None
+) -> TrialConfig:
+    """The course's recipe with the study's settings; of its precision only what has been asked for.
+
+    Raises:
+        UsageError: the fields that are set break a rule, or do not go with the space.
+    """
+    given = parse_assignments(arguments.set)
+    values = {**given, "epochs": arguments.epochs or (before or origin(arguments.data)).epochs}
+    if resources:
+        values["num_threads"] = resources.cpus_per_trial
+    if before:
+        values["precision"] = before.precision
+    if arguments.precision not in (None, "auto"):
+        values["precision"] = arguments.precision
+    base = default_config(arguments.data, arguments.seed, **values)
+    if space and (problems := trying.base_problems(base, list(given), space)):
+        raise UsageError(problems)
+    return base
+
+
+def _grid_warnings(space: Space, num_trials: int) -> list[str]:
+    num_points, num_asked = len(grid(space)), max(0, num_trials - len(COURSE))
+    if num_asked == num_points:
+        return []
+    reached = (
+        "all of them are tried, and no more trials" if num_asked > num_points else f"{num_asked} of them are tried"
+    )
+    return [f"note: the grid has {num_points} points; {reached}"]
+
+
+def _asked(
+    arguments: argparse.Namespace, base: TrialConfig | None, space: Space | None, spec: DataSpec | None
+) -> dict[str, Any]:
+    """What the study is to be, by the keys of ONE_PROTOCOL; without what is unknown, and which classes are minority."""
+    asked: dict[str, Any] = {"algorithm": arguments.algorithm, "scheduler": arguments.scheduler}
+    if base:
+        asked |= {"epochs": base.epochs, "precision": base.precision}
+    if space:
+        asked["space"] = parameters.to_tables(space)
+    if spec:
+        usual = origin(spec.data)
+        settled = replace(spec, keep=spec.keep or usual.keep, val_fraction=spec.val_fraction or usual.val_fraction)
+        asked |= {f"data.{key}": value for key, value in settled.to_dict().items() if key != "minority"}
+    return asked
+
+
+def _differences(before: Study, asked: dict[str, Any]) -> list[str]:
+    """What would mix two protocols in one study, a sentence each."""
     old = {**asdict(before), **{f"data.{key}": value for key, value in asdict(before.data).items()}}
-    new = {**now, **{f"data.{key}": value for key, value in now["data"].items()}}
-    name, anew = before.name, "use another --name for a new study"
-    problems = [
-        f"the study {name} was started with {flag} {_plain(old[key])}, now {_plain(new[key])}; {anew}"
-        for key, flag in ONE_PROTOCOL.items()
-        if _plain(old[key]) != _plain(new[key])
-        and not (key == "data.data" and old["fingerprint"] == new["fingerprint"])
-    ]
-    problems += [
-        f"the study {name} was started with --set {field}={was}, now {new['config'][field]}; {anew}"
-        for field, was in TrialConfig.from_record(before.config).of_roles("recipe").items()
-        if before.config and was != new["config"][field]
-    ]
-    if old["fingerprint"] != new["fingerprint"]:
-        problems.append(f"the images have changed since the study {name} began; {anew}")
-    return problems
+    different = {
+        key: value for key, value in asked.items() if key in ONE_PROTOCOL and _plain(old[key]) != _plain(value)
+    }
+    if not NAMED.keys() & {old["data.data"], different.get("data.data")}:  # the same images may lie elsewhere
+        different.pop("data.data", None)
+    return [_difference(before, ONE_PROTOCOL[key], old[key], value) for key, value in different.items()]
+
+
+def _other_settings(before: Study, base: TrialConfig) -> list[str]:
+    """The fields of all trials that were set otherwise when the study began."""
+    if not before.config:  # earlier versions wrote none down, and set none
+        return []
+    old, new = (config.of_roles("recipe") for config in (TrialConfig.from_record(before.config), base))
+    return [_difference(before, "--set", f"{name}={old[name]}", f"{name}={new[name]}")
+            for name in old if old[name] != new[name]]  # fmt: skip
+
+
+def _changes(before: Study, pool: Pool) -> list[str]:
+    """That the images are others than those that the study began with."""
+    if pool.fingerprint == before.fingerprint:
+        return []
+    moved = before.data.data != pool.spec.data
+    problems = [_difference(before, "--data", before.data.data, pool.spec.data)] if moved else []
+    return [*problems, f"the images have changed since the study {before.name} began; {ANEW}"]
+
+
+def _difference(before: Study, flag: str, old: Any, new: Any) -> str:
+    return f"the study {before.name} was started with {flag} {_plain(old)}, now {_plain(new)}; {ANEW}"
 
 
 def _plain(value: Any) -> Any:

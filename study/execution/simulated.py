@@ -6,6 +6,7 @@ that is.
 
 import dataclasses
 import heapq
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from study.space.parameters import Parameter, Space
 from study.strategy.scheduler import Scheduler, make
 from study.strategy.searcher import Searcher
 from trainable.arguments import default_config
-from trainable.cli import UsageError
+from trainable.cli import UsageError, shown
 from trainable.config import TrialConfig
+from trainable.files import check_plain
 from trainable.report import Report
 from trainable.streams import derive
 
@@ -60,18 +62,41 @@ def read_curves(path: Path, space: Space) -> Curves:
     """Reads a table as ``benchmarks.curves`` writes it: a row for each config and seed.
 
     Raises:
-        UsageError: the file cannot be read or lacks a field of the space.
+        UsageError: the file cannot be read, or holds something else; what is wrong first.
     """
     try:
+        check_plain(path)
         table = pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:
-        raise UsageError([f"--curves {path}: cannot be read ({error})"]) from error
-    missing = [p.name for p in space if p.name not in table]
-    if missing:
-        raise UsageError([f"--curves {path}: has no column {', '.join(missing)}"])
-    epochs = [column for column in table if column.startswith("epoch_") and column != "epoch_seconds"]
+        return _curves(table, space)
+    except OSError as error:
+        reason: object = error.strerror or error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+    raise UsageError([f"--curves {path}: cannot be read ({reason})"])
+
+
+def _curves(table: pd.DataFrame, space: Space) -> Curves:
+    """The curves in the table.
+
+    Raises:
+        ValueError: a column is missing, or values are no such curves.
+    """
+    epochs = [name for name in table if re.fullmatch(r"epoch_\d+", name)]
+    needed = ["config", *(parameter.name for parameter in space), "epoch_seconds"]
+    if missing := [name for name in needed if name not in table] + ([] if epochs else ["epoch_1"]):
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    scores, seconds = table[epochs].to_numpy(float), table["epoch_seconds"].to_numpy(float)
+    if not len(table) or not ((scores >= 0) & (scores <= 1)).all() or not ((seconds >= 0) & (seconds < 1e9)).all():
+        raise ValueError("it must have rows with scores from 0 to 1 and seconds of at least 0")
     grouped = table.groupby("config", sort=True)
+    if len(set(grouped.size())) > 1:
+        raise ValueError("it must have as many seeds of each config")
     firsts = grouped.first().to_dict("records")
+    for values in firsts:
+        for parameter in space:
+            if parameter.active(values) and not parameter.contains(values[parameter.name]):
+                rule = f"{parameter.name} must be a value of the space"
+                raise ValueError(f"{rule}, not {shown(values[parameter.name])}")
     return Curves(
         space,
         np.array([locate(space, values) for values in firsts]),

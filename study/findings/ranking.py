@@ -45,6 +45,7 @@ class Ranking:
     table: pd.DataFrame  # a row a trial
     trials: list[TrialRecord] = field(default_factory=list)  # in the order of their numbers
     evidence: Evidence | None = None  # of those that have a validation.npz
+    notes: list[str] = field(default_factory=list)  # what else the reader should know
 
     def lines(self, max_trials: int = 20) -> list[str]:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
@@ -129,7 +130,7 @@ class Ranking:
     def gain_lines(self) -> list[str]:
         scored = self.scored
         if scored.empty:
-            return ["no trial has finished an epoch yet"]
+            return ["no trial has finished an epoch yet", *self.notes]
         best = scored.iloc[0]
         best_at = f"minority F1 {best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f}"
         lines = [
@@ -143,7 +144,7 @@ class Ranking:
         lines += [words] if (words := self.tied_words()) else []
         if self.was_cut:
             lines.append("validation was drawn before the cut, so F1 is measured at the original class frequencies")
-        lines += self.memory_lines() + self.correction_lines() + self.boundary_lines()
+        lines += self.memory_lines() + self.correction_lines() + self.boundary_lines() + self.notes
         return lines + (self.evidence.damaged if self.evidence else [])
 
     def memory_lines(self) -> list[str]:
@@ -191,7 +192,8 @@ def rank(folder: Path) -> Ranking:
         UsageError: the folder holds no study that can be read.
     """
     study = files.read_study(folder)
-    trials = files.read_trials(folder, study)
+    notes: list[str] = []
+    trials = files.read_trials(folder, study, notes.append)
     names, minority, counts = study.class_names, study.minority_indices, study.class_counts
     numbers = [trial.number for trial in trials]
     found = evidence.read(folder, numbers, len(names), sum(counts.val), minority, study.seed)
@@ -222,7 +224,7 @@ def rank(folder: Path) -> Ranking:
     if not table.empty:
         table = table.sort_values(["minority_f1", "trial"], ascending=[False, True], na_position="last")
         table.insert(0, "rank", range(1, len(table) + 1))
-    return Ranking(study, table, trials, found)
+    return Ranking(study, table, trials, found, notes)
 
 
 def class_column(score: str, name: str) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
 from study.record.formats import MODEL_FORMAT, Mistake, Model, Study, mistake_problems, model_problems, study_problems
+from study.record.rows import check_rows
 from trainable import records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
@@ -71,14 +72,35 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
-def read_entry(folder: Path, frozen: optuna.trial.FrozenTrial) -> Entry:
-    """The entry of one trial in the journal of the study in ``folder``.
+def is_own(frozen: optuna.trial.FrozenTrial) -> bool:
+    """Whether this program has entered the trial in the journal, in which others may enter some, too."""
+    return frozen.state != TrialState.WAITING and "recipe" in frozen.user_attrs
+
+
+def left_alone(folder: Path, found: Sequence[optuna.trial.FrozenTrial]) -> str:
+    """A sentence on the trials of other programs among those ``found`` in the journal; "" where there are none.
+
+    They count in Optuna's numbers and not in the study's, where a number is also the name of a folder.
+    """
+    numbers = [frozen.number for frozen in found if not is_own(frozen)]
+    if not numbers:
+        return ""
+    shown = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
+    what = "a trial" if len(numbers) == 1 else f"{len(numbers)} trials"
+    return (
+        f"{folder / JOURNAL}: another program has added {what} ({shown} in Optuna's count); "
+        "left alone, neither run nor ranked"
+    )
+
+
+def read_entry(folder: Path, number: int, frozen: optuna.trial.FrozenTrial) -> Entry:
+    """The entry of the study's trial ``number`` in the journal of the study in ``folder``.
 
     Raises:
         UsageError: it is not of this program's making, or names a folder elsewhere.
     """
-    where = f"{folder / JOURNAL}: damaged, cannot be used (trial {frozen.number}: "
-    attributes = {"folder": trial_folder(frozen.number), "reason": "", **frozen.user_attrs}
+    where = f"{folder / JOURNAL}: damaged, cannot be used (trial {number}: "
+    attributes = {"folder": trial_folder(number), "reason": "", **frozen.user_attrs}
     inside(folder, attributes["folder"])
     for name in ("recipe", "reason"):
         if not _is_text(attributes.get(name)) or (name == "recipe" and not attributes[name]):
@@ -94,22 +116,25 @@ def read_entry(folder: Path, frozen: optuna.trial.FrozenTrial) -> Entry:
     )
 
 
-def read_trials(folder: Path, study: Study | None = None) -> list[TrialRecord]:
+def read_trials(
+    folder: Path, study: Study | None = None, say: Callable[[str], None] = lambda text: None
+) -> list[TrialRecord]:
     """The trials of a study, in the order of their numbers; takes no lock and changes nothing.
 
-    Where ``study`` is given, they must be of its classes.
+    Where ``study`` is given, they must be of its classes. ``say`` is told of trials that are not the study's own.
 
     Raises:
         UsageError: files are damaged or lost, so that a ranking would be wrong; all of them.
     """
     found = numbers_with_rows(folder)  # before the journal, where a study that is running enters a trial first
-    entries = _read_journal(folder, len(found))
+    everything = _read_journal(folder, len(found))
+    entries = list(filter(is_own, everything))
     trials: list[TrialRecord] = []
     problems: list[str] = []
-    for frozen in entries:
+    for number, frozen in enumerate(entries):
         # the journal before the rows: a study that is running writes it last
         try:
-            entry = read_entry(folder, frozen)
+            entry = read_entry(folder, number, frozen)
             place = folder / entry.folder
             rows = read_rows(place, len(study.class_names) if study else None)
             check_rows(place, rows, entry.reported)
@@ -119,11 +144,13 @@ def read_trials(folder: Path, study: Study | None = None) -> list[TrialRecord]:
         except UsageError as error:
             problems += error.problems
             continue
-        trials.append(TrialRecord(frozen.number, entry.status, entry.reason, entry.recipe, config, rows))
+        trials.append(TrialRecord(number, entry.status, entry.reason, entry.recipe, config, rows))
     if any(number >= len(entries) for number in found):
         problems.append(_lost(folder, len(entries), len(found)))
     if problems:
         raise UsageError(problems)
+    if others := left_alone(folder, everything):
+        say(others)
     return trials
 
 
@@ -242,10 +269,10 @@ def write_study(folder: Path, content: dict[str, Any]) -> None:
     write_atomically(folder / "study.json", json.dumps({"format": STUDY_FORMAT, **content}, indent=1))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The file holds the old text or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """The file holds the old content or the new one, never a part. A text is written in UTF-8."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def damaged(path: Path, error: Exception) -> str:
@@ -254,19 +281,3 @@ def damaged(path: Path, error: Exception) -> str:
 
 def damaged_journal(path: Path, error: Exception) -> str:
     return f"{damaged(path, error)}; once it is moved away, the command that wrote it builds it anew from the trials"
-
-
-def check_rows(folder: Path, rows: Sequence[Row], reported: Mapping[int, float]) -> None:
-    """Refuses the rows of the trial in ``folder`` where they are not those that the journal was told.
-
-    Raises:
-        UsageError: there are too few, or they have other scores.
-    """
-    path = folder / "epochs.jsonl"
-    if len(rows) < len(reported):
-        raise UsageError([f"{path}: has {len(rows)} rows where the journal knows of {len(reported)} epochs"])
-    known = {row["epoch"]: row.get("best_minority_f1") for row in rows}
-    for epoch, best in reported.items():
-        if known.get(epoch) != best:
-            scores = f"{known.get(epoch)} is the best score after epoch {epoch}, in the journal {best}"
-            raise UsageError([f"{path}: {scores}; one of the two is of another study"])

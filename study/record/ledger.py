@@ -4,9 +4,11 @@ study.journal (Optuna's) holds the trials and their states, trials/N/ each trial
 rows flow one way: last.pt, then epochs.jsonl, then the journal.
 """
 
+import contextlib
 import json
 from bisect import insort
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from study.record.files import (
     JOURNAL,
     STATUS,
     STUDY_NAME,
-    check_rows,
     damaged_journal,
     has_rows,
+    is_own,
+    left_alone,
     numbers_with_rows,
     read_entry,
     trial_folder,
@@ -31,6 +34,7 @@ from study.record.files import (
     write_study,
 )
 from study.record.lock import locked
+from study.record.rows import check_rows, recover_rows
 from study.record.standings import Standings
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
@@ -57,7 +61,8 @@ class Ledger:
     """A study's record, for the one process that drives it.
 
     ``folder`` None keeps everything in memory. ``asked`` becomes its study.json, once the study is ours to drive.
-    ``say`` is told what had to be repaired.
+    ``say`` is told what had to be repaired. ``keeps_last``: whether a trial that has ended for this reason keeps its
+    last.pt, to go on from; it is four times as large as all that is cut from it.
 
     Raises:
         UsageError: another process drives the study, or files are damaged beyond repair; all of them.
@@ -68,11 +73,13 @@ class Ledger:
         folder: Path | None,
         asked: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda text: None,
+        keeps_last: Callable[[str], bool] = lambda reason: False,
     ) -> None:
-        self.folder, self.say = folder, say
+        self.folder, self.say, self.keeps_last = folder, say, keeps_last
         self.trials: dict[int, Trial] = {}
         self.standings = Standings()
         self.ranked: list[tuple[float, int]] = []  # (best, number) of the trials that have ended, ascending
+        self._ids: dict[int, int] = {}  # number -> id in the journal, where other programs' trials count, too
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage: BaseStorage
         if folder is None:
@@ -127,11 +134,11 @@ class Ledger:
         if self.folder is not None:
             inside(self.folder, trial.folder).mkdir(parents=True, exist_ok=True)
             self._write_config(trial)
-        self.study.add_trial(
-            optuna.create_trial(
-                state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
-            )
+        entry = optuna.create_trial(
+            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
         )
+        with self._in_journal():
+            self._ids[number] = self._storage.create_new_trial(self.study._study_id, entry)
         self.trials[number] = trial
         if self.folder is not None:
             self._take_rows(trial, reported={})
@@ -198,13 +205,20 @@ class Ledger:
                 checkpoint.finish(self.trial_folder(number))
             except checkpoint.CheckpointError as error:
                 state, reason = TrialState.FAIL, str(error)
-        trial_id = self._trial_id(number)
-        self._storage.set_trial_user_attr(trial_id, "reason", reason)
         # the best epoch counts, whichever was the last
         values = trial.best[-1:] if state == TrialState.COMPLETE else None
-        self.study.tell(number, values, state)
+        with self._in_journal():
+            self._storage.set_trial_user_attr(self._ids[number], "reason", reason)
+            self.study.tell(self._storage.get_trial(self._ids[number]).number, values, state)
         trial.status, trial.reason = STATUS[state], reason
         self._place(trial)
+        self._trim(trial)
+
+    def _trim(self, trial: Trial) -> None:
+        """Takes away what a trial that has ended leaves on disk and nobody will want."""
+        if self.folder is not None and trial.status != "failed" and not self.keeps_last(trial.reason):
+            with contextlib.suppress(OSError):  # space is all that is lost
+                (self.trial_folder(trial.number) / "last.pt").unlink(missing_ok=True)
 
     def _place(self, trial: Trial) -> None:
         """Gives a trial that has ended its place among the others."""
@@ -228,28 +242,36 @@ class Ledger:
         write_atomically(self.folder / trial.folder / "config.json", json.dumps(trial.config.to_dict(), indent=1))
 
     def _report(self, number: int, row: Row) -> None:
-        self._storage.set_trial_intermediate_value(self._trial_id(number), row["epoch"], row["best_minority_f1"])
+        with self._in_journal():
+            self._storage.set_trial_intermediate_value(self._ids[number], row["epoch"], row["best_minority_f1"])
 
-    def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+    def _in_journal(self) -> AbstractContextManager[None]:
+        return journal.unchanged_by_others((self.folder or Path()) / JOURNAL)
 
     def _load_all(self) -> None:
         problems: list[str] = []
-        for frozen in self.study.get_trials(deepcopy=False):
+        found = self.study.get_trials(deepcopy=False)
+        for number, frozen in enumerate(filter(is_own, found)):
             try:
-                self._load(frozen)
+                self._load(number, frozen)
             except UsageError as error:
                 problems += error.problems
         if problems:
             raise UsageError(problems)
+        for trial in self.trials.values():
+            if trial.status != "running":
+                self._trim(trial)  # whoever wrote its end may have been killed then
+        assert self.folder is not None
+        if others := left_alone(self.folder, found):
+            self.say(others)
 
-    def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
+    def _load(self, number: int, frozen: optuna.trial.FrozenTrial) -> None:
         """Takes up a trial that the journal knows, and brings what came after its last entry there."""
         assert self.folder is not None
-        number, entry = frozen.number, read_entry(self.folder, frozen)
+        entry = read_entry(self.folder, number, frozen)
         config = read_config(self.folder / entry.folder)
         trial = Trial(number, config, entry.recipe, entry.folder, entry.status, entry.reason)
-        self.trials[number] = trial
+        self.trials[number], self._ids[number] = trial, frozen._trial_id
         self._take_rows(trial, entry.reported)
         if trial.status != "running":
             self._place(trial)
@@ -269,23 +291,3 @@ class Ledger:
             self._enter(trial, row)
             if row["epoch"] not in reported and is_running:
                 self._report(trial.number, row)
-
-
-def recover_rows(folder: Path) -> None:
-    """Brings epochs.jsonl up to last.pt, which is written first.
-
-    Raises:
-        UsageError: last.pt is damaged.
-    """
-    path = folder / "last.pt"
-    if not path.exists():
-        return
-    from trainable import checkpoint
-
-    num_known = len(read_rows(folder))
-    try:
-        missing = checkpoint.read(path)["rows"][num_known:]
-    except checkpoint.CheckpointError as error:
-        raise UsageError([f"{error}; without this file the trial would begin anew"]) from error
-    if missing:
-        append(folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in missing))

@@ -79,7 +79,8 @@ def page(findings: "Findings") -> str:
         num_cut=sum(findings.ranking.study.class_counts.audit),
         warnings=findings.ranking.memory_lines()
         + findings.ranking.correction_lines()
-        + findings.ranking.boundary_lines(),
+        + findings.ranking.boundary_lines()
+        + findings.ranking.notes,
         costs=_costs(findings),
         statuses=_counts(findings),
         plotly=Markup(f"<script>{get_plotlyjs()}</script>"),

@@ -1,6 +1,5 @@
 """Points of the space chosen in advance, whatever the outcomes: a scrambled Sobol sequence, and a grid."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,8 +7,10 @@ import numpy as np
 from scipy.stats import qmc
 
 from study.space.parameters import Parameter, Space, active_values
+from trainable.cli import UsageError
 
 NUM_GRID_LEVELS = 3  # of a range: both ends and the middle
+MAX_GRID_POINTS = 100_000
 
 
 def sobol_point(space: Space, index: int, seed: int) -> dict[str, Any]:
@@ -36,10 +37,22 @@ def grid_point(space: Space, index: int, seed: int) -> dict[str, Any] | None:
 
 
 def grid(space: Space) -> list[dict[str, Any]]:
-    """All points of the grid, each once."""
-    levels = [_levels(parameter) for parameter in space]
-    points = (_active(space, values) for values in itertools.product(*levels))
-    return list({repr(point): point for point in points}.values())
+    """All points of the grid, each once.
+
+    Raises:
+        UsageError: there are more than MAX_GRID_POINTS.
+    """
+    points: list[dict[str, Any]] = [{}]
+    for parameter in space:
+        levels = _levels(parameter)
+        grown: list[dict[str, Any]] = []
+        for point in points:
+            grown += [{**point, parameter.name: level} for level in levels] if parameter.active(point) else [point]
+            if len(grown) > MAX_GRID_POINTS:
+                rule = f"a grid can have at most {MAX_GRID_POINTS} points"
+                raise UsageError([f"--algorithm grid: {rule}, and the fields up to {parameter.name} have more"])
+        points = grown
+    return points
 
 
 def _levels(parameter: Parameter) -> list[Any]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainable.cli import UsageError
+from trainable.cli import UsageError, printable, shown
 from trainable.config import FIELDS
+from trainable.files import check_plain
 
 SPACES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}  # by name
 DEFAULT_SPACE = SPACES["course"]
@@ -99,12 +100,13 @@ def load(path: Path) -> Space:
     if str(path) in SPACES and not path.is_file():
         path = SPACES[str(path)]
     try:
+        check_plain(path)
         text = path.read_text("utf-8-sig")
         return from_tables(tomllib.loads(text), _line_numbers(text), str(path))
     except OSError as error:
         names = f"; by name there are {', '.join(SPACES)}" if isinstance(error, FileNotFoundError) else ""
         raise UsageError([f"--space {path}: cannot be read ({error.strerror}){names}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand lists in each other
         raise UsageError([f"--space {path}: is no valid TOML ({error})"]) from error
 
 
@@ -144,9 +146,11 @@ def _parameter(name: str, table: Any, earlier: Sequence[Parameter]) -> Parameter
     if FIELDS[name].role != "recipe":
         raise ValueError("is the study's to set and cannot be searched")
     if not isinstance(table, dict):
-        raise ValueError(f"must be a table with low and high, or choices, not {table!r}")
+        raise ValueError(f"must be a table with low and high, or choices, not {shown(table)}")
     known = ("low", "high", "log", "choices", "when")
-    problems = [f"has an unknown key {key}; known are {', '.join(known)}" for key in table if key not in known]
+    problems = [
+        f"has an unknown key {printable(key)}; known are {', '.join(known)}" for key in table if key not in known
+    ]
     try:
         when = _condition(name, table.get("when", {}), {parameter.name: parameter for parameter in earlier})
     except ValueError as error:
@@ -156,7 +160,7 @@ def _parameter(name: str, table: Any, earlier: Sequence[Parameter]) -> Parameter
     if problems:
         raise ValueError("\n".join(problems))
     if "choices" in table:
-        return Parameter(name, choices=tuple(table["choices"]), when=when)
+        return Parameter(name, choices=tuple(map(FIELDS[name].checked, table["choices"])), when=when)
     return Parameter(name, table["low"], table["high"], table.get("log", False), when=when)
 
 
@@ -167,11 +171,14 @@ def _condition(name: str, when: Any, earlier: Mapping[str, Parameter]) -> dict[s
         ValueError: the table's makes no sense, or the field's own never holds in this space.
     """
     if not isinstance(when, dict) or any(other not in earlier for other in when):
-        raise ValueError(f"when must name fields searched before it ({', '.join(earlier) or 'none'}), not {when!r}")
+        known = ", ".join(earlier) or "none"
+        raise ValueError(f"when must name fields searched before it ({known}), not {shown(when)}")
     found = {other: tuple(values) if isinstance(values, list) else (values,) for other, values in when.items()}
     for other, values in found.items():
+        if not values:
+            raise ValueError(f"when must name at least one value of {other}, not an empty list")
         if unknown := [value for value in values if not earlier[other].contains(value)]:
-            raise ValueError(f"when must name values that {other} can take, not {unknown[0]!r}")
+            raise ValueError(f"when must name values that {other} can take, not {shown(unknown[0])}")
     for other, allowed in FIELDS[name].when.items():
         if other in earlier:
             possible = tuple(value for value in found.get(other, allowed) if value in allowed)
@@ -187,10 +194,12 @@ def _condition(name: str, when: Any, earlier: Mapping[str, Parameter]) -> dict[s
 def _choice_problems(name: str, table: dict[str, Any]) -> list[str]:
     choices = table["choices"]
     if not isinstance(choices, list) or not choices or {"low", "high", "log"} & set(table):
-        return [f"choices must be a list with at least one value, without low, high and log, not {choices!r}"]
-    if len(set(map(repr, choices))) < len(choices):
-        return [f"choices must differ from each other, not {choices!r}"]
-    return [problem for choice in choices for problem in _value_problems(name, choice)]
+        return [f"choices must be a list with at least one value, without low, high and log, not {shown(choices)}"]
+    if problems := [problem for choice in choices for problem in _value_problems(name, choice)]:
+        return problems
+    if len(set(map(FIELDS[name].checked, choices))) < len(choices):
+        return [f"choices must differ from each other, not {shown(choices)}"]
+    return []
 
 
 def _range_problems(name: str, table: dict[str, Any]) -> list[str]:
@@ -199,14 +208,14 @@ def _range_problems(name: str, table: dict[str, Any]) -> list[str]:
     low, high, log = table.get("low"), table.get("high"), table.get("log", False)
     numbers = [v for v in (low, high) if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < math.inf]
     if len(numbers) < 2:
-        return [f"low and high must be numbers, not {low!r} and {high!r}"]
+        return [f"low and high must be numbers, not {shown(low)} and {shown(high)}"]
     if not isinstance(log, bool):
-        return [f"log must be true or false, not {log!r}"]
+        return [f"log must be true or false, not {shown(log)}"]
     problems = [problem for bound in numbers for problem in _value_problems(name, bound)]
     if numbers[0] >= numbers[1]:
-        problems.append(f"low must be below high, not {low!r} and {high!r}: the range is empty")
+        problems.append(f"low must be below high, not {shown(low)} and {shown(high)}: the range is empty")
     if log and numbers[0] <= 0:
-        problems.append(f"low must be above 0 where log = true, not {low!r}")
+        problems.append(f"low must be above 0 where log = true, not {shown(low)}")
     return problems
 
 

@@ -348,7 +348,7 @@ def test_all_mistakes_are_told_together_and_nothing_is_written(copy, capsys):
     err = refusal(capsys, copy, "--top", "7", "--seeds", "1", "--gpus", "64", "--nonsense")
     for told in (
         "--top 7 is more than the 6",
-        "--seeds must be a whole number of at least 2",
+        "--seeds must be a whole number from 2 to 1000",
         "--gpus 64",
         "--nonsense",
     ):

@@ -16,6 +16,7 @@ import pytest
 from study import search
 from study.record.ledger import Ledger
 from tests.conftest import DIGITS_STUDY
+from tests.kills import session_pids
 from trainable.__main__ import main as trainable
 
 
@@ -52,9 +53,11 @@ def test_a_study_prints_counts_and_ranking_and_writes_its_files(digits_study):
     assert table["minority_f1"].is_monotonic_decreasing
     assert set(table[table["trial"] < 2]["status"]) == {"complete"}
     for number in range(6):
-        assert {"config.json", "epochs.jsonl", "last.pt", "best.pt", "validation.npz"} <= set(
-            os.listdir(folder / "trials" / str(number))
-        )
+        # what a trial goes on from is kept of those alone of which more epochs may be asked
+        last = {"last.pt"} if set(table[table["trial"] == number]["reason"]) == {"epochs"} else set()
+        kept = {"config.json", "epochs.jsonl", "best.pt", "validation.npz"} | last
+        assert set(os.listdir(folder / "trials" / str(number))) == kept
+    assert set(table["reason"]) > {"epochs"}
     asked = json.loads((folder / "study.json").read_text())
     assert asked["class_counts"]["train"][:3] == [3, 4, 3]
     assert asked["trials"] == 6
@@ -95,10 +98,14 @@ def test_a_trial_from_a_reused_actor_replays_bit_for_bit_and_an_edited_digit_is_
 def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_costs_nothing(digits_study, tmp_path):
     folder = shutil.copytree(digits_study.folder, tmp_path / "digits")
     before = rows_of(folder)
-    process = launch(tmp_path, "--trials", "10", start_new_session=True)
+    process = launch(tmp_path, "--trials", "10", "--nice", "3", start_new_session=True)
     while len(rows_of(folder)) == 6:
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
+    # the driver is as nice as ever, and the trials by so much more (Ray's own would be 15)
+    niceness = {pid: os.getpriority(os.PRIO_PROCESS, pid) for pid in session_pids(process.pid)}
+    assert niceness[process.pid] == os.getpriority(os.PRIO_PROCESS, 0)
+    assert max(niceness.values()) == niceness[process.pid] + 3
     # as timeout and a cluster's scheduler do it: to the process, and to all that it has started
     process.send_signal(signal.SIGTERM)
     os.killpg(process.pid, signal.SIGTERM)

@@ -180,4 +180,4 @@ def test_a_trial_says_which_layers_its_weights_do_not_fit(tmp_path, capsys, file
     assert main([*asked, "--set", f"weights={tmp_path / 'weights.pt'}", "--set", "num_threads=1"]) == 0
     path = tmp_path / "weights.pt"
     expected = f"weights: classifier.9.weight is 10×256 here and 7×256 in {path}, and starts anew"
-    assert expected in capsys.readouterr().out.splitlines()
+    assert expected in capsys.readouterr().err.splitlines()

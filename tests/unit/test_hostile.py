@@ -42,8 +42,8 @@ def finished(tmp_path_factory):
         shutil.copy(folder / "trials/2" / name, run / name)
     (folder / "winner").mkdir()
     (folder / "winner/mistakes.json").write_text("[]")
-    empty = [".lock", "study.journal.lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
-             "confirm/study.journal.lock", "winner/model.json", "winner/weights.pt", "winner/README.md",
+    empty = [".lock", "confirm/.lock", "confirm/study.json", "confirm/study.journal",
+             "winner/model.json", "winner/weights.pt", "winner/README.md",
              "winner/model.pt2", "winner/model.onnx", "trials/2/last.pt", "trials/2/best.pt",
              "confirm/trial-2-7/last.pt", "confirm/trial-2-7/best.pt"]  # fmt: skip
     for name in empty:
@@ -110,7 +110,7 @@ def test_whatever_is_a_link_or_a_pipe_in_a_study_is_named_before_anything_is_rea
     if command != "analyze":  # each takes longer to come to the folder, and all go through the same door
         there = [name for name in there if not name.startswith(("figures/", "trials/")) or name.startswith("trials/2")]
     monkeypatch.setattr(plan, "machine_resources", lambda arguments: None)
-    monkeypatch.setattr(plan, "_load_data", lambda arguments, before: None)
+    monkeypatch.setattr(plan, "_data_spec", lambda arguments, before: None)
     aside = study.parent / "aside"
     for name in [*there, *EARLIER_NAMES]:
         path = study / name

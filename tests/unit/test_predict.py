@@ -127,7 +127,7 @@ def test_all_that_is_no_image_is_told_at_once_and_nothing_is_classified(folder, 
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "study.predict: --batch-size must be a whole number of at least 1, not '0'",
+        "study.predict: --batch-size must be a whole number from 1 to 1000000, not '0'",
         f"study.predict: {tmp_path / 'empty'}: holds no image",
         f"study.predict: {images / 'text.png'}: cannot be read as an image (of no known kind, or damaged)",
         f"study.predict: {tmp_path / 'gone.png'}: cannot be read as an image (No such file or directory)",

@@ -90,12 +90,8 @@ class Entry:
                 scale = decode(images)
                 found = content_hash(images, self.labels, scale)
                 images.flush()
-                os.fsync(file.fileno())
             with replacing(self._hash_path) as file:
                 file.write(_hash_text(found, scale))
-                file.flush()
-                os.fsync(file.fileno())
-            _sync(self.cache_dir)
             images.flags.writeable = False
             return images, found, scale
         except OSError as error:
@@ -154,11 +150,3 @@ def content_hash(images: np.ndarray, labels: np.ndarray, scale: Scale) -> str:
 
 def _hash_text(found: str, scale: Scale) -> bytes:
     return (found + (json.dumps(scale) if scale else "")).encode()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,32 +17,47 @@ from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
 
 
-def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
+def load(spec: DataSpec, say: Callable[[str], None] = print, look: Callable[[Pool], None] = lambda pool: None) -> Pool:
     """Loads all images but the test images; ``say`` gets notes meant for the user, safe for a terminal.
+
+    ``look`` gets the pool without pixels, scale and fingerprint, before anything is decoded, downloaded or written;
+    what it raises ends the loading.
 
     Raises:
         UsageError: something about the images or the spec is wrong; every problem that could be found.
     """
     if spec.data == "digits":
-        return _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None)
+        pool = _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None)
+        look(pool)
+        return pool
     if spec.data == "cifar10":
-        source = sources.cifar10(spec.image_size, Path(spec.data_dir))
-        return _pool(replace(spec, own_test=True), source, None, sources.cifar10_test_counts(Path(spec.data_dir)))
-    return _load_folder(spec, lambda text: say(printable(text)))
+        spec, data_dir = replace(spec, own_test=True), Path(spec.data_dir)
+        look(_pool(spec, _outline(sources.CIFAR10_LABELS, sources.CIFAR10_NAMES), None, None))
+        source = sources.cifar10(spec.image_size, data_dir)
+        return _pool(spec, source, None, sources.cifar10_test_counts(data_dir))
+    return _load_folder(spec, lambda text: say(printable(text)), look)
 
 
-def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
+def _outline(labels: np.ndarray, class_names: tuple[str, ...]) -> Source:
+    """Images without a pixel."""
+    return Source(np.zeros((len(labels), 0, 0, 3), np.uint8), labels, class_names, "", {})
+
+
+def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Pool], None]) -> Pool:
     root, cache_dir = Path(spec.data), Path(spec.cache_dir)
     listings = _listings(root)
     train_listing, val_listing, test_listing = (listings.get(part) for part in notes.PARTS)
     assert train_listing is not None
     own_test = test_listing is not None if spec.own_test is None else spec.own_test
-    spec = replace(spec, own_test=own_test)
-    settled = _settled(spec, train_listing.class_names, train_listing.counts)
-    for note in notes.unused_folders(root):
+    test_counts = tuple(test_listing.counts) if test_listing else None
+    parts = [_outline(found.labels, found.class_names) if found else None for found in (train_listing, val_listing)]
+    assert parts[0] is not None
+    outline = _pool(replace(spec, own_test=own_test), parts[0], parts[1], test_counts)
+    for note in [*notes.unused_folders(root), *train_listing.notes, *(val_listing.notes if val_listing else [])]:
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
         say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {root} has a val/ of its own")
+    look(outline)
     train = sources.folder(root / "train", train_listing, spec.image_size, cache_dir, say)
     val = None
     if val_listing is not None:
@@ -51,7 +66,7 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
     seen = [sources.CACHE_FORMAT, spec.image_size, str(root), own_test, stamps]
     for note in cache.remembered(cache_dir, seen, lambda: _notes(root, listings, train, val, own_test)):
         say(note)
-    return _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None)
+    return _pool(outline.spec, train, val, test_counts)
 
 
 def _listings(root: Path) -> dict[str, Listing]:
@@ -137,6 +152,8 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
         if not root.is_dir():
             raise UsageError([f"{root}: not found, so there are no test images"])
         listing = list_folder(root).aligned(root, pool.class_names)
+        for note in listing.notes:
+            say(printable(note))
         source = sources.folder(root, listing, spec.image_size, cache_dir, say, pool.scale)
         return pack(source.images), source.labels
     if spec.data == "digits":

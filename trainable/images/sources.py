@@ -22,6 +22,8 @@ from trainable.images import cache
 from trainable.images.decoding import Scale, decoded, decoding_threads, deep_range, opened, resized, scale_of, upright
 from trainable.images.listing import MAX_TOLD, Listing, shortened
 
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_LABELS = np.repeat(np.arange(10), 5000)  # of the training images, but for their order
 CACHE_FORMAT = 2  # raised whenever files are decoded in another way
 
 
@@ -107,8 +109,7 @@ def _cifar10_batches(batches: list[tuple[Path, str]], image_size: int) -> Source
     if image_size != 32:
         images = np.stack([resized(Image.fromarray(image), image_size, {}) for image in images])
     labels = np.concatenate([batch["labels"] for batch in loaded]).astype(np.int64)
-    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    return _source(images, labels, names)
+    return _source(images, labels, CIFAR10_NAMES)
 
 
 def cifar10_test_counts(data_dir: Path) -> tuple[int, ...] | None:
@@ -127,14 +128,12 @@ def folder(
     """The images of ``listing``, which is ``list_folder(root)``.
 
     Decoded in parallel the first time; later found in ``cache_dir`` by the files' paths, sizes and times, and taken
-    from there if they are undamaged. ``say`` gets notes meant for the user. ``scale`` is that of the training images;
-    if these are they, it is None, and found.
+    from there if they are undamaged. ``say`` gets what is noticed while they are decoded.
+    ``scale`` is that of the training images; if these are they, it is None, and found.
 
     Raises:
         UsageError: files that are no images, or the cache cannot be written.
     """
-    for note in listing.notes:
-        say(note)
     told = [CACHE_FORMAT, image_size, str(root), listing.stamps, scale]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
     entry = cache.Entry(cache_dir, key, listing.labels, image_size)

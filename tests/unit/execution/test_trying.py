@@ -116,7 +116,7 @@ def test_what_is_set_for_all_trials_is_the_studys_and_goes_on_with_it_alone(tmp_
     (problem,) = problems_of(tmp_path, "--trials", "4", "--space", str(tmp_path / "space.toml"),
                              "--set", "sampler_power=0.5", "--set", "sampler=weighted")  # fmt: skip
     assert problem == (
-        "the study digits was started with --set network=resnet32, now convnet; use another --name for a new study"
+        "the study digits was started with --set network=resnet32, now network=convnet; use another --name for a new study"
     )
     searcher = Searcher(Ledger(plan.folder), plan.space, plan.base, "tpe", 4)
     configs = [searcher.next().config for _ in range(4)]

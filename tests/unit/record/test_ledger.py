@@ -53,6 +53,20 @@ def test_a_ledger_opened_again_knows_everything(folder):
     assert [t.number for t in ledger.running()] == [3]
 
 
+@pytest.mark.parametrize(
+    ("kept_for", "left"),
+    [((), {2}), (("epochs",), {0, 2}), (("epochs", "scheduler, epoch 1"), {0, 1, 2})],
+)
+def test_of_trials_that_have_ended_last_pt_is_kept_where_it_may_be_wanted(folder, kept_for, left):
+    """Opening the ledger does what a driver that was killed as a trial ended has left to do."""
+    paths = [folder / f"trials/{number}/last.pt" for number in range(3)]  # and trial 3 goes on
+    for path in paths:
+        path.write_bytes(b"")
+    trials = Ledger(folder, keeps_last=lambda reason: reason in kept_for).trials
+    assert {number for number, path in enumerate(paths) if path.exists()} == left
+    assert [trial.best for trial in trials.values()] == [[0.2, 0.5, 0.5], [0.1], [0.1], [0.3, 0.4]]
+
+
 def test_a_row_announced_again_changes_nothing_and_a_gap_is_an_error(folder):
     ledger = Ledger(folder)
     before = (folder / "trials/3/epochs.jsonl").read_bytes()

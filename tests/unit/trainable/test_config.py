@@ -175,7 +175,7 @@ def test_all_mistakes_of_a_dict_are_told_at_once():
         ("dropout", "KEY=VALUE, not 'dropout'"),
         ("dropuot=0.3", "--set dropuot: no such field"),
         ("dropout=much", "--set dropout must be in [0, 1), not 'much'"),
-        ("epochs=", "--set epochs must be a whole number of at least 1, not ''"),
+        ("epochs=", "--set epochs must be a whole number from 1 to 1000000, not ''"),
         ("epochs=nan", "--set epochs must be"),
         ("epochs=inf", "--set epochs must be"),
     ],
@@ -187,7 +187,7 @@ def test_an_assignment_that_means_nothing_is_refused(assignment, told):
 
 def test_a_number_of_the_wrong_kind_on_the_command_line_is_refused_by_its_field():
     (problem,) = problems_of(parse_assignments, ["epochs=2.5"])
-    assert problem == "--set epochs must be a whole number of at least 1, not '2.5'"
+    assert problem == "--set epochs must be a whole number from 1 to 1000000, not '2.5'"
     (problem,) = problems_of(parse_assignments, ["flip=perhaps"])
     assert problem == "--set flip must be true or false, not 'perhaps'"
 

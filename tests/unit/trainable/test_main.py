@@ -12,11 +12,11 @@ def test_mistakes_of_flags_and_fields_are_told_at_once(refused, tmp_path):
     )  # fmt: skip
     assert told(
         problems,
-        "--epochs must be a whole number of at least 1, not '0'",
+        "--epochs must be a whole number from 1 to 1000000, not '0'",
         "--keep must be in (0, 1], not '2'",
         "--val-fraction must be in (0, 1), not 'all'",
         "--set dropout must be in [0, 1), not '1.5'",
-        "--set batch_size must be a whole number of at least 2, not '1'",
+        "--set batch_size must be a whole number from 2 to 1000000, not '1'",
         "--nonsense: no such argument",
     )
     assert list(tmp_path.iterdir()) == []

@@ -213,10 +213,8 @@ def test_other_files_among_the_images_are_left_out_with_a_note_and_hidden_ones_w
     for name in ("notes.txt", "photo.xmp", ".DS_Store", "._0.png"):
         (folder / "other" / name).write_text("no image")
     Image.new("RGB", (9, 9)).save(folder / "class/0.png")
-    said = []
-    source = load(folder, said=said)
-    assert source.labels.tolist() == [0, 1]
-    (note,) = said
+    assert load(folder).labels.tolist() == [0, 1]
+    (note,) = list_folder(folder).notes
     assert "2 file(s) left out" in note
     assert "other/notes.txt" in note
     assert "other/photo.xmp" in note
