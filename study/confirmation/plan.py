@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         problems += mixed_runs(folder / "confirm", recipes, seeds)
     attempt(problems, check_writable, folder, "folder")
     resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_pool, study, arguments, recipes or [], problems)
+    pool = attempt(problems, _load_pool, study, arguments, problems, recipes or ())
     if pool is None or recipes is None:
         raise UsageError(problems)
     test = _load_test(pool)
@@ -110,7 +111,9 @@ def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> li
     return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
 
 
-def _load_pool(study: Study, arguments: argparse.Namespace, recipes: list[Recipe], known: list[str]) -> Pool:
+def _load_pool(
+    study: Study, arguments: argparse.Namespace, known: Sequence[str], recipes: Sequence[Recipe] = ()
+) -> Pool:
     """The study's images; they are not decoded where there are problems already, those ``known`` or in their numbers.
 
     Raises:

@@ -113,15 +113,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     notes: list[str] = []
 
     def look(pool: Pool) -> None:
-        """Refuses the images by their names and numbers, or for what has been found before."""
-        found = _differences(before, {"data.minority": pool.spec.minority}) if before else []
-        if base:
-            found += check_split(pool, split(pool, base.split_seed, base.cut_seed))[0]
-        if base and space:
-            size = pool.spec.image_size
-            notes.extend(attempt(found, trying.check_networks, space, base, len(pool.class_names), size) or [])
-        if problems or found:
-            raise UsageError(found)
+        notes.extend(_first_look(pool, before, base, space, problems))
 
     pool = attempt(problems, loading.load, spec, print, look) if spec else None
     if pool is None:
@@ -137,7 +129,9 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     warnings += notes
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
-    base, reason = with_precision(base, arguments.precision, before, pool, resources)
+    probed = trying.to_probe(space, base)
+    probed, reason = with_precision(probed, arguments.precision, before, pool, resources)
+    base = replace(base, precision=probed.precision)
     return StudyPlan(
         folder=folder,
         pool=pool,
@@ -155,6 +149,26 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         warnings=warnings,
         before=before,
     )
+
+
+def _first_look(
+    pool: Pool, before: Study | None, base: TrialConfig | None, space: Space | None, known: list[str]
+) -> list[str]:
+    """Notes on how the space goes with the images, of which names and numbers are there and no pixel yet.
+
+    Raises:
+        UsageError: they do not go together, or problems are ``known`` already.
+    """
+    found = _differences(before, {"data.minority": pool.spec.minority}) if before else []
+    notes: list[str] = []
+    if base:
+        found += check_split(pool, split(pool, base.split_seed, base.cut_seed))[0]
+    if base and space:
+        size = pool.spec.image_size
+        notes = attempt(found, trying.check_networks, space, base, len(pool.class_names), size) or []
+    if known or found:
+        raise UsageError(found)
+    return notes
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

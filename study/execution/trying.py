@@ -8,6 +8,7 @@ from typing import Any
 from study.space.parameters import Space
 from trainable.cli import UsageError, attempt
 from trainable.config import FIELDS, TrialConfig
+from trainable.network_fields import TORCHVISION
 
 FEW_STEPS = 20  # an epoch; below it a recipe is judged by how few they are
 FOR_WEIGHTS = {"frozen_epochs", "backbone_rate"}  # fields that are of little use without weights to start from
@@ -52,6 +53,17 @@ def check_networks(space: Space, base: TrialConfig, num_classes: int, image_size
     if values_of(space, base, "weights") == ["none"] and (of_weights := FOR_WEIGHTS & {found.name for found in space}):
         notes.append(f"note: {' and '.join(sorted(of_weights))} searched, but no weights are given to start from")
     return list(dict.fromkeys(notes))
+
+
+def to_probe(space: Space, base: TrialConfig) -> TrialConfig:
+    """The config by which the precision of all trials is chosen: of torchvision's networks, if there are any.
+
+    On a CPU they cannot be trained in bfloat16.
+    """
+    for network in values_of(space, base, "network"):
+        if network.startswith(TORCHVISION):
+            return TrialConfig.from_record({**base.to_dict(), "network": network})
+    return base
 
 
 def steps_line(space: Space, base: TrialConfig, num_images: int) -> str:

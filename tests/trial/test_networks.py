@@ -53,12 +53,13 @@ def file(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "num_classes"),
     [
-        ({"network": "resnet32", "loss": "ldam", "backbone_rate": 0.3, "frozen_epochs": 1}, None),
+        ({"network": "resnet32", "loss": "ldam", "backbone_rate": 0.3, "frozen_epochs": 1,
+          "precision": "bfloat16"}, None),
         ({"network": "densenet_bc", "optimizer": "adamw", "schedule": "cosine", "epochs": 2}, None),
         ({"width": 0.5, "frozen_epochs": 2, "optimizer": "sgd", "schedule": "step", "backbone_rate": 0.1}, None),
         ({"network": "torchvision/resnet18", "frozen_epochs": 1, "head_epochs": 2, "average_decay": 0.9}, 6),
         ({"network": "torchvision/mobilenet_v3_small", "frozen_epochs": 2, "backbone_rate": 0.1, "optimizer": "sgd",
-          "mixing": "mixup", "precision": "bfloat16"}, 10),
+          "mixing": "mixup"}, 10),
     ],
 )  # fmt: skip
 def test_a_trial_goes_on_to_the_same_bits_whatever_its_network_and_what_it_starts_from(

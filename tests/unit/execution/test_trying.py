@@ -12,6 +12,7 @@ from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.searcher import Searcher
 from tests import studies
+from trainable import probe
 from trainable.arguments import default_config
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
@@ -116,7 +117,8 @@ def test_what_is_set_for_all_trials_is_the_studys_and_goes_on_with_it_alone(tmp_
     (problem,) = problems_of(tmp_path, "--trials", "4", "--space", str(tmp_path / "space.toml"),
                              "--set", "sampler_power=0.5", "--set", "sampler=weighted")  # fmt: skip
     assert problem == (
-        "the study digits was started with --set network=resnet32, now network=convnet; use another --name for a new study"
+        "the study digits was started with --set network=resnet32, now network=convnet; "
+        "use another --name for a new study"
     )
     searcher = Searcher(Ledger(plan.folder), plan.space, plan.base, "tpe", 4)
     configs = [searcher.next().config for _ in range(4)]
@@ -125,3 +127,18 @@ def test_what_is_set_for_all_trials_is_the_studys_and_goes_on_with_it_alone(tmp_
     assert [(config.sampler, config.sampler_power) for config in configs] == [
         ("shuffle", 1.0), ("weighted", 1.0), ("weighted", 0.5), ("weighted", 0.5)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("networks", "precision"),
+    [(["convnet", "resnet32"], "bfloat16"), (["convnet", "torchvision/resnet18"], "float32")],
+)
+def test_with_a_network_of_torchvisions_a_study_on_a_cpu_is_in_float32(tmp_path, monkeypatch, networks, precision):
+    """In bfloat16 these give other numbers each time there."""
+    monkeypatch.setattr(probe, "compare", lambda steps: probe.Choice("bfloat16", "9 × as fast"))
+    (tmp_path / "space.toml").write_text(f"[network]\nchoices = {networks}\n")
+    parser = search._parser()
+    asked = ["--data", "digits", "--image-size", "16", "--results", str(tmp_path), "--set", "dropout=0.1"]
+    plan = preflight(parser.parse([*asked, "--space", str(tmp_path / "space.toml"), "--gpus", "0"]), [], "again")
+    assert (plan.base.precision, plan.base.network, plan.base.dropout) == (precision, "convnet", 0.1)
+    assert ("other numbers each time" in plan.precision_reason) == (precision == "float32")
