@@ -56,7 +56,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         default=32,
         metavar="PIXELS",
-        type=whole(16, 96),
+        type=whole(16, 320),
         help="images are resized to this many pixels on each side",
     )
     group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")

@@ -13,7 +13,13 @@ from trainable.parts.losses import log_trained_prior
 from trainable.precision import autocast
 from trainable.report import Row
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 500  # images
+LARGEST_OF_BATCH = 96  # pixels of a side; of larger images fewer make a batch, or it would take gigabytes
+
+
+def evaluation_batch(image_size: int) -> int:
+    """How many images are evaluated at a time."""
+    return max(1, EVALUATION_BATCH * LARGEST_OF_BATCH**2 // max(image_size, LARGEST_OF_BATCH) ** 2)
 
 
 @torch.inference_mode()
@@ -28,7 +34,7 @@ def evaluate(
     with autocast(precision, images.pixels.device):
         logits = [
             model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
-            for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
+            for chunk in positions.to(images.pixels.device).split(evaluation_batch(images.image_size))
         ]
     return torch.cat(logits)
 

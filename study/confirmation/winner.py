@@ -20,7 +20,7 @@ from study.record.formats import Mistake, Model, Validation
 from trainable import checkpoint
 from trainable.cli import UsageError
 from trainable.decoding import read_file, to_json
-from trainable.evaluation import EVALUATION_BATCH
+from trainable.evaluation import evaluation_batch
 from trainable.files import PARTIAL, check_folder, naming
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
@@ -165,13 +165,14 @@ def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[Mistake
 
 
 @torch.inference_mode()
-def classify(classifier: Classifier, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
+def classify(classifier: Classifier, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
     """Probabilities, float32 (n, num_classes), of images uint8 (n, S, S, 3).
 
     Raises:
         UsageError: the numbers in the classifier are so large that no probabilities come of them.
     """
-    batches = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).split(batch_size)
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    batches = pixels.split(batch_size or evaluation_batch(images.shape[1]))
     probabilities = torch.cat([classifier(batch) for batch in batches]).numpy()
     if not np.isfinite(probabilities).all():
         raise UsageError(["its weights are too large to give probabilities"])

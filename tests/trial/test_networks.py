@@ -2,12 +2,16 @@
 
 import dataclasses
 import itertools
+import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from study.confirmation.winner import Classifier, classify
-from tests.conftest import told
+from tests import studies
+from tests.conftest import DIGITS_STUDY, told
 from tests.trial.test_toolbox import assert_resumes_to_the_same_bits, config
 from trainable import checkpoint, loop
 from trainable.__main__ import main
@@ -17,6 +21,7 @@ from trainable.images.pool import unpack
 from trainable.images.trial import trial_images
 from trainable.parts.heads import head_name
 from trainable.parts.networks import make
+from trainable.records import read_config
 
 CPU = torch.device("cpu")
 
@@ -182,3 +187,26 @@ def test_a_trial_says_which_layers_its_weights_do_not_fit(tmp_path, capsys, file
     path = tmp_path / "weights.pt"
     expected = f"weights: classifier.9.weight is 10×256 here and 7×256 in {path}, and starts anew"
     assert expected in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("network", ["resnet32", "torchvision/mobilenet_v3_small"])
+def test_images_of_320_pixels_are_trained_on(image_folder, tmp_path, capsys, network):
+    for index in range(8):  # else there are too few to validate on
+        Image.fromarray(np.full((20, 24, 3), 10 * index, np.uint8)).save(image_folder / f"train/fox/more{index}.png")
+    asked = ["--data", str(image_folder), "--image-size", "320", "--epochs", "1", "--precision", "float32", "--json",
+             "--minority", "fox", "--keep", "1", "--val-fraction", "0.5",
+             "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    assert main([*asked, "--set", f"network={network}", "--set", "num_threads=1", "--set", "batch_size=4"]) == 0
+    assert json.loads(capsys.readouterr().out)["epoch"] == 1
+
+
+def test_a_study_fine_tunes_from_weights_set_for_all_its_trials_and_a_trial_is_replayed(tmp_path, capsys, file):
+    given = file(config()).weights
+    asked = [*DIGITS_STUDY, "--results", tmp_path, "--epochs", "3", "--trials", "3", "--space", "finetune"]
+    studies.finish(studies.begin(*asked, "--set", f"weights={given}"))
+    trials = tmp_path / "digits" / "trials"
+    configs = [read_config(trials / str(number)) for number in range(3)]
+    assert {asked.weights for asked in configs} == {given}
+    assert (configs[2].frozen_epochs, configs[2].backbone_rate) != (0, 1.0)
+    assert main(["--replay", str(trials / "2"), "--json"]) == 0
+    assert "no difference" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, attempt, printable
-from trainable.images import cache, notes, sources
+from trainable.images import cache, memory, notes, sources
 from trainable.images.listing import Listing, list_folder, normal
 from trainable.images.origins import FOLDER, origin
 from trainable.images.pool import DataSpec, Pool, pack
@@ -58,6 +58,8 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
         say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {root} has a val/ of its own")
     look(outline)
+    for note in memory.notes(len(outline.labels), spec.image_size):
+        say(note)
     train = sources.folder(root / "train", train_listing, spec.image_size, cache_dir, say)
     val = None
     if val_listing is not None:
