@@ -26,7 +26,8 @@ from trainable.cli import Parser, UsageError, one_of
 from trainable.images.pool import DataSpec, Pool, pack
 
 ROOT = Path(__file__).parent.parent
-CODE = (*(f"benchmarks/{name}.py" for name in ("__init__", "__main__", "gpu", "gpu_steps", "reference")), "trainable")
+MODULES = ("__init__", "__main__", "gpu", "gpu_steps", "packed", "reference")
+CODE = (*(f"benchmarks/{name}.py" for name in MODULES), "trainable")
 IMAGES = "images.tar.xz"  # in the archive
 NUM_MINORITY = 3
 

@@ -15,11 +15,15 @@ from typing import Any
 
 import torch
 
+from benchmarks import packed as packs
 from trainable import checkpoint, loop
 from trainable.arguments import default_config, num_cores
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages, trial_images
+from trainable.parts.losses import LOSSES
+from trainable.parts.networks import ConvNet
+from trainable.parts.optimizers import adam
 from trainable.probe import probe
 from trainable.step import Step
 
@@ -133,16 +137,41 @@ def epoch(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def floor(bench: Bench) -> dict[str, float]:
+    """Images per second of the network and its updates alone, on one batch that lies ready: no epoch is faster."""
+    config, images = bench.config(), bench.images(min(bench.size.train, 4_096))
+    state = loop.new_state(config, images)
+    shape = (config.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE)
+    batch = torch.randn(shape, device=bench.device).contiguous(memory_format=torch.channels_last)
+    loss = LOSSES[config.loss](config, images.train_counts).to(bench.device)
+    ready: Any = lambda pixels, dice: batch  # noqa: E731
+    step = Step(config, state.model, state.optimizer, ready, None, loss, images.pixels)
+    step.start_epoch(1)
+    positions = images.train[: config.batch_size].to(bench.device)
+    labels = images.labels[images.train[: config.batch_size]].to(bench.device)
+
+    def group() -> None:
+        for _ in range(config.accumulation_steps):
+            step.accumulate(positions, positions, labels, config.batch_size * config.accumulation_steps)
+        step.update()
+
+    seconds = _seconds(group, 100 if bench.device.type == "cuda" else 2, bench.device)
+    return {"train": config.accumulation_steps * config.batch_size / seconds}
+
+
 def reference(bench: Bench) -> dict[str, float]:
-    """Images per second of the course's loop; needs torchvision."""
+    """Images per second of the course's loop, which loads in the main process, and with 4 loaders; torchvision's."""
     from benchmarks import reference as course
 
     images = bench.images(min(bench.size.train, 8_192))
-    trainer = course.new_trainer(bench.config(), images)
-    loader = course.train_loader(course.train_images(bench.pool, images, bench.config()), bench.config())
-    start = time.perf_counter()
-    course.train_epoch(trainer, loader)
-    return {"train": len(images.train) / (time.perf_counter() - start)}
+    found = {}
+    for num_workers in (0, 4):
+        trainer = course.new_trainer(bench.config(), images)
+        dataset = course.train_images(bench.pool, images, bench.config())
+        start = time.perf_counter()
+        course.train_epoch(trainer, course.train_loader(dataset, bench.config(), num_workers))
+        found[f"{num_workers} loaders"] = len(images.train) / (time.perf_counter() - start)
+    return found
 
 
 def profile(bench: Bench) -> list[dict[str, Any]]:
@@ -179,6 +208,46 @@ def _train_beside(bench: Bench, barrier: Any, results: Any) -> None:
     next(rows)
     barrier.wait(timeout=240)
     results.put(next(rows)["train_seconds"])
+
+
+def packed(bench: Bench) -> dict[str, dict[str, float]]:
+    """Images per second of steps without augmentation: k trials one after the other, and as one program."""
+    return {str(k): _packed(bench, k) for k in bench.size.together}
+
+
+def _packed(bench: Bench, k: int) -> dict[str, float]:
+    torch.manual_seed(0)
+    images = torch.randn(k, 128, 3, IMAGE_SIZE, IMAGE_SIZE, device=bench.device)
+    labels = torch.randint(10, (k, 128), device=bench.device)
+    networks = [ConvNet(10, IMAGE_SIZE, 0.3).to(memory_format=torch.channels_last).to(bench.device) for _ in range(k)]
+    pack, optimizer = packs.pack_of(networks, [0.3] * k, [1e-3] * k)
+    optimizers = [adam(network, 1e-3, 1e-4) for network in networks]
+
+    def singles() -> None:
+        for trial in zip(networks, optimizers, images, labels, strict=True):
+            packs.train_single(*trial, "bfloat16")
+
+    def one() -> None:
+        packs.train_packed(pack, optimizer, images, labels, "bfloat16")
+
+    num_calls = 200 if bench.device.type == "cuda" else 3
+    works = {"one after the other": singles, "packed": one}
+    return {name: labels.numel() / _seconds(work, num_calls, bench.device) for name, work in works.items()}
+
+
+def _seconds(work: Callable[[], None], num_calls: int, device: torch.device) -> float:
+    """Median over three blocks of calls, per call."""
+
+    def block() -> float:
+        start = time.perf_counter()
+        for _ in range(num_calls):
+            work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / num_calls
+
+    block()
+    return statistics.median(block() for _ in range(3))
 
 
 def accuracy(bench: Bench) -> dict[str, list[float]]:
@@ -223,5 +292,19 @@ def checkpoints(bench: Bench) -> dict[str, float]:
 
 STEPS: dict[str, Callable[[Bench], Any]] = {
     step.__name__: step
-    for step in (machine, choice, captured, epoch, profile, together, memory, checkpoints, replay, accuracy, reference)
+    for step in (
+        machine,
+        choice,
+        captured,
+        epoch,
+        floor,
+        profile,
+        together,
+        packed,
+        memory,
+        checkpoints,
+        replay,
+        accuracy,
+        reference,
+    )
 }

@@ -126,7 +126,8 @@ def _places(arguments: argparse.Namespace) -> dict[str, Any]:
             places[name] = text
         elif text is not None:
             try:
-                places[name] = str(file_path(text).absolute())
+                # again with the current folder, which is part of what is written down
+                places[name] = str(file_path(str(file_path(text).absolute())))
             except argparse.ArgumentTypeError as error:
                 problems.append(f"{flag} {error}")
     if problems:
@@ -138,11 +139,14 @@ def _default_cache_dir(is_needed: bool) -> str:
     """$XDG_CACHE_HOME or ~/.cache; empty where nobody knows a home and it is not needed."""
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return str(file_path(str((Path(cache) / "imbalance-study").absolute())))
     except RuntimeError:
-        if is_needed:
-            raise UsageError(["--cache-dir must be given, as this user has no home folder for it"]) from None
-        return ""
-    return str((Path(cache) / "imbalance-study").absolute())
+        problem = "must be given, as this user has no home folder for it"
+    except argparse.ArgumentTypeError as error:
+        problem = str(error)
+    if is_needed:
+        raise UsageError([f"--cache-dir {problem}"])
+    return ""
 
 
 def default_config(data: str, seed: int, /, **values: object) -> TrialConfig:

@@ -14,7 +14,6 @@ from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.loop import TrialState, empty_state, network
 from trainable.parts.optimizers import MOMENTS, load_moments
-from trainable.records import checked_rows
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
 BEST_FORMAT = 1
@@ -63,6 +62,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def _check(content: dict[str, Any]) -> None:
     """ValueError or KeyError where ``content`` is not that of a last.pt in itself."""
+    # a training needs no more than torch, numpy and Pillow; what is read is checked by more
+    from trainable.records import checked_rows
+
     for name in ("config", "model", "optimizer", "best"):
         if not isinstance(content[name], dict):
             raise ValueError(f"{name} is no table")

@@ -15,7 +15,7 @@ from study.record import environment, files
 from study.record.confirmation import Confirmation
 from study.record.formats import Study
 from trainable.arguments import moved
-from trainable.cli import UsageError, attempt
+from trainable.cli import UsageError, attempt, shown
 from trainable.files import check_writable
 from trainable.images import loading
 from trainable.images.pool import Pool
@@ -108,7 +108,8 @@ def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> li
     if reopen_reason is None:
         looked = f"the test images were opened on {opened}, and every further look makes their score less honest"
         return [f"{looked}; --reopen-test REASON opens them again, and the reason is recorded"]
-    return [] if reopen_reason.strip() else ["--reopen-test must give a reason"]
+    is_text = reopen_reason.strip() and reopen_reason.encode(errors="replace").decode() == reopen_reason
+    return [] if is_text else [f"--reopen-test must give a reason, in UTF-8, not {shown(reopen_reason)}"]
 
 
 def _load_pool(

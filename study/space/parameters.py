@@ -181,8 +181,8 @@ def _condition(name: str, when: Any, earlier: Mapping[str, Parameter]) -> dict[s
             raise ValueError(f"when must name values that {other} can take, not {shown(unknown[0])}")
     for other, allowed in FIELDS[name].when.items():
         if other in earlier:
-            possible = tuple(value for value in found.get(other, allowed) if value in allowed)
-            if any(earlier[other].contains(value) for value in possible):
+            asked = found.get(other, allowed)
+            if possible := tuple(value for value in asked if value in allowed and earlier[other].contains(value)):
                 found[other] = possible
                 continue
         elif FIELDS[other].default in allowed:

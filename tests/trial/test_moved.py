@@ -145,31 +145,6 @@ def test_a_replay_refuses_what_it_would_ignore(tmp_path, capsys, flags, named):
     assert told[0] == f"trainable: --replay takes everything from the study, so {named} cannot be given with it"
 
 
-MAINS = {
-    "search": (search.main, ["--data", "{}"], "--data"),
-    "search --results": (search.main, ["--data", "digits", "--results", "{}"], "--results"),
-    "search --space": (search.main, ["--data", "digits", "--space", "{}"], "--space"),
-    "search --data-dir": (search.main, ["--data", "digits", "--data-dir", "{}"], "--data-dir"),
-    "search --cache-dir": (search.main, ["--data", "digits", "--cache-dir", "{}"], "--cache-dir"),
-    "trainable": (trainable.main, ["--data", "{}"], "--data"),
-    "trainable --replay": (trainable.main, ["--replay", "{}"], "--replay"),
-    "confirm": (confirm.main, ["{}"], "folder"),
-    "analyze": (analyze.main, ["{}"], "folder"),
-    "predict": (predict.main, ["{}", "x.png"], "folder"),
-    "predict, an image": (predict.main, ["results", "{}"], "images"),
-    "simulate": (simulate.main, ["--curves", "{}"], "--curves"),
-}
-
-
-@pytest.mark.parametrize("text", ["~nosuchuser/x", "", "caf\udce9"])
-@pytest.mark.parametrize(("main", "arguments", "flag"), MAINS.values(), ids=MAINS)
-def test_a_path_that_is_none_is_refused_in_a_sentence(tmp_path, monkeypatch, capsys, main, arguments, flag, text):
-    monkeypatch.chdir(tmp_path)
-    told = refused(main, capsys, *(argument.format(text) for argument in arguments))
-    assert any(f"{flag} must be a path" in line for line in told), told
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_tilde_is_ones_own_home_in_every_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     parsers = [
@@ -207,10 +182,10 @@ def homeless(monkeypatch):
         Path.home()
 
 
-@pytest.mark.parametrize("main", [main for main, _, _ in {id(case[0]): case for case in MAINS.values()}.values()])
-def test_help_needs_no_home(homeless, capsys, main):
+@pytest.mark.parametrize("command", [search, trainable, confirm, analyze, predict, simulate])
+def test_help_needs_no_home(homeless, capsys, command):
     with pytest.raises(SystemExit) as stop:
-        main(["--help"])
+        command.main(["--help"])
     assert stop.value.code == 0
     assert "--help" in capsys.readouterr().out
 

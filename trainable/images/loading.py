@@ -10,7 +10,7 @@ import numpy as np
 
 from trainable.cli import UsageError, attempt, printable
 from trainable.images import cache, memory, notes, sources
-from trainable.images.listing import Listing, list_folder, normal
+from trainable.images.listing import MAX_TOLD, Listing, list_folder, normal, shortened
 from trainable.images.origins import FOLDER, origin
 from trainable.images.pool import DataSpec, Pool, pack
 from trainable.images.sources import Source
@@ -169,12 +169,12 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
 
 def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> DataSpec:
     """The spec with its open fields filled in from the data."""
+    if len(class_names) < 2:
+        raise UsageError([f"--data {spec.data}: has only the class {class_names[0]}; a study needs at least 2"])
+    if len(class_names) > 1000:
+        raise UsageError([f"--data {spec.data}: has {len(class_names)} classes; at most 1000 can be studied"])
     problems = []
     usual, minority = origin(spec.data), spec.minority
-    if len(class_names) < 2:
-        problems.append(f"--data {spec.data}: has only the class {class_names[0]}; a study needs at least 2")
-    elif len(class_names) > 1000:
-        problems.append(f"--data {spec.data}: has {len(class_names)} classes; at most 1000 can be studied")
     if minority is None:
         if usual.num_minority is not None:
             minority = tuple(class_names[: usual.num_minority])
@@ -182,15 +182,17 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
             half = float(np.median(counts)) / 2
             minority = tuple(name for name, count in zip(class_names, counts, strict=True) if count < half)
             if not minority:
-                shown = ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))
+                each = [f"{name} {count}" for name, count in zip(class_names, counts, strict=True)]
                 problems.append(
-                    f"--minority: no class has fewer than half the median class's images ({shown}); "
-                    "name the classes that matter, separated by commas"
+                    f"--minority: no class has fewer than half the median class's images "
+                    f"({shortened(each, MAX_TOLD)}); name the classes that matter, separated by commas"
                 )
     else:
         minority, unknown = _named(minority, class_names)
         if unknown:
-            problems.append(f"--minority: no class {', '.join(unknown)}; the classes are {', '.join(class_names)}")
+            problems.append(
+                f"--minority: no class {', '.join(unknown)}; the classes are {shortened(class_names, MAX_TOLD)}"
+            )
         elif not minority:
             problems.append("--minority must name at least one class")
         elif len(minority) >= len(class_names):

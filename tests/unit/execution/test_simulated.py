@@ -10,7 +10,6 @@ from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Never
 from trainable.arguments import default_config
-from trainable.cli import UsageError
 
 SPACE = parameters.load(parameters.DEFAULT_SPACE)
 BASE = default_config("digits", 0).to_dict()
@@ -125,14 +124,3 @@ def test_the_command_prints_a_line_for_each_combination(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[-2:]] == [["random", "asha"], ["sobol", "asha"]]
     assert max(map(len, lines)) <= 100
-
-
-def test_mistakes_are_told_together(tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        simulate.main(["--curves", str(tmp_path / "none.csv"), "--algorithms", "tpe,magic", "--workers", "0"])
-    assert caught.value.code == 2
-    err = capsys.readouterr().err
-    assert all(word in err for word in ("--curves", "'magic' is none of tpe", "--workers"))
-    (tmp_path / "empty.csv").write_text("config,seed\n0,0\n")
-    with pytest.raises(UsageError, match="has no column sampler"):
-        simulated.read_curves(tmp_path / "empty.csv", SPACE)

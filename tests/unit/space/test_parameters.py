@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from study.space import parameters
 from trainable.cli import UsageError
@@ -115,6 +117,23 @@ def test_a_space_that_comes_along_is_found_by_its_name(name, tmp_path, monkeypat
     assert [parameter.name for parameter in parameters.load(Path(name))] == ["dropout"]
 
 
+@given(st.sampled_from(sorted(parameters.SPACES)), st.data())
+def test_a_space_that_is_written_down_is_read_as_the_same(name, data):
+    """Also where fewer values of a choice are searched than the conditions of later fields name."""
+    tables = parameters.to_tables(parameters.load(parameters.SPACES[name]))
+    for table in tables.values():
+        table.pop("when", None)
+        if len(choices := table.get("choices", [])) > 1:
+            few = data.draw(st.lists(st.sampled_from(choices), min_size=1, unique=True))
+            table["choices"] = [value for value in choices if value in few]
+    try:
+        space = parameters.from_tables(tables, {}, "made up")
+    except UsageError as refusal:  # nothing is left under which a later field would matter
+        assert all("has no effect unless" in problem for problem in refusal.problems)
+        return
+    assert parameters.from_tables(parameters.to_tables(space), {}, "written") == space
+
+
 def test_a_name_that_is_neither_a_space_nor_a_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as refusal:
@@ -123,3 +142,8 @@ def test_a_name_that_is_neither_a_space_nor_a_file_is_refused(tmp_path, monkeypa
         "--space imbalanced: cannot be read (No such file or directory); by name there are course, finetune, full, "
         "imbalance"
     ]
+
+
+def test_choices_are_of_their_fields_type_however_they_are_written(tmp_path):
+    loaded = load_text(tmp_path, "[batch_size]\nchoices = [32.0, 64]\n[dropout]\nchoices = [0, 0.5]\n")
+    assert [list(map(repr, parameter.choices)) for parameter in loaded] == [["32", "64"], ["0.0", "0.5"]]
