@@ -114,12 +114,20 @@ def _load(spec: "DataSpec", config: TrialConfig | None, problems: list[str]) -> 
     from trainable.images import loading
     from trainable.images.splits import check_split, split
 
-    def look(pool: "Pool") -> None:
-        few = check_split(pool, split(pool, config.split_seed, config.cut_seed))[0] if config else []
-        if problems or few:
-            raise UsageError(few)
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
 
-    pool: Pool | None = attempt(problems, loading.load, spec, lambda text: print(text, file=sys.stderr), look)
+    def look(pool: "Pool") -> None:
+        found = check_split(pool, split(pool, config.split_seed, config.cut_seed))[0] if config else []
+        if config and not problems and not found:
+            from trainable.loop import check_network  # torch: not for what is refused without
+
+            for note in check_network(config, len(pool.class_names), pool.spec.image_size):
+                say(note)
+        if problems or found:
+            raise UsageError(found)
+
+    pool: Pool | None = attempt(problems, loading.load, spec, say, look)
     return pool
 
 

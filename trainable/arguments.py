@@ -79,7 +79,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         default=32,
         metavar="PIXELS",
-        type=whole(16, 96),
+        type=whole(16, 320),
         help="images are resized to this many pixels on each side",
     )
     group.add_argument(
@@ -196,6 +196,8 @@ def default_config(data: str, seed: int, /, **values: object) -> TrialConfig:
         UsageError: ``values``, which come before all that, break the rules of their fields.
     """
     base = {"flip": origin(data).flip, "seed": seed, "split_seed": seed, "cut_seed": seed}
+    if isinstance(file := values.get("weights", "none"), str) and file not in ("none", "default"):
+        values["weights"] = os.path.abspath(os.path.expanduser(file))  # wherever trials run, and the study goes on
     return TrialConfig.from_dict({**base, **values})
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainable import sealed
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
-from trainable.loop import TrialState, network, new_state
-from trainable.parts.networks import ConvNet
+from trainable.loop import TrialState, empty_state, network
 from trainable.parts.optimizers import MOMENTS, load_moments
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
@@ -139,7 +139,7 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
             continue
         if made_with[name] != value:
             raise CheckpointError(f"{path}: made with {name}={made_with[name]!r}, not {value!r}")
-    state = new_state(config, images)
+    state = empty_state(config, images)
     _load_weights(state.model, content.get("model"), path)
     if state.average is not None:
         _load_weights(state.average.model, content.get("average"), path)
@@ -178,7 +178,7 @@ def _load_optimizer(state: TrialState, stored: dict[str, Any]) -> None:
     load_moments(state.optimizer, moments)
 
 
-def _load_weights(model: ConvNet, weights: Any, path: Path) -> None:
+def _load_weights(model: nn.Module, weights: Any, path: Path) -> None:
     if not isinstance(weights, dict):
         raise CheckpointError(f"{path}: damaged, has no weights")
     for name, tensor in model.state_dict().items():
@@ -198,7 +198,7 @@ def _load_weights(model: ConvNet, weights: Any, path: Path) -> None:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
 
 
-def best_model(path: Path, config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> ConvNet:
+def best_model(path: Path, config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> nn.Module:
     """The network of the best epoch, from a trial's ``best.pt``; runs none of the file's code.
 
     Raises:

@@ -68,8 +68,9 @@ class TrialConfig(Recipe):
                 problems.append(str(error))
                 refused.add(name)
         config = cls(**checked)
-        if config.head_epochs >= config.epochs:
-            problems.append(f"head_epochs must be below epochs, {config.epochs}, not {config.head_epochs}")
+        alone = {name: getattr(config, name) for name in ("frozen_epochs", "head_epochs") if getattr(config, name)}
+        if (number := sum(alone.values())) >= config.epochs:
+            problems.append(f"{' plus '.join(alone)} must be below epochs, {config.epochs}, not {number}")
         active = config.active()
         problems += [
             f"{name} has no effect unless {FIELDS[name].condition()}, so it cannot be {value!r}"

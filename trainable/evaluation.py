@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from trainable import metrics
@@ -9,15 +10,22 @@ from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.parts.augmentation import normalise
 from trainable.parts.losses import log_trained_prior
-from trainable.parts.networks import ConvNet
 from trainable.precision import autocast
 from trainable.report import Row
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 500  # images
+LARGEST_OF_BATCH = 96  # pixels of a side; of larger images fewer make a batch, or it would take gigabytes
+
+
+def evaluation_batch(image_size: int) -> int:
+    """How many images are evaluated at a time."""
+    return max(1, EVALUATION_BATCH * LARGEST_OF_BATCH**2 // max(image_size, LARGEST_OF_BATCH) ** 2)
 
 
 @torch.inference_mode()
-def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor, precision: str = "float32") -> torch.Tensor:
+def evaluate(
+    model: nn.Module, images: TrialImages, positions: torch.Tensor, precision: str = "float32"
+) -> torch.Tensor:
     """Logits of the images at ``positions`` (unaugmented), float32 (len(positions), num_classes).
 
     ``precision`` is that of the layers before the last.
@@ -26,7 +34,7 @@ def evaluate(model: ConvNet, images: TrialImages, positions: torch.Tensor, preci
     with autocast(precision, images.pixels.device):
         logits = [
             model(normalise(images.pixels[chunk, :-1], images.image_size, images.mean, images.std))
-            for chunk in positions.to(images.pixels.device).split(EVALUATION_BATCH)
+            for chunk in positions.to(images.pixels.device).split(evaluation_batch(images.image_size))
         ]
     return torch.cat(logits)
 

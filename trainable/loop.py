@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainable.allocator import keep_freed_memory
 from trainable.config import TrialConfig
 from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import TrialImages
+from trainable.parts import networks, weights
 from trainable.parts.augmentation import augmentation
 from trainable.parts.heads import give_cosine_head, redraw_head
 from trainable.parts.losses import LOSSES
 from trainable.parts.mixing import MIXINGS
-from trainable.parts.networks import ConvNet
 from trainable.parts.optimizers import (
     AveragedWeights,
     learning_rate_factor,
@@ -44,22 +45,34 @@ class TrialState:
     """Everything that changes while a trial runs."""
 
     config: TrialConfig
-    model: ConvNet
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     rows: list[Row]
     best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
     predictions: list[torch.Tensor] = field(default_factory=list)  # of each epoch, see ``predict``
-    average: AveragedWeights[ConvNet] | None = None
+    average: AveragedWeights[nn.Module] | None = None
     step: Step | None = None  # from the first epoch on; holds nothing that would have to be saved
 
     @property
-    def judged(self) -> ConvNet:
+    def judged(self) -> nn.Module:
         """The model whose predictions count: the averaged one, where there is one."""
         return self.model if self.average is None else self.average.model
 
 
 def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
-    """The state before the first epoch, a function of the config's seed; sets torch's number of threads."""
+    """The state before the first epoch, a function of the config's seed; sets torch's number of threads.
+
+    Raises:
+        UsageError: the weights to start from cannot be had.
+    """
+    state = empty_state(config, images)
+    weights.start_from(config, state.model)
+    _start_average(state)
+    return state
+
+
+def empty_state(config: TrialConfig, images: TrialImages) -> TrialState:
+    """As ``new_state``, but without the weights to start from: a checkpoint's take their place."""
     keep_freed_memory()
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(derive("initialisation", config.seed))
@@ -69,9 +82,15 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
     return state
 
 
-def _optimizer(config: TrialConfig, model: ConvNet) -> torch.optim.Optimizer:
+def _optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
     return make_optimizer(
-        config.optimizer, model, config.learning_rate, config.weight_decay, config.schedule, config.warmup_epochs
+        config.optimizer,
+        model,
+        config.learning_rate,
+        config.weight_decay,
+        config.schedule,
+        config.warmup_epochs,
+        config.backbone_rate,
     )
 
 
@@ -80,12 +99,24 @@ def _start_average(state: TrialState) -> None:
     state.average = AveragedWeights(state.model, decay) if decay else None
 
 
-def network(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> ConvNet:
+def network(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> nn.Module:
     """The config's network on ``device``; its weights are drawn from torch's global generator."""
-    model = ConvNet(num_classes, image_size, config.dropout)
+    model = networks.make(config, num_classes, image_size)
     if config.loss == "ldam":
         give_cosine_head(model, config.ldam_scale)
     return model.to(memory_format=torch.channels_last).to(device)
+
+
+def check_network(config: TrialConfig, num_classes: int, image_size: int) -> list[str]:
+    """Tries the config's network before anything starts; a sentence for each layer that the weights do not fit.
+
+    Raises:
+        UsageError: there is no such network, the images are too small for it, or the weights are not its own.
+    """
+    networks.check(config.network, image_size)
+    if config.weights == "none":
+        return []
+    return weights.start_from(config, network(config, num_classes, image_size, torch.device("cpu")))
 
 
 def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
@@ -156,7 +187,7 @@ def num_epochs_before_all_is_on(config: TrialConfig) -> int:
     """After how many epochs nothing of the recipe is still deferred."""
     shares = (config.resample_from, config.reweight_from)
     before_head = config.epochs - config.head_epochs if config.head_epochs else 0
-    return max(before_head, *(num_deferred(share, config.epochs) for share in shares))
+    return max(config.frozen_epochs, before_head, *(num_deferred(share, config.epochs) for share in shares))
 
 
 def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ recipes equal, the tables. Imports nothing heavy: ``--help`` answers at once.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,15 +43,18 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of a few names."""
+    """One of a few names, or a text of the form ``pattern``, which people call ``other``."""
 
     names: tuple[str, ...]
+    pattern: str = ""
+    other: str = ""
 
     def allows(self, value: Value) -> bool:
-        return value in self.names
+        assert isinstance(value, str)
+        return value in self.names or bool(self.pattern and re.fullmatch(self.pattern, value))
 
     def words(self, kind: type) -> str:
-        *others, last = map(repr, self.names)
+        *others, last = [*map(repr, self.names), *([self.other] if self.other else [])]
         return f"{', '.join(others)} or {last}"
 
 

@@ -22,7 +22,8 @@ class FullPrecisionLinear(nn.Linear):
     """A linear layer that ``autocast`` leaves alone."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if not torch.is_autocast_enabled(images.device.type):
+        kind = images.device.type  # "meta", where shapes alone are tried, knows no autocast
+        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
             return super().forward(images)
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             return super().forward(images.to(self.weight.dtype))

@@ -10,6 +10,7 @@ import torch
 from trainable.allocator import keep_freed_memory
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.loop import network
+from trainable.network_fields import TORCHVISION
 from trainable.parts.augmentation import augmentation
 from trainable.parts.losses import LOSSES
 from trainable.parts.mixing import MIXINGS
@@ -36,6 +37,8 @@ def probe(config: TrialConfig, num_classes: int, image_size: int, device: torch.
     Without the optimizer's update, which is float32 in either. ``config`` says with how many threads. torch's random
     numbers and number of threads are left as they were.
     """
+    if config.network.startswith(TORCHVISION) and device.type == "cpu":
+        return Choice("float32", "in bfloat16 torchvision's networks give other numbers each time on a CPU")
     num_threads = torch.get_num_threads()
     try:
         keep_freed_memory()

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 
+from trainable.network_fields import Network
 from trainable.options import Choices, Range, Switch, option
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Network):
     """How a network is trained, whatever its seeds and machine.
 
     The defaults are the recipe of the course this study grew out of. A field's condition names fields before it.
     """
 
-    dropout: float = option(
-        0.3, Range(0, 1, below=True), "dropout of both hidden layers", "network", short="drop", format=".2f"
-    )
     optimizer: str = option(
         "adam",
         Choices(("adam", "adamw", "sgd")),

@@ -94,7 +94,7 @@ class StoredData:
     data: Place
     data_dir: Place
     cache_dir: Place
-    image_size: Annotated[int, Field(ge=16, le=96)]
+    image_size: Annotated[int, Field(ge=16, le=320)]
     minority: Annotated[tuple[str, ...], Field(min_length=1)]
     keep: Fraction
     val_fraction: Annotated[float, Field(gt=0, lt=1)]

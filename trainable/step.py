@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from trainable.config import TrialConfig
 from trainable.parts.augmentation import Augment
-from trainable.parts.heads import train_head_alone
+from trainable.parts.heads import train_all, train_head_alone
 from trainable.parts.losses import Loss
 from trainable.parts.mixing import CutMix, Mixup
-from trainable.parts.samplers import trains_head_alone
+from trainable.parts.samplers import freezes_body
 from trainable.precision import autocast
 
 NUM_WARM_UP_CALLS = 3  # trained on for real; in them the libraries allocate what they may not inside a capture
@@ -42,17 +42,27 @@ class Step:
         self._augment, self._mixing, self._loss, self._pixels = augment, mixing, loss, pixels
         self._loss_sum = torch.zeros((), device=pixels.device)
         self._num_correct = torch.zeros((), dtype=torch.int64, device=pixels.device)
+        self._common_size = config.batch_size // config.num_micro_batches
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._is_frozen = False
+        self._begin_phase()
+
+    def _begin_phase(self) -> None:
+        """What a graph has captured is for the parameters that were learning then."""
         # batches of another size, the last ones of an epoch, are not worth a graph of their own
         self._train_common_size = self._repeated(self._train_on)
-        self._common_size = config.batch_size // config.num_micro_batches
         self.update = self._repeated(self._update)
 
     def start_epoch(self, epoch: int) -> None:
         """``epoch`` counts from 1."""
-        if trains_head_alone(self._config, epoch):
+        is_frozen = freezes_body(self._config, epoch)
+        if is_frozen:
             train_head_alone(self._model)
         else:
-            self._model.train()
+            train_all(self._model, self._trained)
+        if is_frozen != self._is_frozen:
+            self._is_frozen = is_frozen
+            self._begin_phase()
         self._loss.start_epoch(epoch)
         self._loss_sum.zero_()
         self._num_correct.zero_()

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from trainable.cli import UsageError, attempt, shown
 from trainable.files import check_writable
 from trainable.images import loading
 from trainable.images.pool import Pool
+from trainable.loop import check_network
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         problems += mixed_runs(folder / "confirm", recipes, seeds)
     attempt(problems, check_writable, folder, "folder")
     resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_pool, study, arguments, problems)
+    pool = attempt(problems, _load_pool, study, arguments, problems, recipes or ())
     if pool is None or recipes is None:
         raise UsageError(problems)
     test = _load_test(pool)
@@ -132,7 +134,9 @@ def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> li
     return [] if is_text else [f"--reopen-test must give a reason, in UTF-8, not {shown(reopen_reason)}"]
 
 
-def _load_pool(study: Study, arguments: argparse.Namespace, known: list[str]) -> Pool:
+def _load_pool(
+    study: Study, arguments: argparse.Namespace, known: Sequence[str], recipes: Sequence[Recipe] = ()
+) -> Pool:
     """The study's images; they are not decoded where there are problems already, those ``known`` or in their numbers.
 
     Raises:
@@ -145,6 +149,8 @@ def _load_pool(study: Study, arguments: argparse.Namespace, known: list[str]) ->
         if before and now and list(now) != before:
             numbers = f"{sum(now)}, {sum(before)} when it began"
             found = [f"the test images of {pool.spec.data} are no longer those of the study: {numbers}"]
+        for recipe in recipes:  # the weights that they start from may be gone
+            attempt(found, check_network, recipe.config, len(pool.class_names), pool.spec.image_size)
         if known or found:
             raise UsageError(found)
 

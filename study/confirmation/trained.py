@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from study.confirmation import offsets
 from study.confirmation.plan import ConfirmationPlan
@@ -17,7 +18,6 @@ from trainable.cli import UsageError
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images
 from trainable.metrics import confusion_matrix, minority_f1
-from trainable.parts.networks import ConvNet
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainedRun:
     audit: np.ndarray  # int64, positions in the images: what the cut has kept from it
 
     @cached_property
-    def model(self) -> ConvNet:
+    def model(self) -> nn.Module:
         """Of the best epoch."""
         images = self.images
         try:

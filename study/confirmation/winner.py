@@ -20,12 +20,12 @@ from study.record.formats import Mistake, Model, Validation
 from trainable import checkpoint
 from trainable.cli import UsageError
 from trainable.decoding import read_file, to_json
-from trainable.evaluation import EVALUATION_BATCH
+from trainable.evaluation import evaluation_batch
 from trainable.files import PARTIAL, check_folder, naming
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
-from trainable.parts.networks import ConvNet
+from trainable.parts.folding import without_batch_norm
 from trainable.records import config_from, read_config
 
 NUM_MISTAKES = 24
@@ -35,10 +35,12 @@ RULE = "the model of the confirmed winner's first fresh seed, whatever it scored
 class Classifier(nn.Module):
     """A trained network with all that is around it: from pixels to probabilities."""
 
-    def __init__(self, network: ConvNet, mean: Sequence[float], std: Sequence[float], offsets: Sequence[float]) -> None:
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], offsets: Sequence[float]
+    ) -> None:
         """``mean`` and ``std`` of each channel in units of [0, 1] pixels; ``offsets`` are added to the logits."""
         super().__init__()
-        self.network = network.without_batch_norm().to(memory_format=torch.channels_last)
+        self.network = without_batch_norm(network).to(memory_format=torch.channels_last)
         self.mean, self.std, self.offsets = (
             nn.Buffer(torch.tensor(values, dtype=torch.float32)) for values in (mean, std, offsets)
         )
@@ -164,13 +166,14 @@ def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[Mistake
 
 
 @torch.inference_mode()
-def classify(classifier: Classifier, images: np.ndarray, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
+def classify(classifier: Classifier, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
     """Probabilities, float32 (n, num_classes), of images uint8 (n, S, S, 3).
 
     Raises:
         UsageError: the numbers in the classifier are so large that no probabilities come of them.
     """
-    batches = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).split(batch_size)
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    batches = pixels.split(batch_size or evaluation_batch(images.shape[1]))
     probabilities = torch.cat([classifier(batch) for batch in batches]).numpy()
     if not np.isfinite(probabilities).all():
         raise UsageError(["its weights are too large to give probabilities"])

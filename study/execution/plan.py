@@ -2,10 +2,11 @@
 
 import argparse
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from study.execution import protocol, trying
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
 from study.record.formats import Study
@@ -16,33 +17,12 @@ from study.space.designs import grid
 from study.space.parameters import Space
 from trainable.arguments import FOLDER_FLAGS, data_spec, default_config
 from trainable.cli import MAX_NAME, UsageError, attempt, shown
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, parse_assignments
 from trainable.files import check_folder, check_writable
 from trainable.images import loading
-from trainable.images.origins import NAMED, origin
+from trainable.images.origins import origin
 from trainable.images.pool import DataSpec, Pool, class_counts
 from trainable.images.splits import Split, check_split, split
-
-# what all trials of a study have in common: its keys in study.json, and what people call it
-ONE_PROTOCOL = {
-    "data.data": "--data",
-    "data.labels": "--labels",
-    "data.minority": "--minority",
-    "data.keep": "--keep",
-    "data.seed": "--seed",
-    "data.val_fraction": "--val-fraction",
-    "data.image_size": "--image-size",
-    "data.include": "--include",
-    "data.exclude": "--exclude",
-    "data.skip_bad_files": "--skip-bad-files",
-    "data.squash": "--squash",
-    "epochs": "--epochs",
-    "space": "--space",
-    "algorithm": "--algorithm",
-    "scheduler": "--scheduler",
-    "precision": "--precision",
-}
-ANEW = "use another --name for a new study"
 
 
 @dataclass(frozen=True)
@@ -123,23 +103,20 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     space = attempt(problems, _space, arguments)
     resources = attempt(problems, machine_resources, arguments)
     spec = attempt(problems, _data_spec, arguments, before)
-    base = attempt(problems, _base, arguments, before, resources)
+    base = attempt(problems, _base, arguments, before, resources, space)
 
     if before:
-        problems += _differences(before, _asked(arguments, base, space, spec))
+        problems += protocol.differences(before, _asked(arguments, base, space, spec))
+        problems += protocol.other_settings(before, base) if base else []
+    notes: list[str] = []
 
     def look(pool: Pool) -> None:
-        """Refuses the images by their names and numbers, or for what has been found before."""
-        found = _differences(before, {"data.minority": pool.spec.minority}) if before else []
-        if base:
-            found += check_split(pool, split(pool, base.split_seed, base.cut_seed))[0]
-        if problems or found:
-            raise UsageError(found)
+        notes.extend(_first_look(pool, before, base, space, problems))
 
     pool = attempt(problems, loading.load, spec, print, look) if spec else None
     if pool is None:
         raise UsageError(problems)
-    if before and (changed := _changes(before, pool)):
+    if before and (changed := protocol.changes(before, pool)):
         raise UsageError(changed)
     usual = origin(pool.spec.data)
     num_trials = arguments.trials or (before.trials if before else usual.trials)
@@ -147,9 +124,12 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     few, warnings = check_split(pool, drawn)
     if few:
         raise UsageError(few)
+    warnings += notes
     if arguments.algorithm == "grid":
         warnings += _grid_warnings(space, num_trials)
-    base, reason = with_precision(base, arguments.precision, before, pool, resources)
+    probed = trying.to_probe(space, base)
+    probed, reason = with_precision(probed, arguments.precision, before, pool, resources)
+    base = replace(base, precision=probed.precision)
     return StudyPlan(
         folder=folder,
         pool=pool,
@@ -167,6 +147,26 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         warnings=warnings,
         before=before,
     )
+
+
+def _first_look(
+    pool: Pool, before: Study | None, base: TrialConfig | None, space: Space | None, known: list[str]
+) -> list[str]:
+    """Notes on how the space goes with the images, of which names and numbers are there and no pixel yet.
+
+    Raises:
+        UsageError: they do not go together, or problems are ``known`` already.
+    """
+    found = protocol.differences(before, {"data.minority": pool.spec.minority}) if before else []
+    notes: list[str] = []
+    if base:
+        found += check_split(pool, split(pool, base.split_seed, base.cut_seed))[0]
+    if base and space:
+        size = pool.spec.image_size
+        notes = attempt(found, trying.check_networks, space, base, len(pool.class_names), size) or []
+    if known or found:
+        raise UsageError(found)
+    return notes
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
@@ -208,16 +208,26 @@ def _data_spec(arguments: argparse.Namespace, before: Study | None) -> DataSpec:
     return spec
 
 
-def _base(arguments: argparse.Namespace, before: Study | None, resources: Resources | None) -> TrialConfig:
-    """The course's recipe with the study's settings; of its precision only what has been asked for."""
-    values: dict[str, Any] = {"epochs": arguments.epochs or (before or origin(arguments.data)).epochs}
+def _base(
+    arguments: argparse.Namespace, before: Study | None, resources: Resources | None, space: Space | None
+) -> TrialConfig:
+    """The course's recipe with the study's settings; of its precision only what has been asked for.
+
+    Raises:
+        UsageError: the fields that are set break a rule, or do not go with the space.
+    """
+    given = parse_assignments(arguments.set)
+    values = {**given, "epochs": arguments.epochs or (before or origin(arguments.data)).epochs}
     if resources:
         values["num_threads"] = resources.cpus_per_trial
     if before:
         values["precision"] = before.precision
     if arguments.precision not in (None, "auto"):
         values["precision"] = arguments.precision
-    return default_config(arguments.data, arguments.seed, **values)
+    base = default_config(arguments.data, arguments.seed, **values)
+    if space and (problems := trying.base_problems(base, list(given), space)):
+        raise UsageError(problems)
+    return base
 
 
 def _grid_warnings(space: Space, num_trials: int) -> list[str]:
@@ -244,34 +254,3 @@ def _asked(
         settled = replace(spec, keep=spec.keep or usual.keep, val_fraction=spec.val_fraction or usual.val_fraction)
         asked |= {f"data.{key}": value for key, value in settled.to_dict().items() if key != "minority"}
     return asked
-
-
-def _differences(before: Study, asked: dict[str, Any]) -> list[str]:
-    """What would mix two protocols in one study, a sentence each."""
-    old = {**asdict(before), **{f"data.{key}": value for key, value in asdict(before.data).items()}}
-    different = {
-        key: value for key, value in asked.items() if key in ONE_PROTOCOL and _plain(old[key]) != _plain(value)
-    }
-    if not NAMED.keys() & {old["data.data"], different.get("data.data")}:  # the same images may lie elsewhere
-        different.pop("data.data", None)
-        different.pop("data.labels", None)
-    return [_difference(before, ONE_PROTOCOL[key], old[key], value) for key, value in different.items()]
-
-
-def _changes(before: Study, pool: Pool) -> list[str]:
-    """That the images are others than those that the study began with."""
-    if pool.fingerprint == before.fingerprint:
-        return []
-    moved = before.data.data != pool.spec.data
-    problems = [_difference(before, "--data", before.data.data, pool.spec.data)] if moved else []
-    return [*problems, f"the images have changed since the study {before.name} began; {ANEW}"]
-
-
-def _difference(before: Study, flag: str, old: Any, new: Any) -> str:
-    return f"the study {before.name} was started with {flag} {_plain(old)}, now {_plain(new)}; {ANEW}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return list(value) if isinstance(value, tuple) else value

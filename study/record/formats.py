@@ -121,7 +121,7 @@ class Model:
     config: dict[str, Any]
     class_names: Annotated[list[str], Field(min_length=2, max_length=1000)]
     minority: Annotated[list[str], Field(min_length=1)]
-    image_size: Annotated[int, Field(ge=16, le=96)]
+    image_size: Annotated[int, Field(ge=16, le=320)]
     # of files with more than 8 bits, for each kind of pixels the lowest number and the width; earlier versions had none
     scale: dict[str, tuple[Number, Annotated[float, Field(gt=0, allow_inf_nan=False)]]] = field(default_factory=dict)
     squash: bool = True  # what is not square is stretched; earlier versions did no other

@@ -65,7 +65,7 @@ class Searcher:
             if values is None:
                 return None
             seed = derive("trial_seed", self.base.seed, number)
-            config = TrialConfig.from_dict({**self.base.to_dict(), **values, "seed": seed})
+            config = TrialConfig.from_record({**self.base.to_dict(), **values, "seed": seed})
         params, distributions = self._as_params(config)
         return self.ledger.add(config, fixed.name if fixed else SEARCHED, params, distributions)
 

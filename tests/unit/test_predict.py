@@ -178,7 +178,7 @@ def test_what_a_folder_holds_besides_images_is_said(folder, images, capsys):
         ),
         (lambda there: _edit(there, class_names="abc"), "class_names must be a list, not 'abc'"),
         (lambda there: _edit(there, class_names=["a"] * 10**6), "class_names must be a list of at most 1000, not of 1"),
-        (lambda there: _edit(there, image_size=10**6), "image_size must be at most 96, not 1000000"),
+        (lambda there: _edit(there, image_size=10**6), "image_size must be at most 320, not 1000000"),
         (lambda there: _edit(there, image_size=16.0), "image_size must be a whole number, not 16.0"),
         (
             lambda there: _edit(there, config={"dropout": 2}),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, printable
-from trainable.images import cache, minority, notes, sources
+from trainable.images import cache, memory, minority, notes, sources
 from trainable.images.layout import list_parts
 from trainable.images.listing import MAX_TOLD, Listing, shortened
 from trainable.images.origins import FOLDER, origin
@@ -57,7 +57,10 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
         say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {spec.data} has a val/ of its own")
-    look(_pool(spec, outline, val_outline, test_counts))
+    outlined = _pool(spec, outline, val_outline, test_counts)
+    look(outlined)
+    for note in memory.notes(len(outlined.labels), spec.image_size):
+        say(note)
     train = sources.folder(train_listing, spec, say)
     val = None
     if val_listing is not None:

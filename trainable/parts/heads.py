@@ -1,10 +1,24 @@
-"""The last layer of a network: one whose logits are cosines, and one that is trained anew."""
+"""The last layer of a network, its head: one with dropout, one whose logits are cosines; trained alone, or anew."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from trainable.precision import FullPrecisionLinear
+
+
+class DropoutLinear(FullPrecisionLinear):
+    """A linear layer with dropout on its input; its tensors have a linear layer's names."""
+
+    def __init__(self, num_in: int, num_out: int, dropout: float) -> None:
+        super().__init__(num_in, num_out)
+        self.dropout = dropout
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(functional.dropout(features, self.dropout, self.training))
 
 
 class CosineLinear(nn.Module):
@@ -14,9 +28,9 @@ class CosineLinear(nn.Module):
     scale in the loss; here it is in the logits, so that their softmax means the same everywhere.
     """
 
-    def __init__(self, num_in: int, num_out: int, scale: float) -> None:
+    def __init__(self, num_in: int, num_out: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.dropout = scale, dropout
         self.weight = nn.Parameter(torch.empty(num_out, num_in))
         self.reset_parameters()
 
@@ -26,6 +40,7 @@ class CosineLinear(nn.Module):
             self.weight.copy_(functional.normalize(self.weight.uniform_(-1, 1)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        features = functional.dropout(features, self.dropout, self.training)
         with torch.autocast(features.device.type, enabled=False):  # full precision, as ``FullPrecisionLinear`` has it
             features = functional.normalize(features.to(self.weight.dtype))
             return self.scale * functional.linear(features, functional.normalize(self.weight))
@@ -43,13 +58,19 @@ def head_name(model: nn.Module) -> str:
     return names[-1]
 
 
+def head_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of the head."""
+    return set(model.get_submodule(head_name(model)).parameters())
+
+
 def give_cosine_head(model: nn.Module, scale: float) -> None:
     """Puts a ``CosineLinear`` in the place of the last linear layer of ``model``."""
     name = head_name(model)
     head = model.get_submodule(name)
     assert isinstance(head, nn.Linear)
+    dropout = head.dropout if isinstance(head, DropoutLinear) else 0.0
     parent, _, own_name = name.rpartition(".")
-    setattr(model.get_submodule(parent), own_name, CosineLinear(head.in_features, head.out_features, scale))
+    setattr(model.get_submodule(parent), own_name, CosineLinear(head.in_features, head.out_features, scale, dropout))
 
 
 def redraw_head(model: nn.Module, seed: int) -> None:
@@ -73,11 +94,16 @@ def train_head_alone(model: nn.Module) -> None:
     Gradients below the head are taken away and not only set to 0, or an optimizer's weight decay and momentum would go
     on there.
     """
-    head = model.get_submodule(head_name(model))
-    of_head = set(head.parameters())
+    of_head = head_parameters(model)
     for parameter in model.parameters():
         if parameter not in of_head:
             parameter.requires_grad_(False)
             parameter.grad = None
     model.eval()
-    head.train()
+
+
+def train_all(model: nn.Module, trained: Iterable[nn.Parameter]) -> None:
+    """As ``train()``, and ``trained``, the parameters that learn when nothing is frozen, learn again."""
+    for parameter in trained:
+        parameter.requires_grad_()
+    model.train()

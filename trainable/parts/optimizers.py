@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from trainable.parts.heads import head_parameters
+
 MOMENTUM = 0.9  # of sgd
 
 Rate = float | torch.Tensor
@@ -55,9 +57,17 @@ MOMENTS: Mapping[str, Set[str]] = {
 
 
 def make_optimizer(
-    name: str, model: nn.Module, learning_rate: float, weight_decay: float, schedule: str, warmup_epochs: float
+    name: str,
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    schedule: str,
+    warmup_epochs: float,
+    backbone_rate: float = 1.0,
 ) -> torch.optim.Optimizer:
     """An optimizer of all parameters of ``model``, also of those that are frozen for now.
+
+    Below the head they learn at ``backbone_rate`` times the learning rate.
 
     Where its learning rate will change and a CUDA graph captures its step, the rate is a tensor.
     """
@@ -68,9 +78,24 @@ def make_optimizer(
     optimizer = OPTIMIZERS[name](model, rate, weight_decay)
     for group in optimizer.param_groups:
         group["initial_lr"] = learning_rate
-        if isinstance(rate, torch.Tensor):
-            group["lr"] = rate.clone()  # one each, groups may learn at different rates
+    if backbone_rate != 1:
+        optimizer.param_groups[:] = _slower_below(head_parameters(model), optimizer.param_groups, backbone_rate)
+    for group in optimizer.param_groups:
+        # a tensor each, groups may learn at different rates
+        group["lr"] = (
+            torch.full_like(rate, group["initial_lr"]) if isinstance(rate, torch.Tensor) else group["initial_lr"]
+        )
     return optimizer
+
+
+def _slower_below(of_head: Set[nn.Parameter], groups: Groups, factor: float) -> Groups:
+    """Each of the groups as two: what lies below the head, which learns at ``factor`` of the rate, and the head."""
+    return [
+        {**group, "params": parameters, "initial_lr": rate * group["initial_lr"]}
+        for group in groups
+        for is_head, rate in ((False, factor), (True, 1.0))
+        if (parameters := [parameter for parameter in group["params"] if (parameter in of_head) == is_head])
+    ]
 
 
 def _groups(model: nn.Module, weight_decay: float) -> Groups:

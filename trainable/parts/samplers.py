@@ -35,6 +35,11 @@ def trains_head_alone(config: Any, epoch: int) -> bool:
     return bool(config.head_epochs) and epoch > config.epochs - config.head_epochs
 
 
+def freezes_body(config: Any, epoch: int) -> bool:
+    """Whether nothing below the head learns in ``epoch`` (from 1): at first, where that is asked for, and at last."""
+    return epoch <= config.frozen_epochs or trains_head_alone(config, epoch)
+
+
 def shares(config: Any, counts: torch.Tensor, epoch: int) -> torch.Tensor:
     """Each class's share of the images drawn in ``epoch`` (from 1): float64 (K,), summing to 1.
 

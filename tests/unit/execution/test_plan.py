@@ -20,7 +20,7 @@ from trainable.images import loading
 @pytest.fixture
 def checked(tmp_path, digits_pool, monkeypatch):
     """A function that checks a study's command as its start would, and writes nothing."""
-    monkeypatch.setattr(loading, "load", lambda spec, say=print: digits_pool)
+    monkeypatch.setattr(loading, "load", lambda spec, say=print, look=None: digits_pool)
     monkeypatch.setattr(plan, "machine_resources", lambda arguments: RESOURCES)
 
     def check(*more):

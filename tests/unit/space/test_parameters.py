@@ -138,7 +138,8 @@ def test_a_name_that_is_neither_a_space_nor_a_file_is_refused(tmp_path, monkeypa
     with pytest.raises(UsageError) as refusal:
         parameters.load(Path("imbalanced"))
     assert refusal.value.problems == [
-        "--space imbalanced: cannot be read (No such file or directory); by name there are course, full, imbalance"
+        "--space imbalanced: cannot be read (No such file or directory); by name there are course, finetune, full, "
+        "imbalance"
     ]
 
 

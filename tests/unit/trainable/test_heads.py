@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainable.parts.folding import without_batch_norm
 from trainable.parts.heads import CosineLinear, give_cosine_head, head_name, redraw_head, train_head_alone
 from trainable.parts.networks import ConvNet
 
@@ -49,7 +50,7 @@ def test_only_the_last_layer_becomes_a_cosine_and_logits_stay_within_the_scale()
     logits = model.eval()(100 * torch.randn(50, 3, 16, 16))
     assert logits.shape == (50, 4)
     assert logits.abs().max() <= 30 * (1 + 1e-5)
-    torch.testing.assert_close(model.without_batch_norm()(torch.ones(2, 3, 16, 16)), model(torch.ones(2, 3, 16, 16)))
+    torch.testing.assert_close(without_batch_norm(model)(torch.ones(2, 3, 16, 16)), model(torch.ones(2, 3, 16, 16)))
 
 
 @pytest.mark.parametrize("cosine", [False, True])

@@ -1,0 +1,88 @@
+"""What a space asks of the network and the images, tried before anything starts."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from study.space.parameters import Space
+from trainable.cli import UsageError, attempt
+from trainable.config import FIELDS, TrialConfig
+from trainable.network_fields import TORCHVISION
+
+FEW_STEPS = 20  # an epoch; below it a recipe is judged by how few they are
+FOR_WEIGHTS = {"frozen_epochs", "backbone_rate"}  # fields that are of little use without weights to start from
+
+
+def base_problems(base: TrialConfig, given: Sequence[str], space: Space) -> list[str]:
+    """What is wrong with fields that are ``given`` for all trials, beside those that the space searches."""
+    searched = {parameter.name for parameter in space}
+    problems = [f"--set {name}: the space searches it" for name in given if name in searched]
+    problems += [
+        f"--set {name}: is set by a flag of its own, or by the study" for name in given if FIELDS[name].role != "recipe"
+    ]
+    active = base.to_dict()
+    problems += [
+        f"--set {other}={active[other]}: {name}, which the space searches, has no effect then"
+        for name in searched
+        for other, allowed in FIELDS[name].when.items()
+        if other in set(given) - searched and active[other] not in allowed
+    ]
+    alone = {name: int(values_of(space, base, name)[-1]) for name in ("frozen_epochs", "head_epochs")}
+    if sum(alone.values()) >= base.epochs:
+        names = " plus ".join(name for name, number in alone.items() if number)
+        problems.append(f"--epochs must be above {names}, up to {sum(alone.values())} in the space, not {base.epochs}")
+    return problems
+
+
+def check_networks(space: Space, base: TrialConfig, num_classes: int, image_size: int) -> list[str]:
+    """Tries each network of the space with each of its weights; a sentence for each layer that these do not fit.
+
+    Raises:
+        UsageError: there is no such network, the images are too small for it, or weights are not its own.
+    """
+    from trainable.loop import check_network
+
+    problems: list[str] = []
+    notes: list[str] = []
+    for network, weights in itertools.product(*(values_of(space, base, name) for name in ("network", "weights"))):
+        config = replace(base, network=network, weights=weights)
+        notes += attempt(problems, check_network, config, num_classes, image_size) or []
+    if problems:
+        raise UsageError(problems)
+    if values_of(space, base, "weights") == ["none"] and (of_weights := FOR_WEIGHTS & {found.name for found in space}):
+        notes.append(f"note: {' and '.join(sorted(of_weights))} searched, but no weights are given to start from")
+    return list(dict.fromkeys(notes))
+
+
+def to_probe(space: Space, base: TrialConfig) -> TrialConfig:
+    """The config by which the precision of all trials is chosen: of torchvision's networks, if there are any.
+
+    On a CPU they cannot be trained in bfloat16.
+    """
+    for network in values_of(space, base, "network"):
+        if network.startswith(TORCHVISION):
+            return TrialConfig.from_record({**base.to_dict(), "network": network})
+    return base
+
+
+def steps_line(space: Space, base: TrialConfig, num_images: int) -> str:
+    """How many optimizer steps an epoch of ``num_images`` has at the ends of the space, to be printed."""
+    from trainable.loop import num_batches
+
+    batches, accumulated = (values_of(space, base, name) for name in ("batch_size", "accumulation_steps"))
+    fewest, most = (-(-num_batches(num_images, batches[end]) // accumulated[end]) for end in (-1, 0))
+    line = f"optimizer steps an epoch: {fewest}" + (f" to {most}" if most > fewest else "")
+    if fewest < FEW_STEPS:
+        line += (
+            f"; under {FEW_STEPS} a recipe is judged by how few they are: a space with smaller batch_size may do better"
+        )
+    return line
+
+
+def values_of(space: Space, base: TrialConfig, name: str) -> list[Any]:
+    """The field's choices or ends in the space, in order; where it is not searched, what all trials have."""
+    for parameter in space:
+        if parameter.name == name:
+            return sorted(parameter.choices or (parameter.low, parameter.high))
+    return [getattr(base, name)]
