@@ -1,6 +1,7 @@
 """What every command line here shares: flags that are checked, problems told all at once, exit codes."""
 
 import argparse
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -55,6 +56,15 @@ def file_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"must be a path, not {text!r}") from None
     except RuntimeError:  # there is no such user, or nobody knows where this one's home is
         raise argparse.ArgumentTypeError(f"must be a path, and there is no folder {text.split('/')[0]}") from None
+
+
+def regex(text: str) -> str:
+    """An argparse type: a regular expression, as text."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"must be a regular expression, not {text!r} ({error})") from None
+    return text
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

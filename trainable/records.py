@@ -100,6 +100,7 @@ class StoredData:
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     seed: Seed
     own_test: bool
+    group: str | None = None
 
     @property
     def spec(self) -> DataSpec:

@@ -12,6 +12,8 @@ from study.statistics.intervals import Interval, Intervals, Resamples, Scores, d
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
 
+EVIDENCE = (validation.LABELS, validation.LOGITS, validation.GROUPS)
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -60,19 +62,20 @@ def read(
     found: list[int] = []
     predictions: list[np.ndarray] = []
     labels: np.ndarray | None = None
+    groups = np.array([], np.int64)
     damaged: list[str] = []
     for number in numbers:
         path = folder / "trials" / str(number) / "validation.npz"
         if not path.exists():  # it runs, or has failed
             continue
         try:
-            own_labels, logits = validation.read(path, ["labels", "logits"], num_classes, num_images)
+            own_labels, logits, own_groups = validation.read(path, EVIDENCE, num_classes, num_images)
         except UsageError as error:
             damaged.append(f"{path}: damaged, so this trial has no interval ({error.__cause__})")
             continue
         if labels is None:
-            labels = own_labels.astype(np.int64)
-        if not np.array_equal(own_labels, labels):
+            labels, groups = own_labels.astype(np.int64), own_groups
+        if not (np.array_equal(own_labels, labels) and np.array_equal(own_groups, groups)):
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
         predictions.append(logits.astype(np.float32).argmax(axis=1).astype(np.min_scalar_type(num_classes)))
@@ -80,7 +83,7 @@ def read(
     if labels is None or not found:
         return None
     everything = np.stack(predictions)
-    scores = Resamples(labels, num_classes, minority, seed=seed).score(everything)
+    scores = Resamples(labels, num_classes, minority, seed=seed, groups=groups).score(everything)
     tied = tied_with_best(scores)
     return Evidence(found, labels, everything, num_classes, scores, intervals(scores), tied, damaged)
 

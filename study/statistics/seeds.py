@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.statistics.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
+from trainable.images.drawing import are_alone, draw_groups
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.streams import derive
 
@@ -169,15 +170,20 @@ def _over_seeds_and_images(runs: np.ndarray, resampled: np.ndarray, scores: Scor
 
 
 def two_halves(
-    labels: np.ndarray, predictions: np.ndarray, num_classes: int, minority: Sequence[int], seed: int
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    minority: Sequence[int],
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> float:
     """Chooses the epoch by minority F1 on one half of the images and scores it on the other, both ways, averaged.
 
     ``labels`` and ``predictions`` are whole numbers in [0, num_classes), shapes (n,) and (num_epochs, n). The halves
-    are stratified by class and drawn by ``seed``; ties go to the earlier epoch. The best epoch's score on all images
-    is the highest of many and so too high.
+    are stratified by class and drawn by ``seed``, ``groups`` (n,) whole; ties go to the earlier epoch. The best
+    epoch's score on all images is the highest of many and so too high.
     """
-    second = second_half(labels, num_classes, seed)
+    second = second_half(labels, num_classes, seed, groups)
     halves = [
         [minority_f1(confusion_matrix(labels[half], epoch[half], num_classes), minority) for epoch in predictions]
         for half in (~second, second)
@@ -186,8 +192,14 @@ def two_halves(
     return (halves[1][chosen[0]] + halves[0][chosen[1]]) / 2
 
 
-def second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
-    """bool (n,): every other image of each class in random order; chance decides who gets an odd one."""
+def second_half(labels: np.ndarray, num_classes: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """bool (n,): every other image of each class in random order; chance decides who gets an odd one.
+
+    With ``groups`` (n,), whole groups with as nearly half of each class.
+    """
+    if groups is not None and not are_alone(groups):
+        halves = (np.bincount(labels, minlength=num_classes) / 2).tolist()
+        return np.isin(np.arange(len(labels)), draw_groups(labels, groups, halves, "halves", seed))
     rng = np.random.default_rng(derive("halves", seed))
     second = np.empty(len(labels), bool)
     for name in range(num_classes):

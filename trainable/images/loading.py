@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, attempt, printable
-from trainable.images import notes, sources
+from trainable.images import leaks, notes, sources
+from trainable.images.drawing import num_groups, numbered
+from trainable.images.groups import of_parts
 from trainable.images.listing import Listing, list_folder, normal
-from trainable.images.origins import FOLDER, origin
-from trainable.images.pool import DataSpec, Pool, pack
+from trainable.images.origins import FOLDER, NAMED, origin
+from trainable.images.pool import DataSpec, Pool, SealedImages, pack
 from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
 
@@ -23,11 +25,14 @@ def load(spec: DataSpec, say: Callable[[str], None] = print) -> Pool:
     Raises:
         UsageError: something about the images or the spec is wrong; every problem that could be found.
     """
+    if spec.group is not None and spec.data in NAMED:
+        raise UsageError([f"--group: must be left out with --data {spec.data}, whose images have no paths"])
     if spec.data == "digits":
-        return _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None)
+        return _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None, None)
     if spec.data == "cifar10":
         source = sources.cifar10(spec.image_size, Path(spec.data_dir))
-        return _pool(replace(spec, own_test=True), source, None, sources.cifar10_test_counts(Path(spec.data_dir)))
+        test_counts = sources.cifar10_test_counts(Path(spec.data_dir))
+        return _pool(replace(spec, own_test=True), source, None, test_counts, None)
     return _load_folder(spec, lambda text: say(printable(text)))
 
 
@@ -38,7 +43,11 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
     assert train_listing is not None
     own_test = test_listing is not None if spec.own_test is None else spec.own_test
     spec = replace(spec, own_test=own_test)
-    settled = _settled(spec, train_listing.class_names, train_listing.counts)
+    problems: list[str] = []
+    groups = attempt(problems, _groups, spec, listings, say)
+    settled = attempt(problems, _settled, spec, train_listing.class_names, train_listing.counts)
+    if problems:
+        raise UsageError(problems)
     for note in notes.unused_folders(root):
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
@@ -49,7 +58,11 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None]) -> Pool:
         val = sources.folder(root / "val", val_listing, spec.image_size, cache_dir, say, train.scale)
     for note in _notes(root, listings, train, val, own_test):
         say(note)
-    return _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None)
+    pool = _pool(settled, train, val, tuple(test_listing.counts) if test_listing else None, groups)
+    found = _leaks(listings, train, val, own_test, groups)
+    if found:
+        say(found)
+    return replace(pool, leaks=found)
 
 
 def _listings(root: Path) -> dict[str, Listing]:
@@ -92,18 +105,31 @@ def _notes(root: Path, listings: dict[str, Listing], train: Source, val: Source 
     return found
 
 
-def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[int, ...] | None) -> Pool:
+def _pool(
+    spec: DataSpec,
+    train: Source,
+    val: Source | None,
+    test_counts: tuple[int, ...] | None,
+    groups: dict[str, list[str]] | None,
+) -> Pool:
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     spec = _settled(spec, train.class_names, counts.tolist())
     images, labels = train.images, train.labels
+    numbers = numbered([*groups["train"], *groups.get("val", [])]) if groups else None
+    test_groups = num_groups(numbered(groups["test"])) if groups and "test" in groups else None
+    contents = [train.content_hash, val.content_hash if val else ""]
+    if numbers is not None:
+        contents.append(hashlib.sha256(numbers.tobytes()).hexdigest())
     if not spec.own_test:
-        test = _set_aside(labels, spec.seed)
+        of_train = None if numbers is None else numbers[: len(labels)]
+        test = _set_aside(labels, spec.seed, of_train)
         test_counts = tuple(np.bincount(labels[test], minlength=len(counts)).tolist())
         kept = np.setdiff1d(np.arange(len(labels)), test)
+        if numbers is not None:
+            test_groups, numbers = num_groups(numbers[test]), np.delete(numbers, test)
         images, labels = images[kept], labels[kept]
     if val is not None:
         images, labels = np.concatenate([images, val.images]), np.concatenate([labels, val.labels])
-    contents = [train.content_hash, val.content_hash if val else ""]
     return Pool(
         spec=spec,
         pixels=pack(images),
@@ -115,11 +141,13 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
             json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
         ).hexdigest(),
         scale=train.scale,
+        groups=numbers,
+        test_groups=test_groups,
     )
 
 
-def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarray, np.ndarray]:
-    """The test images that ``load`` left out of ``pool``: int32 (n, S * S + 1), see ``pack``, and labels int64 (n,).
+def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:
+    """The test images that ``load`` left out of ``pool``.
 
     The one way to them, and for ``study.confirm`` alone. No seed of a trial has a say in which they are.
 
@@ -129,21 +157,51 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
     spec, cache_dir = pool.spec, Path(pool.spec.cache_dir)
     if spec.data == "cifar10":
         source = sources.cifar10_test(spec.image_size, Path(spec.data_dir))
-        return pack(source.images), source.labels
-    if spec.own_test:
-        root = Path(spec.data) / "test"
-        if not root.is_dir():
-            raise UsageError([f"{root}: not found, so there are no test images"])
-        listing = list_folder(root).aligned(root, pool.class_names)
-        source = sources.folder(root, listing, spec.image_size, cache_dir, say, pool.scale)
-        return pack(source.images), source.labels
+        return SealedImages(pack(source.images), source.labels)
     if spec.data == "digits":
         source = sources.digits(spec.image_size)
-    else:
-        root = Path(spec.data) / "train"
-        source = sources.folder(root, list_folder(root), spec.image_size, cache_dir, say)
-    test = _set_aside(source.labels, spec.seed)
-    return pack(source.images[test]), source.labels[test]
+        test = _set_aside(source.labels, spec.seed, None)
+        return SealedImages(pack(source.images[test]), source.labels[test])
+    part = "test" if spec.own_test else "train"
+    root = Path(spec.data) / part
+    if not root.is_dir():
+        raise UsageError([f"{root}: not found, so there are no test images"])
+    listing = list_folder(root)
+    groups = _groups(spec, {part: listing}, lambda text: None)
+    numbers = numbered(groups[part]) if groups else None
+    if spec.own_test:
+        listing = listing.aligned(root, pool.class_names)
+        source = sources.folder(root, listing, spec.image_size, cache_dir, say, pool.scale)
+        return SealedImages(pack(source.images), source.labels, numbers)
+    source = sources.folder(root, listing, spec.image_size, cache_dir, say)
+    test = _set_aside(source.labels, spec.seed, numbers)
+    return SealedImages(pack(source.images[test]), source.labels[test], None if numbers is None else numbers[test])
+
+
+def _groups(spec: DataSpec, listings: dict[str, Listing], say: Callable[[str], None]) -> dict[str, list[str]] | None:
+    """The group of each image in each part that is used; None where each image is one of its own."""
+    if spec.group is None:
+        return None
+    used = {part: listing.names for part, listing in listings.items() if part != "test" or spec.own_test}
+    return of_parts(used, spec.group, say)
+
+
+def _leaks(
+    listings: dict[str, Listing],
+    train: Source,
+    val: Source | None,
+    own_test: bool,
+    groups: dict[str, list[str]] | None,
+) -> str:
+    """What could stand on two sides of a split, beyond exact copies, in a sentence; empty if nothing was found."""
+    sources_of = {"train": train} | ({"val": val} if val is not None else {})
+    paths = [f"{part}/{name}" for part in sources_of for name in listings[part].names]
+    together: np.ndarray | None = None
+    if val is not None and own_test:  # nothing is drawn: each part is a side
+        together = numbered([part for part in sources_of for _ in listings[part].names])
+    elif groups:
+        together = numbered([name for part in sources_of for name in groups[part]])
+    return leaks.sentence(paths, [source.images for source in sources_of.values()], together)
 
 
 def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> DataSpec:
