@@ -34,7 +34,8 @@ def of_parts(parts: Mapping[str, Sequence[str]], regex: str, say: Callable[[str]
         problem for one, other in combinations(parts, 2) for problem in _in_both(regex, one, other, paths, found)
     ]:
         raise UsageError(problems)
-    words = f"--group {regex}: {sizes.sum()} images are of {len(sizes)} groups of {sizes.min()} to {sizes.max()} images"
+    many = f"{sizes.min()} to {sizes.max()}" if np.ptp(sizes) else f"{sizes[0]}"
+    words = f"--group {regex}: {sizes.sum()} images are of {len(sizes)} groups of {many} images"
     if alone:
         words += f"; {len(alone)} of them do not match, and each is a group of its own ({shortened(alone)})"
     say(words)

@@ -14,6 +14,7 @@ from trainable.images.listing import shortened
 SIDE = 16  # images are compared at this many pixels a side, in grey
 ALIKE = 0.96  # correlation of two images' details; below it lie digits of the same shape by other hands
 MIN_DETAIL = 2.0  # standard deviation of an image's details in levels of 256; a smooth image is like many others
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # what JPEG and grey copies keep best of red, green and blue
 NUM_BITS, NUM_KEYS, REACH = 24, 16, 8  # bits of a key, keys of an image, images beside it in a key's order
 CHUNK = 4096  # images
 FEW = 0.02  # so small a share of the images moves no score that could be told from chance
@@ -70,7 +71,7 @@ def _small(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The hash's bits, bool (n, 112), and the details, float32 (n, 256): what a blur takes away, less its mean."""
     num_images, size = images.shape[:2]
     pooling = _pooling(size)
-    rows = images.reshape(num_images * size, size * 3).astype(np.float32) @ np.repeat(pooling, 3, axis=0) / 3
+    rows = images.reshape(num_images * size, size * 3).astype(np.float32) @ np.kron(pooling, LUMA[:, None])
     small = pooling.T @ rows.reshape(num_images, size, SIDE)
     blur = np.eye(SIDE) + np.eye(SIDE, k=1) + np.eye(SIDE, k=-1)
     blur[[0, -1], [0, -1]] = 2  # beyond the edge all is as at the edge

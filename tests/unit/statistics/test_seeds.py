@@ -267,3 +267,16 @@ def test_the_best_epochs_score_is_too_high_and_two_halves_is_not():
     error = np.std(halves) / np.sqrt(num_sets)
     assert abs(np.mean(halves) - truth) < 4 * error
     assert best.mean() - truth > 8 * error
+
+
+@given(st.lists(st.integers(0, 3), min_size=20, max_size=80), st.integers(0, 1000), st.integers(2, 7))
+def test_halves_of_groups_are_whole_groups_and_about_half_of_each_class(labels, seed, size):
+    labels, groups = np.array(labels), np.arange(len(labels)) // size
+    second = second_half(labels, 4, seed, groups)
+    for group in range(groups.max() + 1):
+        assert len(set(second[groups == group].tolist())) == 1
+    for label in set(labels.tolist()):
+        ours = labels == label
+        largest = np.bincount(groups[ours]).max()
+        assert abs(second[ours].sum() - ours.sum() / 2) <= 1.5 * largest
+    assert np.array_equal(second_half(labels, 4, seed, np.arange(len(labels))), second_half(labels, 4, seed))
