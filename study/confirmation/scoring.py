@@ -137,11 +137,12 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
     means = seeds.recipe_means(scores)
     differences = seeds.paired_differences(scores)
     adjusted = seeds.paired_differences(measured.scores_adjusted)
-    chosen = seeds.confirmed(scores)
-    winner = seeds.best_recipe(scores)
-    # the winner with every other, and the course's two with each other: does balancing help?
+    # plain shuffling is the simplest; what is searched must beat both beyond doubt to replace them
     course = [index for index, recipe in enumerate(plan.recipes) if recipe.is_course]
     course.sort(key=lambda index: -plan.recipes[index].trial)
+    chosen = seeds.confirmed(scores, simple=course[::-1])
+    winner = seeds.best_recipe(scores, course[::-1])
+    # the winner with every other, and the course's two with each other: does balancing help?
     pairs = [(winner, other) for other in range(len(names)) if other != winner]
     pairs += [(course[0], course[1])] if winner not in course else []
     is_optimistic = plan.pool.num_own_val > 0
@@ -160,6 +161,7 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
                 trial=recipe.trial,
                 config=recipe.config.to_dict(),
                 search_score=recipe.search_score,
+                stopped_at=recipe.stopped_at,
                 scores=scores[index].tolist(),
                 scores_adjusted=measured.scores_adjusted[index].tolist(),
                 mean=float(means.estimate[index]),

@@ -212,31 +212,38 @@ def discordance(scores: Scores) -> np.ndarray:
     return 0.5 * (scores.class_sizes**-2.0).mean(axis=1) / scores.class_sizes.shape[1] ** 2
 
 
-def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
-    """Which trials the images cannot tell from the first: bool (T,). The truly best is among them with ``confidence``.
+def behind(scores: Scores, first: int, confidence: float = 0.95) -> Intervals:
+    """Minority F1 of the trial ``first``, the best, less that of each trial, shape (T,); of itself 0.
 
-    Multiple comparisons with the best (Hsu 1984): a trial is left out if its deficit to the first, in paired standard
-    errors, is beyond the ``confidence`` quantile of the largest deficit to any trial that resampling alone gives it.
-    The truly best has no true deficit to any, so that it is left out with at most 1 - ``confidence``, however many
-    trials there are and whichever of them comes first.
+    The one decision on who is tied: a trial is, if its interval is not above 0. The truly best is then among them with
+    ``confidence``. Multiple comparisons with the best (Hsu 1984): an interval reaches as far below its estimate, in
+    paired standard errors, as the ``confidence`` quantile of the largest deficit to any trial that resampling alone
+    gives the trial (and at least as far as Student's t, as for ``difference``). The truly best has no true deficit to
+    any, so that it is left out with at most 1 - ``confidence``, however many trials there are and whichever is first.
     """
     deviations = scores.resampled - scores.resampled.mean(axis=1, keepdims=True)  # (T, R)
     covariance = (deviations @ deviations.T).astype(np.float64) / deviations.shape[1]
     # an image added for either of the two to err on alone
     variances = np.diagonal(covariance) + 2 * discordance(scores)
-    first = scores.minority_f1.argmax()
-    largest = np.empty(len(deviations))
-    deficits = np.empty(len(deviations))
+    largest, error = np.empty(len(deviations)), np.empty(len(deviations))
     buffer = np.empty_like(deviations)
     for trial, own in enumerate(deviations):
         errors = np.sqrt(variances + variances[trial] - 2 * covariance[trial])  # (T,)
         np.subtract(deviations, own, out=buffer)
         np.divide(buffer, errors[:, None].astype(np.float32), out=buffer)
-        largest[trial] = np.quantile(buffer.max(axis=0), confidence)
-        deficits[trial] = (scores.minority_f1[first] - scores.minority_f1[trial]) / errors[first]
+        largest[trial], error[trial] = np.quantile(buffer.max(axis=0), confidence), errors[first]
     # the standard errors are estimates, and the largest of many deficits is often one whose error came out small: a
     # point of the normal distribution becomes that of Student's t on the images of the smallest class alone
-    return deficits <= stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
+    critical = stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
+    reach = np.maximum(critical, t_quantile(scores.degrees_of_freedom, confidence)) * error
+    reach[first] = 0
+    estimate = scores.minority_f1[first] - scores.minority_f1
+    return Intervals(estimate, estimate - reach, estimate + reach)
+
+
+def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
+    """Which trials the images cannot tell from the one with the highest score, see ``behind``: bool (T,)."""
+    return behind(scores, int(scores.minority_f1.argmax()), confidence).low <= 0
 
 
 def t_quantile(degrees_of_freedom: float | np.ndarray, confidence: float) -> Any:

@@ -191,8 +191,10 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
     names = [recipe["name"] for recipe in written["recipes"]]
     assert {"course-shuffled", "course-weighted"} < set(names)
     assert set(written["test"]["recipes"]) == {written["winner"], "course-shuffled", "course-weighted"}
-    assert written["winner"] == names[int(table["raw"].mean(axis=1).argmax())]
     gaps, gaps_adjusted = paired_differences(table["raw"]), paired_differences(table["adjusted"])
+    best = int(table["raw"].mean(axis=1).argmax())
+    simple = [names.index(name) for name in ("course-shuffled", "course-weighted")]
+    assert written["winner"] == names[next((index for index in simple if gaps.low[best, index] <= 0), best)]
     for difference in written["differences"]:
         pair = names.index(difference["first"]), names.index(difference["second"])
         for found, expected in ((difference, gaps), (difference["adjusted"], gaps_adjusted)):
