@@ -27,6 +27,10 @@ MAJORITY_TIMES = 10  # as many of a majority class
 TRUE_F1 = (0.4, 0.7, 0.9, 0.97)
 CORRELATION = 0.7  # of two models' latent difficulty of an image
 NUM_EPOCHS, EPOCH_CORRELATION = 20, 0.8
+WITHIN = 0.7  # correlation of the difficulty of two images of one group
+GROUP_SIZES = {"1": (1,), "6": (6,), "1 to 12": (1, 1, 2, 3, 6, 12)}
+SAME_SIZES = 20  # data sets, between which the sizes of groups are drawn anew
+GROUPED = ((100, 0.7), (100, 0.9), (300, 0.9), (300, 0.97))  # images of a minority class, and true F1
 NUM_TRIALS = 50
 NUM_SEEDS = 5
 SEED_DEVIATIONS = (0.0, 0.5, 1.5)  # of the seeds' true F1, in standard errors of a model on the images
@@ -62,6 +66,9 @@ def run(arguments: argparse.Namespace) -> Outcome:
         for f1 in (0.7, 0.9):
             for deviation in SEED_DEVIATIONS:
                 work.append(partial(seeds_and_images, positives, f1, deviation, arguments))
+    for sizes in GROUP_SIZES:
+        for positives, f1 in GROUPED:
+            work.append(partial(grouped, sizes, positives, f1, arguments))
     rows = [piece() for piece in tqdm(work, unit=" settings", disable=None, leave=False)]
     figures = [
         Figure(f"{row['what']}: {name.replace('_', ' ')}", row["unit"], [value])
@@ -281,6 +288,45 @@ def seeds_and_images(positives: int, f1: float, deviation: float, arguments: arg
     }
 
 
+def grouped(sizes: str, positives: int, f1: float, arguments: argparse.Namespace) -> Row:
+    """As ``coverage``, of images that come in groups, of ``sizes``, drawn anew every few sets."""
+    models = [even_errors(f1, positives), even_errors(1 - 1.2 * (1 - f1), positives)]
+    truth = [true_f1(model, positives) for model in models]
+    rng = _generator("grouped", sizes, positives, f1, arguments)
+    tally = _Tally()
+    for start in range(0, arguments.sets, SAME_SIZES):
+        counts, groups = draw_groups_of(sizes, positives, rng)
+        labels, size = labels_of(counts), min(SAME_SIZES, arguments.sets - start)
+        predictions = np.concatenate(list(draw(models, counts, CORRELATION, size, rng, groups)))
+        by_group, by_image = (
+            Resamples(labels, NUM_CLASSES, MINORITY, arguments.resamples, arguments.seed, groups=units).score(
+                predictions
+            )
+            for units in (groups, None)
+        )
+        pairs = np.arange(size)
+        tally.add("a model", intervals.intervals(by_group), np.repeat(truth, size))
+        tally.add("the difference of two", intervals.difference(by_group, pairs, pairs + size), truth[0] - truth[1])
+        tally.add("a model, by image", intervals.intervals(by_image), np.repeat(truth, size))
+    return {
+        "what": f"groups of {sizes}, {positives} positives, F1 {f1}",
+        "unit": "%",
+        "sets": arguments.sets,
+        "true_f1": truth,
+        "measured": {f"coverage of {name}": 100 * tally.covered(name) for name in tally.hits},
+        "missed_below_and_above_percent": {name: tally.missed(name) for name in tally.hits},
+        "mean_width": {name: tally.width(name) for name in tally.hits},
+    }
+
+
+def draw_groups_of(sizes: str, positives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(images of each class, the group of each image): groups of one class each, about ``class_counts`` images."""
+    known = np.array(GROUP_SIZES[sizes])
+    drawn = [rng.choice(known, round(count / known.mean())) for count in class_counts(positives)]
+    groups = np.concatenate(drawn)
+    return np.array([of_class.sum() for of_class in drawn]), np.repeat(np.arange(len(groups)), groups)
+
+
 def _generator(*setting: Any) -> np.random.Generator:
     """A stream of its own for each setting; the last of ``setting`` are the arguments, with the seed."""
     *parts, arguments = setting
@@ -378,20 +424,34 @@ def f1_of(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    models: list[np.ndarray], counts: np.ndarray, correlation: float, num_sets: int, rng: np.random.Generator
+    models: list[np.ndarray],
+    counts: np.ndarray,
+    correlation: float,
+    num_sets: int,
+    rng: np.random.Generator,
+    groups: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Predictions of each model on the same images, int8 (num_sets, n) a model; images come sorted by class.
 
     An image has a latent difficulty, normal, part of it (``correlation``) common to all models; a model errs on the
-    hardest, into one class or another by how hard they are.
+    hardest, into one class or another by how hard they are. Of either part, ``WITHIN`` is common to images of one of
+    ``groups`` (numbers from 0, (n,)).
     """
-    common = np.sqrt(correlation) * rng.standard_normal((num_sets, counts.sum()), np.float32)
+
+    def normal() -> np.ndarray:
+        own = rng.standard_normal((num_sets, counts.sum()), np.float32)
+        if groups is None:
+            return own
+        shared = rng.standard_normal((num_sets, groups.max() + 1), np.float32)[:, groups]
+        return np.sqrt(WITHIN) * shared + np.sqrt(1 - WITHIN) * own
+
+    common = np.sqrt(correlation) * normal()
     ends = np.cumsum(counts)
     # each class's predictions, the right one first, and the difficulties at which one gives way to the next
     order = np.array([[name, *[other for other in range(NUM_CLASSES) if other != name]] for name in range(NUM_CLASSES)])
     shares = np.take_along_axis(np.array(models), order[None], axis=2).cumsum(axis=2)[:, :, :-1]
     for bounds in special.ndtri(np.minimum(shares, 1)):
-        difficulty = np.sqrt(1 - correlation) * rng.standard_normal(common.shape, np.float32) + common
+        difficulty = np.sqrt(1 - correlation) * normal() + common
         predictions = np.empty(common.shape, np.int8)
         for name, (end, count) in enumerate(zip(ends, counts, strict=True)):
             images = difficulty[:, end - count : end]

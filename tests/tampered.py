@@ -22,6 +22,7 @@ from trainable import checkpoint, loop, replay
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.images import loading
+from trainable.images.pool import SealedImages
 from trainable.images.trial import trial_images
 
 NAMES = [str(digit) for digit in range(10)]
@@ -76,7 +77,7 @@ class Commands:
         # they take as long as everything else, and see nothing but the ranking's table
         monkeypatch.setattr(importance, "importances", lambda *arguments, **more: {})
         monkeypatch.setattr(loading, "load", self._load)
-        monkeypatch.setattr(loading, "load_test", lambda pool: (None, pool.labels))
+        monkeypatch.setattr(loading, "load_test", lambda pool: SealedImages(None, pool.labels))
         for plan in (study_plan, confirmation_plan):
             monkeypatch.setattr(plan, "machine_resources", lambda arguments: RESOURCES)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.cli import UsageError, checked, file_path, one_of, whole
+from trainable.cli import UsageError, checked, file_path, one_of, regex, whole
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.images import origins
 from trainable.images.origins import origin
@@ -76,6 +76,14 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         f"(default: {origins.words('val_fraction')})",
     )
     group.add_argument(
+        "--group",
+        default=None,
+        metavar="REGEX",
+        type=regex,
+        help="what this regular expression finds in an image's path below the folder (in its first brackets, or all) "
+        "is the image's group; no group stands on two sides of a split (default: each image is a group)",
+    )
+    group.add_argument(
         "--image-size",
         default=32,
         metavar="PIXELS",
@@ -132,6 +140,7 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
         keep=arguments.keep,
         val_fraction=arguments.val_fraction,
         seed=arguments.seed,
+        group=arguments.group,
         include=tuple(arguments.include or ()),
         exclude=tuple(arguments.exclude or ()),
         skip_bad_files=bool(arguments.skip_bad_files),

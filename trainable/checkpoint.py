@@ -24,7 +24,7 @@ class CheckpointError(Exception):
 
 
 def save(state: TrialState, images: TrialImages, path: Path) -> None:
-    """Writes ``last.pt``: the state whole, all rows, and the validation labels; the old file or the new, never half.
+    """Writes ``last.pt``: the state, all rows, labels and groups of the validation images; the old file or the new one.
 
     Raises:
         OSError: it cannot be written, for instance because the disk is full; the old file is still there.
@@ -40,6 +40,8 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
         "predictions": state.predictions,
         "val_labels": images.labels[images.val],
     }
+    if images.val_groups is not None:
+        content["val_groups"] = images.val_groups
     _write(path, content)
 
 
@@ -82,6 +84,10 @@ def _check(content: dict[str, Any]) -> None:
     for name, values in [("val_labels", labels), *(("predictions", part) for part in predictions)]:
         if not 0 <= int(values.min()) <= int(values.max()) < num_classes:
             raise ValueError(f"{name} has values that are none of the {num_classes} classes")
+    if content.setdefault("val_groups", None) is not None:
+        _check_tensor("val_groups", content["val_groups"], (num_images,), (torch.int64,))
+        if not 0 <= int(content["val_groups"].min()) <= int(content["val_groups"].max()) < num_images:
+            raise ValueError(f"val_groups has values that are not from 0 to {num_images - 1}")
     _check_tensor("best.logits", content["best"]["logits"], (num_images, num_classes), (torch.float16,))
     if not isinstance(content["best"]["model"], dict):
         raise ValueError("best.model is no table")
@@ -215,7 +221,7 @@ def finish(folder: Path) -> None:
     if (best_path.exists() and validation_path.exists()) or not (folder / "last.pt").exists():
         return
     content = read(folder / "last.pt")
-    best = content["best"]
+    best, groups = content["best"], content["val_groups"]
     predictions = torch.stack(content["predictions"]).numpy()  # (num_epochs, 2, num_val)
     arrays = io.BytesIO()
     np.savez(
@@ -224,6 +230,7 @@ def finish(folder: Path) -> None:
         logits=best["logits"].numpy(),
         predictions=predictions[:, 0],
         predictions_adjusted=predictions[:, 1],
+        **({} if groups is None else {"groups": groups.numpy()}),
     )
     sealed.write(validation_path, arrays)
     row = content["rows"][content["rows"][-1]["best_epoch"] - 1]

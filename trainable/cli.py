@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -68,6 +69,15 @@ def file_path(text: str) -> Path:
         rule = f"a path of at most {MAX_PATH} bytes, each of its names of at most {MAX_NAME}"
         raise argparse.ArgumentTypeError(f"must be {rule}, not {shown(text)}")
     return path
+
+
+def regex(text: str) -> str:
+    """An argparse type: a regular expression, as text."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"must be a regular expression, not {text!r} ({error})") from None
+    return text
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -107,6 +107,7 @@ class StoredData:
     exclude: tuple[str, ...] = ()
     skip_bad_files: bool = False
     squash: bool = True
+    group: str | None = None
 
     @property
     def spec(self) -> DataSpec:

@@ -21,7 +21,12 @@ class Offsets:
 
 
 def fit(
-    logits: np.ndarray, labels: np.ndarray, train_counts: Sequence[int], minority: Sequence[int], seed: int
+    logits: np.ndarray,
+    labels: np.ndarray,
+    train_counts: Sequence[int],
+    minority: Sequence[int],
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> Offsets:
     """Offsets of -tau × log(share of the training images), tau in [-1, 2], the one with the highest minority F1.
 
@@ -31,6 +36,7 @@ def fit(
     halves. Equal scores go to the smaller offset.
 
     ``logits`` is float (n, num_classes), ``labels`` whole numbers (n,), of images that the model was not trained on.
+    ``groups`` (n,) are equal for images of one group, which are all in one half.
     """
     shares = np.asarray(train_counts, float) / sum(train_counts)
     num_classes = len(shares)
@@ -41,7 +47,7 @@ def fit(
         confusions = [confusion_matrix(labels[images], predicted[images], num_classes) for predicted in predictions]
         return np.array([minority_f1(confusion, minority) for confusion in confusions])
 
-    second = second_half(labels, num_classes, seed)
+    second = second_half(labels, num_classes, seed, groups)
     halves = scores(~second), scores(second)
     gains = [other[own.argmax()] - other[0] for own, other in (halves, halves[::-1])]
     gain = float(np.mean(gains))

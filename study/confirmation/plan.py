@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from study.confirmation.runs import Recipe, choose, fresh_seeds, mixed_runs
 from study.execution.machine import Resources, machine_resources
 from study.record import environment, files
@@ -19,7 +17,7 @@ from trainable.arguments import moved
 from trainable.cli import UsageError, attempt, shown
 from trainable.files import check_writable
 from trainable.images import loading
-from trainable.images.pool import Pool
+from trainable.images.pool import Pool, SealedImages
 from trainable.loop import check_network
 
 
@@ -30,7 +28,7 @@ class ConfirmationPlan:
     folder: Path  # the study's
     study: Study
     pool: Pool
-    test: tuple[np.ndarray, np.ndarray]  # pixels and labels, see loading.load_test
+    test: SealedImages
     recipes: list[Recipe]  # the best first, then those of the course that are not among them
     seeds: list[int]
     top: int
@@ -160,9 +158,9 @@ def _load_pool(
     return pool
 
 
-def _load_test(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-    pixels, labels = loading.load_test(pool)
-    missing = [pool.class_names[name] for name in pool.minority if not (labels == name).any()]
+def _load_test(pool: Pool) -> SealedImages:
+    test = loading.load_test(pool)
+    missing = [pool.class_names[name] for name in pool.minority if not (test.labels == name).any()]
     if missing:
         raise UsageError([f"class {name}: no test image, so its F1 on them cannot be told" for name in missing])
-    return pixels, labels
+    return test

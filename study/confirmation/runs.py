@@ -26,6 +26,7 @@ class Recipe:
     trial: int
     config: TrialConfig  # the trial's, with its seeds
     search_score: float
+    stopped_at: int | None = None  # epochs after which the search gave the trial up
 
     @property
     def is_course(self) -> bool:
@@ -69,7 +70,13 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
     chosen = ranked[:top]
     chosen += sorted((trial for trial in course if trial not in chosen), key=lambda trial: trial.number)
     return [
-        Recipe(run_name(trial.number, trial.recipe), trial.number, trial.config, trial.rows[-1]["best_minority_f1"])
+        Recipe(
+            run_name(trial.number, trial.recipe),
+            trial.number,
+            trial.config,
+            trial.rows[-1]["best_minority_f1"],
+            len(trial.rows) if trial.status == "stopped" else None,
+        )
         for trial in chosen
     ]
 

@@ -16,6 +16,7 @@ from study.record.recipes import is_course
 from study.statistics import seeds
 from study.statistics.intervals import Intervals, Resamples
 from trainable.evaluation import evaluate, predict
+from trainable.images.pool import SealedImages
 from trainable.metrics import confusion_matrix, recall_per_class
 
 OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same that the search chose by"
@@ -55,7 +56,7 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
 
     # the same halves for all recipes
     score, adjusted = (
-        seeds.two_halves(labels, predictions, num_classes, minority, run.seed)
+        seeds.two_halves(labels, predictions, num_classes, minority, run.seed, run.groups)
         for predictions in (run.predictions, run.adjusted)
     )
     best = confusion_matrix(labels, run.predictions[run.best_epoch - 1], num_classes)
@@ -68,25 +69,25 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
 
 
 def measure_test(
-    runs: TrainedRuns, winner: str, test: tuple[np.ndarray, np.ndarray], seed: int
+    runs: TrainedRuns, winner: str, test: SealedImages, seed: int
 ) -> tuple[dict[str, RecipeOnTest], list[Difference]]:
     """The test scores of the winner and the course's recipes, each run's best epoch, and how far the winner is beyond.
 
     The one place where test images meet a model. The adjustment's prior is the training images'; nothing is fitted to
-    the test images. ``test`` is their pixels and labels; ``seed`` draws the resamples.
+    the test images. ``seed`` draws the resamples.
 
     Raises:
         UsageError: a run's best.pt is damaged.
     """
     tested = [name for name in runs if is_course(name) or name == winner]
-    labels, images, num_seeds = test[1], runs[winner][0].images, len(runs[winner])
+    labels, images, num_seeds = test.labels, runs[winner][0].images, len(runs[winner])
     predictions = np.empty((3, len(tested), num_seeds, len(labels)), np.min_scalar_type(images.num_classes))
-    pixels = torch.from_numpy(test[0]).to(images.pixels.device)
+    pixels = torch.from_numpy(test.pixels).to(images.pixels.device)
     for column in _shown(num_seeds):
         for index, name in enumerate(tested):
             predictions[:, index, column] = _predict_test(runs[name][column], pixels)
     # the same resamples for all runs
-    resamples = Resamples(labels, images.num_classes, images.minority, seed=seed)
+    resamples = Resamples(labels, images.num_classes, images.minority, seed=seed, groups=test.groups)
     raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
     means = seeds.means_on_images(raw, num_seeds)
     scores, scores_adjusted, scores_offsets = (
@@ -136,11 +137,12 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
     means = seeds.recipe_means(scores)
     differences = seeds.paired_differences(scores)
     adjusted = seeds.paired_differences(measured.scores_adjusted)
-    chosen = seeds.confirmed(scores)
-    winner = seeds.best_recipe(scores)
-    # the winner with every other, and the course's two with each other: does balancing help?
+    # plain shuffling is the simplest; what is searched must beat both beyond doubt to replace them
     course = [index for index, recipe in enumerate(plan.recipes) if recipe.is_course]
     course.sort(key=lambda index: -plan.recipes[index].trial)
+    chosen = seeds.confirmed(scores, simple=course[::-1])
+    winner = seeds.best_recipe(scores, course[::-1])
+    # the winner with every other, and the course's two with each other: does balancing help?
     pairs = [(winner, other) for other in range(len(names)) if other != winner]
     pairs += [(course[0], course[1])] if winner not in course else []
     is_optimistic = plan.pool.num_own_val > 0
@@ -159,6 +161,7 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
                 trial=recipe.trial,
                 config=recipe.config.to_dict(),
                 search_score=recipe.search_score,
+                stopped_at=recipe.stopped_at,
                 scores=scores[index].tolist(),
                 scores_adjusted=measured.scores_adjusted[index].tolist(),
                 mean=float(means.estimate[index]),

@@ -47,6 +47,11 @@ class TrainedRun:
         return self._validation[validation.LABELS].astype(np.int64)
 
     @property
+    def groups(self) -> np.ndarray:
+        """Equal for validation images of one group, (n,)."""
+        return self._validation[validation.GROUPS]
+
+    @property
     def logits(self) -> np.ndarray:
         """Of the best epoch on the validation images, float32 (n, num_classes)."""
         return self._validation[validation.LOGITS].astype(np.float32)
@@ -71,7 +76,9 @@ class TrainedRun:
     @cached_property
     def offsets(self) -> offsets.Offsets:
         """The decision offsets: its validation images, and nothing else, fix them."""
-        return offsets.fit(self.logits, self.labels, self.images.train_counts.tolist(), self.images.minority, self.seed)
+        return offsets.fit(
+            self.logits, self.labels, self.images.train_counts.tolist(), self.images.minority, self.seed, self.groups
+        )
 
     @cached_property
     def _validation(self) -> dict[str, np.ndarray]:

@@ -73,6 +73,7 @@ class StudyPlan:
             "skipped_files": list(self.pool.skipped),
             "class_names": list(self.pool.class_names),
             "minority": list(self.pool.spec.minority or ()),
+            "leaks": self.pool.leaks,
             "class_counts": counts | {"test": test_counts or self.pool.test_counts},
             "config": self.base.to_dict(),
             "precision": self.base.precision,

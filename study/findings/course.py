@@ -14,6 +14,7 @@ from study.record.recipes import SHUFFLED, WEIGHTED
 from trainable.cli import printable
 
 NUM_LAST = 10  # epochs whose validation losses tell how stable a training was
+FEW_IMAGES = 25  # of a class; an image more or less found moves its F1 by several hundredths
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,16 @@ class Improvement:
     name: str
     shuffled: float
     weighted: float
+    num_images: int  # of validation, that both F1s were measured on
 
     @property
-    def percent(self) -> float | None:
-        """Of the shuffled one's F1; None where that is 0 and there is nothing to compare with."""
-        return 100 * (self.weighted - self.shuffled) / self.shuffled if self.shuffled > 0 else None
-
-    @property
-    def percent_text(self) -> str:
-        return "from nothing" if self.percent is None else f"{self.percent:+.1f} %"
+    def words(self) -> str:
+        """In per cent of the shuffled one's F1, as in the course, where there are images enough to say so."""
+        if self.num_images < FEW_IMAGES:
+            return f"{self.weighted - self.shuffled:+.2f}, of {self.num_images} images"
+        if self.shuffled == 0:
+            return "from nothing" if self.weighted else "none"
+        return f"{100 * (self.weighted - self.shuffled) / self.shuffled:+.1f} %"
 
 
 @dataclass(frozen=True)
@@ -96,19 +98,22 @@ class Comparison:
             f"  {'minority class':<{width}}  shuffled  weighted  improvement",
         ]
         for name, found in zip(names, self.classes, strict=True):
-            lines.append(f"  {name:<{width}}  {found.shuffled:8.4f}  {found.weighted:8.4f}  {found.percent_text}")
+            lines.append(f"  {name:<{width}}  {found.shuffled:8.4f}  {found.weighted:8.4f}  {found.words}")
         for sentence in self.insights():
             lines += textwrap.wrap(sentence, 100, initial_indent="  ", subsequent_indent="    ")
         return lines
 
 
-def compare(trials: Sequence[TrialRecord], class_names: Sequence[str], minority: Sequence[int]) -> Comparison | None:
+def compare(
+    trials: Sequence[TrialRecord], class_names: Sequence[str], minority: Sequence[int], val_counts: Sequence[int]
+) -> Comparison | None:
     """The course's comparison from a study's trials; None until both recipes have an epoch."""
     found = {trial.recipe: Training(trial) for trial in trials if trial.rows}
     if SHUFFLED.name not in found or WEIGHTED.name not in found:
         return None
     shuffled, weighted = found[SHUFFLED.name], found[WEIGHTED.name]
     classes = [
-        Improvement(class_names[index], shuffled.class_f1(index), weighted.class_f1(index)) for index in minority
+        Improvement(class_names[index], shuffled.class_f1(index), weighted.class_f1(index), val_counts[index])
+        for index in minority
     ]
     return Comparison(shuffled, weighted, classes)

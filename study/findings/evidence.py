@@ -1,6 +1,6 @@
 """What a study's trials said of the validation images: validation.npz of each, and how sure their scores are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from study.record import validation
-from study.statistics.intervals import Interval, Intervals, Resamples, Scores, difference, intervals, tied_with_best
+from study.statistics.intervals import Interval, Intervals, Resamples, Scores, behind, intervals
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
+
+EVIDENCE = (validation.LABELS, validation.LOGITS, validation.GROUPS)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Evidence:
     num_classes: int
     scores: Scores
     intervals: Intervals  # of minority F1, (T,)
-    tied: np.ndarray  # bool (T,): cannot be told from the first
+    best: int  # of these trials the first in the ranking
+    behind: Intervals  # minority F1 of the best less that of each, (T,): who is tied, and how far the others are behind
     damaged: list[str]  # files that cannot be used, a sentence each
 
     def __contains__(self, number: object) -> bool:
@@ -37,42 +40,44 @@ class Evidence:
         """The trial's confusion matrix, int64 (num_classes, num_classes): row = true class."""
         return confusion_matrix(self.labels, self.predictions[self.numbers.index(number)], self.num_classes)
 
-    def gain(self, first: int, second: int) -> Interval:
-        """Minority F1 of the trial ``first`` less that of ``second``, paired on the images, 95 %; within [-1, 1]."""
-        found = difference(self.scores, self.numbers.index(first), self.numbers.index(second))
-        # Student's t knows nothing of -1 and 1, between which a difference lies
-        return Interval(float(found.estimate), max(float(found.low), -1.0), min(float(found.high), 1.0))
-
     @property
-    def best(self) -> int:
-        """The trial that ``tied`` compares with."""
-        return self.numbers[int(self.scores.minority_f1.argmax())]
+    def tied(self) -> np.ndarray:
+        """Which trials cannot be told from the best, bool (T,)."""
+        return self.behind.low <= 0
+
+    def ahead_of(self, number: int) -> Interval:
+        """Minority F1 of the best trial less that of ``number``, paired on the images, 95 %; within [-1, 1]."""
+        index = self.numbers.index(number)
+        low, high = float(self.behind.low[index]), float(self.behind.high[index])
+        # Student's t knows nothing of -1 and 1, between which a difference lies
+        return Interval(float(self.behind.estimate[index]), max(low, -1.0), min(high, 1.0))
 
 
 def read(
-    folder: Path, numbers: Sequence[int], num_classes: int, num_images: int, minority: Sequence[int], seed: int
+    folder: Path, best_f1: Mapping[int, float], num_classes: int, num_images: int, minority: Sequence[int], seed: int
 ) -> Evidence | None:
-    """The evidence of those of the trials ``numbers`` that have a validation.npz; None if none has.
+    """The evidence of those trials that have a validation.npz; None if none has.
 
-    ``num_images`` are the validation images of the study, at most so many; ``minority`` are the classes' indices;
-    ``seed`` draws the resamples.
+    ``best_f1`` are all trials' scores by number; ``num_images`` are the validation images of the study, at most so
+    many; ``minority`` are the classes' indices; ``seed`` draws the resamples.
     """
     found: list[int] = []
     predictions: list[np.ndarray] = []
     labels: np.ndarray | None = None
+    groups = np.array([], np.int64)
     damaged: list[str] = []
-    for number in numbers:
+    for number in best_f1:
         path = folder / "trials" / str(number) / "validation.npz"
         if not path.exists():  # it runs, or has failed
             continue
         try:
-            own_labels, logits = validation.read(path, ["labels", "logits"], num_classes, num_images)
+            own_labels, logits, own_groups = validation.read(path, EVIDENCE, num_classes, num_images)
         except UsageError as error:
             damaged.append(f"{path}: damaged, so this trial has no interval ({error.__cause__})")
             continue
         if labels is None:
-            labels = own_labels.astype(np.int64)
-        if not np.array_equal(own_labels, labels):
+            labels, groups = own_labels.astype(np.int64), own_groups
+        if not (np.array_equal(own_labels, labels) and np.array_equal(own_groups, groups)):
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
         predictions.append(logits.astype(np.float32).argmax(axis=1).astype(np.min_scalar_type(num_classes)))
@@ -80,9 +85,10 @@ def read(
     if labels is None or not found:
         return None
     everything = np.stack(predictions)
-    scores = Resamples(labels, num_classes, minority, seed=seed).score(everything)
-    tied = tied_with_best(scores)
-    return Evidence(found, labels, everything, num_classes, scores, intervals(scores), tied, damaged)
+    scores = Resamples(labels, num_classes, minority, seed=seed, groups=groups).score(everything)
+    best = max(found, key=lambda number: (best_f1[number], -number))
+    gaps = behind(scores, found.index(best))
+    return Evidence(found, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged)
 
 
 def columns(evidence: Evidence, number: int, minority: Sequence[int], train_counts: Sequence[int]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Ranking:
         table["adj."] = shown["minority_f1_adjusted"]
         if self.was_cut and "f1_reweighted" in shown:
             table["rew."] = shown["f1_reweighted"]
-        table["ep."], table["status"] = shown["epochs"], shown["status"]
+        table["ep."], table["status"] = epochs_of(shown), shown["status"]
         width = LINE_WIDTH - len(table.to_string(index=False, float_format="%.4f", na_rep="-").split("\n", 1)[0])
         for name, column in recipe_table(shown.to_dict("records"), self.space, width, 1).items():
             table[name] = column
@@ -75,7 +75,10 @@ class Ranking:
             "* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch"
         )
         if self.evidence is not None:
-            lines.append("95 %: range on other validation images like these, same model; =: tied with the first")
+            first = f"tied with trial {self.evidence.best}"
+            lines.append(f"95 %: range on other validation images like these, same model; =: {first}")
+        if any("/" in text for text in table["ep."]):
+            lines.append("ep.: 4/20: the score after 4 of 20 epochs; with all of them it might have been higher")
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
@@ -106,10 +109,10 @@ class Ranking:
                 int(row["trial"]),
                 row["minority_f1"],
                 leader["minority_f1"] - row["minority_f1"],
-                self.evidence.gain(leader["trial"], row["trial"])
+                self.evidence.ahead_of(row["trial"])
                 if self.evidence
-                and leader["trial"] != row["trial"]
-                and {leader["trial"], row["trial"]} <= set(self.evidence.numbers)
+                and leader["trial"] == self.evidence.best != row["trial"]
+                and row["trial"] in self.evidence
                 else None,
             )
             for _, row in self.scored[self.scored["recipe"] != SEARCHED].sort_values("trial").iterrows()
@@ -119,13 +122,17 @@ class Ranking:
         """How many trials the validation images cannot tell from the first; empty if nothing is known of it."""
         if self.evidence is None:
             return ""
-        number, tied = len(self.evidence.numbers), int(self.evidence.tied.sum())
-        if tied == 1:
-            if number == 1:
-                return f"trial {self.evidence.best} is the only one so far whose images can be compared"
-            others = "the other one" if number == 2 else f"all {number - 1} others"
-            return f"trial {self.evidence.best} stands out: ahead of {others} by more than chance"
-        return f"{tied} of {number} trials are tied for first on these validation images"
+        best, number, tied = self.evidence.best, len(self.evidence.numbers), int(self.evidence.tied.sum())
+        leader, verb = self.scored.iloc[0]["trial"], "is" if tied == 1 else "are"
+        if leader != best:
+            words = f"trial {leader} leads, but its images cannot be compared yet"
+            return f"{words}; of {number} that can, {tied} {verb} first or tied with it"
+        if tied > 1:
+            return f"{tied} of {number} trials are tied for first on these validation images"
+        if number == 1:
+            return f"trial {best} is the only one so far whose images can be compared"
+        others = "the other one" if number == 2 else f"all {number - 1} others"
+        return f"trial {best} stands out: ahead of {others} by more than chance"
 
     def gain_lines(self) -> list[str]:
         scored = self.scored
@@ -185,6 +192,14 @@ class Ranking:
         return lines
 
 
+def epochs_of(table: pd.DataFrame) -> list[str]:
+    """Each trial's epochs; "4/20" of those that could have gone on, which are not to be compared as if they had."""
+    return [
+        str(epochs) if status == "complete" else f"{epochs}/{most}"
+        for epochs, status, most in zip(table["epochs"], table["status"], table["max_epochs"], strict=True)
+    ]
+
+
 def rank(folder: Path) -> Ranking:
     """The ranking of the study in ``folder``: by minority F1 at the best epoch, ties to the lower number.
 
@@ -195,8 +210,8 @@ def rank(folder: Path) -> Ranking:
     notes: list[str] = []
     trials = files.read_trials(folder, study, notes.append)
     names, minority, counts = study.class_names, study.minority_indices, study.class_counts
-    numbers = [trial.number for trial in trials]
-    found = evidence.read(folder, numbers, len(names), sum(counts.val), minority, study.seed)
+    best_f1 = {trial.number: trial.rows[-1]["best_minority_f1"] if trial.rows else 0.0 for trial in trials}
+    found = evidence.read(folder, best_f1, len(names), sum(counts.val), minority, study.seed)
     entries = []
     for trial in trials:
         rows, config = trial.rows, trial.config.to_dict()

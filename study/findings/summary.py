@@ -101,7 +101,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         effects.fit(table, space, rows=rows) if usable else None,
         importance.importances(table, space, study.seed, rows=rows) if usable else {},
         balancing.from_confirmation(found) if found else balancing.from_search(table, space, rows) if usable else None,
-        course.compare(ranking.trials, study.class_names, study.minority_indices),
+        course.compare(ranking.trials, study.class_names, study.minority_indices, study.class_counts.val),
         read_mistakes(folder),
     )
 

@@ -30,10 +30,11 @@ class Luck:
             return f"luck: the search promised no gain over {shown(self.base)}"
         words = (
             f"luck: the search promised {shown(self.recipe)} a gain of {self.promised:+.4f} over {shown(self.base)}; "
-            f"on fresh seeds it is {self.kept:+.4f} (±{self.margin:.4f}), so {100 * self.share:.0f} % of it was luck"
+            f"on fresh seeds it is {self.kept:+.4f} (±{self.margin:.4f})"
         )
-        is_rough = self.margin >= self.promised
-        return words + ("; a gain this small is hard to measure with these seeds" if is_rough else "")
+        if self.margin >= self.promised:
+            return f"{words}, so these seeds cannot tell how much of it was luck"
+        return f"{words}, so {100 * self.share:.0f} % of it was luck"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ class Verdict:
         """The recipes that the winner cannot be told from on these seeds."""
         return [found.second for found in self._leads() if found.low <= 0]
 
+    @property
+    def winner_words(self) -> str:
+        """What the seeds say of the winner, to be read after its name."""
+        ahead = [shown(recipe.name) for recipe in self.recipes if recipe.mean > self.winner.mean]
+        if ahead:
+            return f"is enough: {' and '.join(ahead)} did better, but not beyond doubt"
+        if self.equals:
+            return f"did best, but is tied with {' and '.join(map(shown, self.equals))}"
+        return "serves the rare classes best"
+
     def _leads(self) -> list[Difference]:
         return [found for found in self.content.differences if found.first == self.content.winner]
 
@@ -79,12 +90,10 @@ class Verdict:
     def luck(self) -> Luck:
         course = [recipe for recipe in self.recipes if is_course(recipe.name)]
         best, base = (max(found, key=lambda recipe: recipe.search_score) for found in (self.recipes, course))
-        # the winner's own mean is the highest of several and flatters it
-        mean = self.content.confirmed.estimate if best is self.winner else best.mean
         # the deviation is pooled over the recipes, so that all differences are known equally well
         margin = max(max(pair.high - pair.estimate, pair.estimate - pair.low) for pair in self.content.differences)
         promised = best.search_score - base.search_score
-        return Luck(best.name, base.name, promised, mean - base.mean, margin)
+        return Luck(best.name, base.name, promised, best.mean - base.mean, margin)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a recipe, the best confirmed first: its score in the search, confirmed, and on the test images."""
@@ -99,7 +108,7 @@ class Verdict:
                     "low": recipe.low,
                     "high": recipe.high,
                     "adjusted": _mean(recipe.scores_adjusted),
-                    "luck": recipe.search_score - recipe.mean,
+                    "luck": None if recipe.stopped_at else recipe.search_score - recipe.mean,
                     "val_recall": _mean(recipe.val_recall),
                     "audit_recall": _mean(recipe.audit_recall),
                     "test": tested and tested.mean,
@@ -122,7 +131,7 @@ class Verdict:
             audit = "-" if row["audit_recall"] is None else f"{row['audit_recall']:.4f}"
             lines.append(
                 f"{row['recipe']:<17}  {row['search']:.4f}  {_interval(row['confirmed'], row['low'], row['high'])}  "
-                f"{row['adjusted']:.4f}  {row['luck']:+.4f}  {row['val_recall']:10.4f}  {audit:>12}"
+                f"{row['adjusted']:.4f}  {_luck(row['luck'])}  {row['val_recall']:10.4f}  {audit:>12}"
             )
         drawn = "order and the cut" if content.optimistic else "order, the validation images and the cut"
         audited = any(recipe.audit_recall is not None for recipe in self.recipes)
@@ -131,14 +140,16 @@ class Verdict:
             "epochs chosen on one half of validation, scored on the other; adj.: after logit adjustment;",
             "luck: search score minus fresh-seed score; recall: mean of the minority classes, best epoch",
             *(["audit: on the images that the cut removed"] if audited else []),
+            *self.stopped_notes(),
             "",
         ]
         lines += [
             *_difference_lines(content.differences),
             "",
             f"winner: {shown(content.winner)}",
+            *textwrap.wrap(self.winner_words, 100, initial_indent="  ", subsequent_indent="  "),
             f"confirmed score: {_interval(confirmed.estimate, confirmed.low, confirmed.high)}",
-            "  on each seed, the recipe that does best on the other seeds",
+            "  on each seed, the recipe that the other seeds choose",
         ]
         if content.optimistic:
             lines += ["this score is optimistic:", f"  {content.optimistic_reason}"]
@@ -151,21 +162,17 @@ class Verdict:
         num_seeds = len(self.content.seeds)
         lines = [
             f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
-            f"{'recipe':<17}  search  confirmed  test                         adj.    offsets",
+            f"{'recipe':<17}  search  fresh seeds  test                         adj.    offsets",
         ]
         for row in self.rows():
             if row["test"] is None:
                 continue
-            is_winner = row["recipe"] == shown(self.content.winner)
-            confirmed = self.content.confirmed.estimate if is_winner else row["confirmed"]
             offsets = "-" if row["test_offsets"] is None else f"{row['test_offsets']:.4f}"
-            test = _interval(row["test"], row["test_low"], row["test_high"])
-            lines.append(
-                f"{row['recipe']:<17}  {row['search']:.4f}  {confirmed:9.4f}  {test}  {row['test_adjusted']:.4f}  "
-                f"{offsets:>7}"
-            )
+            interval = _interval(row["test"], row["test_low"], row["test_high"])
+            test = f"{interval}  {row['test_adjusted']:.4f}"
+            lines.append(f"{row['recipe']:<17}  {row['search']:.4f}  {row['confirmed']:11.4f}  {test}  {offsets:>7}")
         lines += [
-            "confirmed: mean on fresh seeds; for the winner, its confirmed score; test: each run's best epoch;",
+            "fresh seeds: the same means as above; test: each run's best epoch;",
             "offsets: after adding decision offsets fitted on that run's validation images only",
         ]
         lines += [*_difference_lines(self.test_differences), *self.opening_notes(), ""]
@@ -182,7 +189,15 @@ class Verdict:
     def notes(self, num_trials: int) -> list[str]:
         """What to keep in mind, a sentence each; ``num_trials`` of the study have ended by now."""
         optimistic = [f"optimistic: {self.content.optimistic_reason}"] if self.content.optimistic else []
-        return [*self.extension_notes(num_trials), *optimistic, *self.opening_notes()]
+        return [*self.extension_notes(num_trials), *self.stopped_notes(), *optimistic, *self.opening_notes()]
+
+    def stopped_notes(self) -> list[str]:
+        """Which recipes have a search score of fewer epochs than they were now trained for, a sentence each."""
+        return [
+            f"{shown(recipe.name)}: the search gave it up after {recipe.stopped_at} epochs; its score there is of those"
+            for recipe in self.recipes
+            if recipe.stopped_at
+        ]
 
     def extension_notes(self, num_trials: int) -> list[str]:
         """Whether the study got more trials afterwards, in a sentence."""
@@ -206,6 +221,10 @@ def _difference_lines(differences: list[Difference]) -> list[str]:
             f"    after logit adjustment: {signed(found.adjusted)}",
         ]
     return lines
+
+
+def _luck(value: float | None) -> str:
+    return "      -" if value is None else f"{value:+.4f}"
 
 
 def _interval(estimate: float, low: float, high: float) -> str:

@@ -54,6 +54,7 @@ class ConfirmedRecipe:
     high: Share
     val_recall: list[Share]
     audit_recall: list[Share] | None  # None: nothing was cut
+    stopped_at: Positive | None = None  # epochs after which the search gave the trial up; earlier versions did not say
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,7 @@ class Study(StudyOfTrial):
     scheduler: str
     gpus_per_trial: Amount = 0.0
     cpus_per_trial: Positive = 1
+    leaks: str = ""  # what in the images could stand on two sides of a split; empty: nothing was found, or looked for
     config: dict[str, Any] = field(default_factory=dict)
     precision: str = TrialConfig.precision  # before there was a choice, all were in the default
     precision_reason: str = "as the study began"

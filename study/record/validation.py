@@ -11,17 +11,19 @@ import numpy as np
 from trainable import sealed
 from trainable.cli import UsageError
 
-LABELS, LOGITS, PREDICTIONS, ADJUSTED = "labels", "logits", "predictions", "predictions_adjusted"
+LABELS, LOGITS, PREDICTIONS, ADJUSTED, GROUPS = "labels", "logits", "predictions", "predictions_adjusted", "groups"
 LAYOUT: dict[str, tuple[type[np.generic], tuple[str, ...]]] = {
     LABELS: (np.integer, ("images",)),
     LOGITS: (np.floating, ("images", "classes")),  # of the best epoch
     PREDICTIONS: (np.integer, ("epochs", "images")),
     ADJUSTED: (np.integer, ("epochs", "images")),  # after logit adjustment
+    GROUPS: (np.integer, ("images",)),  # equal for images of one group, from 0; not there: each is one of its own
 }
+BEFORE_GROUPS = LAYOUT.keys() - {GROUPS}
 
 
 def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, max_epochs: int = 0) -> list[np.ndarray]:
-    """The arrays ``names`` of a validation.npz, as they are stored and not to be written to.
+    """The arrays ``names`` of a validation.npz, as they are stored and not to be written to; GROUPS never first.
 
     Types and shapes are checked before any array is read, and nothing in the file may be compressed: so a small file
     never grows to a large array.
@@ -35,9 +37,14 @@ def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, ma
     try:
         with zipfile.ZipFile(io.BytesIO(sealed.read(path))) as archive:
             for name in names:
+                # a file of before there were groups, and not one in which their name is damaged
+                if name == GROUPS and {member.removesuffix(".npy") for member in archive.namelist()} <= BEFORE_GROUPS:
+                    found.append(np.arange(sizes["images"]))
+                    continue
                 array = _read_array(archive, name, sizes, most)
-                if name != LOGITS and array.size and not 0 <= int(array.min()) <= int(array.max()) < num_classes:
-                    raise ValueError(f"{name} has values that are none of the {num_classes} classes")
+                limit, what = (sizes["images"], "groups") if name == GROUPS else (num_classes, "classes")
+                if name != LOGITS and array.size and not 0 <= int(array.min()) <= int(array.max()) < limit:
+                    raise ValueError(f"{name} has values that are none of the {limit} {what}")
                 found.append(array)
     except Exception as error:  # what a damaged archive or header raises is not documented and varies
         raise UsageError([f"{path}: damaged, cannot be read ({error})"]) from error

@@ -22,10 +22,8 @@ def answer(findings: "Findings") -> dict[str, Any]:
     sure = []
     if verdict is not None:
         name, expected = shown(verdict.winner.name), verdict.content.confirmed
-        equals = [shown(other) for other in verdict.equals]
-        verb = f"did best, but is tied with {' and '.join(equals)}" if equals else "serves the rare classes best"
         headline = (
-            f"{name[0].upper()}{name[1:]} {verb}: minority F1 "
+            f"{name[0].upper()}{name[1:]} {verdict.winner_words}: minority F1 "
             f"{f1_with_ends(expected.estimate, expected.low, expected.high)}, confirmed on "
             f"{len(expected.scores)} fresh seeds"
         )
@@ -42,7 +40,8 @@ def answer(findings: "Findings") -> dict[str, Any]:
         )
         luck = "the best of many on the same validation images is partly luck"
         sure.append(f"a search score: {luck}; not confirmed on fresh seeds")
-    sure += [words] if (words := findings.ranking.tied_words()) else []
+    if words := findings.ranking.tied_words():
+        sure.append(words if verdict is None else f"in the search, before fresh seeds: {words}")
     values = active_values(findings.space, leader.__getitem__)
     recipe = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
     return {"headline": headline, "recipe": recipe, "sure": sure}

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from study.findings import summary
+from study.findings.ranking import epochs_of
 from study.record.files import write_atomically
 from study.record.recipes import shown
 from study.report import answer, charts, knob_charts
@@ -151,7 +152,7 @@ def ranking_columns(findings: "Findings") -> "pd.DataFrame":
     for parameter in findings.space:
         found[parameter.name] = _column(active.get(parameter.name) for active in actives)
     found["status"] = table["status"]
-    found["epochs"] = table["epochs"]
+    found["epochs"] = epochs_of(table)
     found["best epoch"] = ["-" if epoch != epoch else f"{epoch:.0f}" for epoch in table["best_epoch"].astype(float)]
     for name, head in OTHER_SCORES.items():
         if name in table and (name != "f1_reweighted" or findings.ranking.was_cut):

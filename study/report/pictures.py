@@ -146,7 +146,7 @@ def classes(found: Comparison) -> Figure:
     axis.bar(places + 0.2, [c.weighted for c in found.classes], 0.4, color=BLUE, label=WEIGHTED.short)
     for place, improvement in enumerate(found.classes):
         height = max(improvement.shuffled, improvement.weighted)
-        axis.text(place, height + 0.015, improvement.percent_text, ha="center")
+        axis.text(place, height + 0.015, improvement.words, ha="center")
     axis.set_xticks(places, [_short(c.name) for c in found.classes])
     axis.set(ylabel="F1 at the best epoch", ylim=(0, 1.12), title="Minority classes: the course's two recipes")
     axis.grid(axis="x", visible=False)

@@ -1,7 +1,8 @@
 """How sure a minority F1 is, given the trained model: intervals, paired differences, the trials tied with the first.
 
-What is random here is the validation images, drawn anew within each class; the model and its epoch are fixed. All
-trials are scored on the same resamples, so that what two of them have in common cancels in their difference.
+What is random here is the validation images, drawn anew within each class; the model and its epoch are fixed. Images of
+a group (photographs of one thing) are drawn together, as they were: six of them say little more than one. All trials
+are scored on the same resamples, so that what two of them have in common cancels in their difference.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from trainable.images.drawing import are_alone
 from trainable.streams import derive
 
 BLOCK_SIZE = 64  # trials whose predictions are float32 at a time
@@ -33,8 +35,9 @@ class Scores:
     minority_f1: np.ndarray  # float64 (T,), in [0, 1]
     resampled: np.ndarray  # float32 (T, R), in [0, 1]
     class_f1: np.ndarray  # float64 (T, K)
+    # What follows counts independent images: those of a class, or as many as its groups are worth, see ``_worth``.
     class_sizes: np.ndarray  # float64 (T, K): 2 TP + FP + FN, the denominator of F1
-    class_counts: np.ndarray  # int64 (K,): images of each minority class
+    class_counts: np.ndarray  # (K,): images of each minority class
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -47,13 +50,21 @@ class Resamples:
 
     Each class of n images is resampled on its own, n - 1 images with replacement, each counted n / (n - 1) times:
     so the variance over resamples is unbiased for a mean, where n images would give (n - 1) / n of it
-    (Rao & Wu 1988, Resampling inference with complex survey data, section 2).
+    (Rao & Wu 1988, Resampling inference with complex survey data, section 2). Where images come in groups, groups take
+    the place of images, each in the class that it has most of; a class then has more images in one resample than in
+    another.
     """
 
     def __init__(
-        self, labels: np.ndarray, num_classes: int, minority: Sequence[int], num_resamples: int = 1000, seed: int = 0
+        self,
+        labels: np.ndarray,
+        num_classes: int,
+        minority: Sequence[int],
+        num_resamples: int = 1000,
+        seed: int = 0,
+        groups: np.ndarray | None = None,
     ) -> None:
-        """``labels``: whole numbers in [0, num_classes), shape (n,).
+        """``labels``: whole numbers in [0, num_classes), shape (n,); ``groups``: equal for images of one group, (n,).
 
         Raises:
             ValueError: a minority class has no image, of which nothing can be said.
@@ -66,12 +77,23 @@ class Resamples:
         # sorted by class, so that a class is a slice
         self._order = np.argsort(labels, kind="stable")
         self._slices = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
-        self.counts = counts
         rng = np.random.default_rng(derive("resampling", seed))
         # row 0 is the images as they are: float32 (1 + num_resamples, n), 20 MB for 1,000 × 5,000
         self._weights = np.ones((1 + num_resamples, len(labels)), np.float32)
-        for images in self._slices:
-            self._weights[1:, images] = _class_weights(images.stop - images.start, num_resamples, rng)
+        # of each minority class: its images in each resample, and its independent ones
+        self._totals: list[Any] = list(counts[self.minority])
+        self.counts = counts[self.minority]
+        if groups is None or are_alone(groups):
+            for images in self._slices:
+                self._weights[1:, images] = _class_weights(images.stop - images.start, num_resamples, rng)
+        else:
+            numbers = np.unique(groups[self._order], return_inverse=True)[1]
+            self._weights[1:] = _group_weights(labels[self._order], numbers, num_classes, num_resamples, rng)
+            self._totals = [
+                self._weights[:, self._slices[name]].sum(axis=1, dtype=np.float64) for name in self.minority
+            ]
+            self.counts = np.array([_worth(numbers[self._slices[name]]) for name in self.minority])
+        self._worths = self.counts / counts[self.minority]  # of an image of each minority class; 1 without groups
 
     def score(self, predictions: np.ndarray) -> Scores:
         """The scores of trials that predict ``predictions``: whole numbers in [0, num_classes), (T, n)."""
@@ -89,13 +111,37 @@ class Resamples:
                 images = self._slices[name]
                 called = (block == name).astype(np.float32)
                 true_positives = called[:, images] @ self._weights[:, images].T  # (block, 1 + R)
-                # 2 TP + FP + FN = all that are of the class + all that were called it; a resample keeps the former
-                sizes = self.counts[name] + called @ self._weights.T
+                # 2 TP + FP + FN = all that are of the class + all that were called it
+                sizes = self._totals[index] + called @ self._weights.T
                 class_f1[trials, index] = 2 * true_positives[:, 0].astype(np.float64) / sizes[:, 0]
-                class_sizes[trials, index] = sizes[:, 0]
-                total += 2 * true_positives / sizes
+                class_sizes[trials, index] = sizes[:, 0] * self._worths[index]
+                # groups of several classes may leave a resample without one of them
+                total += 2 * true_positives / np.maximum(sizes, np.float32(1e-6))
             resampled[trials] = total[:, 1:] / len(self.minority)
-        return Scores(class_f1.mean(axis=1), resampled, class_f1, class_sizes, self.counts[self.minority])
+        return Scores(class_f1.mean(axis=1), resampled, class_f1, class_sizes, self.counts)
+
+
+def _worth(groups: np.ndarray) -> float:
+    """As how many independent images those of groups of unlike sizes count: Kish's effective number of groups."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def _group_weights(
+    labels: np.ndarray, groups: np.ndarray, num_classes: int, num_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """float32 (num_resamples, n): each group's images weigh alike; groups are numbers from 0, none left out."""
+    counts = np.zeros((groups.max() + 1, num_classes), np.int64)
+    np.add.at(counts, (groups, labels), 1)
+    classes = counts.argmax(axis=1)
+    # what one group alone would say of a class's variance is nothing: such groups are drawn with each other's
+    alone = np.flatnonzero(np.bincount(classes, minlength=num_classes) == 1)
+    classes[np.isin(classes, alone)] = num_classes
+    weights = np.empty((num_resamples, len(counts)), np.float32)
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        weights[:, members] = _class_weights(len(members), num_resamples, rng)
+    return weights[:, groups]
 
 
 def _class_weights(num_images: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -166,31 +212,38 @@ def discordance(scores: Scores) -> np.ndarray:
     return 0.5 * (scores.class_sizes**-2.0).mean(axis=1) / scores.class_sizes.shape[1] ** 2
 
 
-def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
-    """Which trials the images cannot tell from the first: bool (T,). The truly best is among them with ``confidence``.
+def behind(scores: Scores, first: int, confidence: float = 0.95) -> Intervals:
+    """Minority F1 of the trial ``first``, the best, less that of each trial, shape (T,); of itself 0.
 
-    Multiple comparisons with the best (Hsu 1984): a trial is left out if its deficit to the first, in paired standard
-    errors, is beyond the ``confidence`` quantile of the largest deficit to any trial that resampling alone gives it.
-    The truly best has no true deficit to any, so that it is left out with at most 1 - ``confidence``, however many
-    trials there are and whichever of them comes first.
+    The one decision on who is tied: a trial is, if its interval is not above 0. The truly best is then among them with
+    ``confidence``. Multiple comparisons with the best (Hsu 1984): an interval reaches as far below its estimate, in
+    paired standard errors, as the ``confidence`` quantile of the largest deficit to any trial that resampling alone
+    gives the trial (and at least as far as Student's t, as for ``difference``). The truly best has no true deficit to
+    any, so that it is left out with at most 1 - ``confidence``, however many trials there are and whichever is first.
     """
     deviations = scores.resampled - scores.resampled.mean(axis=1, keepdims=True)  # (T, R)
     covariance = (deviations @ deviations.T).astype(np.float64) / deviations.shape[1]
     # an image added for either of the two to err on alone
     variances = np.diagonal(covariance) + 2 * discordance(scores)
-    first = scores.minority_f1.argmax()
-    largest = np.empty(len(deviations))
-    deficits = np.empty(len(deviations))
+    largest, error = np.empty(len(deviations)), np.empty(len(deviations))
     buffer = np.empty_like(deviations)
     for trial, own in enumerate(deviations):
         errors = np.sqrt(variances + variances[trial] - 2 * covariance[trial])  # (T,)
         np.subtract(deviations, own, out=buffer)
         np.divide(buffer, errors[:, None].astype(np.float32), out=buffer)
-        largest[trial] = np.quantile(buffer.max(axis=0), confidence)
-        deficits[trial] = (scores.minority_f1[first] - scores.minority_f1[trial]) / errors[first]
+        largest[trial], error[trial] = np.quantile(buffer.max(axis=0), confidence), errors[first]
     # the standard errors are estimates, and the largest of many deficits is often one whose error came out small: a
     # point of the normal distribution becomes that of Student's t on the images of the smallest class alone
-    return deficits <= stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
+    critical = stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
+    reach = np.maximum(critical, t_quantile(scores.degrees_of_freedom, confidence)) * error
+    reach[first] = 0
+    estimate = scores.minority_f1[first] - scores.minority_f1
+    return Intervals(estimate, estimate - reach, estimate + reach)
+
+
+def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
+    """Which trials the images cannot tell from the one with the highest score, see ``behind``: bool (T,)."""
+    return behind(scores, int(scores.minority_f1.argmax()), confidence).low <= 0
 
 
 def t_quantile(degrees_of_freedom: float | np.ndarray, confidence: float) -> Any:

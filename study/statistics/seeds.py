@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.statistics.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
+from trainable.images.drawing import are_alone, draw_groups
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.streams import derive
 
@@ -62,9 +63,30 @@ def _two_way(scores: np.ndarray) -> _TwoWay:
     )
 
 
-def best_recipe(scores: np.ndarray) -> int:
-    """The recipe with the highest mean; ties go to the earlier one."""
-    return int(scores.mean(axis=1).argmax())
+def best_recipe(scores: np.ndarray, simple: Sequence[int] = ()) -> int:
+    """The recipe to use: the one with the highest mean, or the first of ``simple`` that it does not beat beyond doubt.
+
+    ``simple`` are recipes that another must beat to replace them, the simplest first. Beyond doubt is where the
+    interval of ``paired_differences`` is above 0; of a single seed it never is. Equal means go to the earlier recipe.
+    """
+    return int(_choose(scores, simple))
+
+
+def _choose(scores: np.ndarray, simple: Sequence[int], confidence: float = 0.95) -> np.ndarray:
+    """``best_recipe`` of each of many scores, (...), from (..., R, S)."""
+    means, num_seeds = scores.mean(axis=-1), scores.shape[-1]
+    chosen = means.argmax(axis=-1)
+    if not simple:
+        return chosen
+    doubt: np.ndarray | float = np.inf
+    if num_seeds > 1:
+        freedom = (means.shape[-1] - 1) * (num_seeds - 1)
+        of_seeds = scores.mean(axis=-2, keepdims=True) - scores.mean(axis=(-2, -1), keepdims=True)
+        square = ((scores - means[..., None] - of_seeds) ** 2).sum(axis=(-2, -1)) / freedom
+        doubt = t_quantile(freedom, confidence) * np.sqrt(2 * square / num_seeds)
+    for recipe in reversed(simple):
+        chosen = np.where(means.max(axis=-1) - means[..., recipe] - doubt <= 0, recipe, chosen)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -76,8 +98,8 @@ class Confirmed:
     mean: Intervals  # of those scores, shape ()
 
 
-def confirmed(scores: np.ndarray, confidence: float = 0.95) -> Confirmed:
-    """Leave one seed out: the recipe is chosen by the others and scored on that one; R and S of at least 2.
+def confirmed(scores: np.ndarray, confidence: float = 0.95, simple: Sequence[int] = ()) -> Confirmed:
+    """Leave one seed out: the others choose (``best_recipe``), and the choice is scored on it; R and S of at least 2.
 
     The winner's own mean is the highest of R noisy means and so too high; here no score takes part in the choice it
     is read from. The interval is for the mean of the chosen recipes' true scores. The S scores are not independent,
@@ -86,9 +108,9 @@ def confirmed(scores: np.ndarray, confidence: float = 0.95) -> Confirmed:
     Satterthwaite's degrees of freedom.
     """
     layout = _two_way(scores)
-    chosen, left_out = _leave_one_out(scores)
+    chosen, left_out = _leave_one_out(scores, simple)
     # the mean's variance = seed's / S + residual's × spread, and E[seed square] = R × seed's + residual's
-    spread = _spread(scores, layout) - 1 / scores.size
+    spread = _spread(scores, layout, simple) - 1 / scores.size
     parts = np.array([layout.seed_square / scores.size, layout.residual_square * spread])
     variance = parts.sum()
     freedoms = np.array([scores.shape[1] - 1, layout.degrees_of_freedom])
@@ -98,13 +120,14 @@ def confirmed(scores: np.ndarray, confidence: float = 0.95) -> Confirmed:
     return Confirmed(chosen, left_out, Intervals(mean, mean - half, mean + half))
 
 
-def _leave_one_out(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _leave_one_out(scores: np.ndarray, simple: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The recipe that the other seeds choose and its score, (..., S) each, from (..., R, S)."""
-    chosen = (scores.sum(axis=-1, keepdims=True) - scores).argmax(axis=-2)
+    others = [np.delete(scores, seed, axis=-1) for seed in range(scores.shape[-1])]
+    chosen = np.stack([_choose(some, simple) for some in others], axis=-1)
     return chosen, np.take_along_axis(scores, chosen[..., None, :], axis=-2)[..., 0, :]
 
 
-def _spread(scores: np.ndarray, layout: _TwoWay) -> float:
+def _spread(scores: np.ndarray, layout: _TwoWay, simple: Sequence[int]) -> float:
     """Variance of the left-out scores' mean around the chosen recipes' truth, for residuals of variance 1.
 
     1 / S if one recipe stands out, nearly 2 / S if all are equal. Simulated with recipes as far apart as the scores
@@ -116,7 +139,7 @@ def _spread(scores: np.ndarray, layout: _TwoWay) -> float:
     truth = shrink * scores.mean(axis=1) / np.sqrt(layout.residual_square)
     rng = np.random.default_rng(derive("confirmation", *scores.shape))
     residuals = rng.standard_normal((NUM_SIMULATED, *scores.shape))
-    chosen, left_out = _leave_one_out(truth[:, None] + residuals)
+    chosen, left_out = _leave_one_out(truth[:, None] + residuals, simple)
     return float(((left_out - truth[chosen]).mean(axis=-1) ** 2).mean())
 
 
@@ -169,15 +192,20 @@ def _over_seeds_and_images(runs: np.ndarray, resampled: np.ndarray, scores: Scor
 
 
 def two_halves(
-    labels: np.ndarray, predictions: np.ndarray, num_classes: int, minority: Sequence[int], seed: int
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    minority: Sequence[int],
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> float:
     """Chooses the epoch by minority F1 on one half of the images and scores it on the other, both ways, averaged.
 
     ``labels`` and ``predictions`` are whole numbers in [0, num_classes), shapes (n,) and (num_epochs, n). The halves
-    are stratified by class and drawn by ``seed``; ties go to the earlier epoch. The best epoch's score on all images
-    is the highest of many and so too high.
+    are stratified by class and drawn by ``seed``, ``groups`` (n,) whole; ties go to the earlier epoch. The best
+    epoch's score on all images is the highest of many and so too high.
     """
-    second = second_half(labels, num_classes, seed)
+    second = second_half(labels, num_classes, seed, groups)
     halves = [
         [minority_f1(confusion_matrix(labels[half], epoch[half], num_classes), minority) for epoch in predictions]
         for half in (~second, second)
@@ -186,8 +214,14 @@ def two_halves(
     return (halves[1][chosen[0]] + halves[0][chosen[1]]) / 2
 
 
-def second_half(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
-    """bool (n,): every other image of each class in random order; chance decides who gets an odd one."""
+def second_half(labels: np.ndarray, num_classes: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """bool (n,): every other image of each class in random order; chance decides who gets an odd one.
+
+    With ``groups`` (n,), whole groups with as nearly half of each class.
+    """
+    if groups is not None and not are_alone(groups):
+        halves = (np.bincount(labels, minlength=num_classes) / 2).tolist()
+        return np.isin(np.arange(len(labels)), draw_groups(labels, groups, halves, "halves", seed))
     rng = np.random.default_rng(derive("halves", seed))
     second = np.empty(len(labels), bool)
     for name in range(num_classes):

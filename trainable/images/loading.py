@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from trainable.cli import UsageError, printable
-from trainable.images import cache, memory, minority, notes, sources
+from trainable.cli import UsageError, attempt, printable
+from trainable.images import cache, leaks, memory, minority, notes, sources
+from trainable.images.drawing import num_groups, numbered
+from trainable.images.groups import by_regex, by_table
 from trainable.images.layout import list_parts
 from trainable.images.listing import MAX_TOLD, Listing, shortened
-from trainable.images.origins import FOLDER, origin
+from trainable.images.origins import FOLDER, NAMED, origin
 from trainable.images.parts import PART_NAMES
-from trainable.images.pool import DataSpec, Pool, pack
+from trainable.images.pool import DataSpec, Pool, SealedImages, pack
 from trainable.images.sources import Source
 from trainable.images.splits import _set_aside
 
@@ -28,15 +30,17 @@ def load(spec: DataSpec, say: Callable[[str], None] = print, look: Callable[[Poo
     Raises:
         UsageError: something about the images or the spec is wrong; every problem that could be found.
     """
+    if spec.group is not None and spec.data in NAMED:
+        raise UsageError([f"--group: must be left out with --data {spec.data}, whose images have no paths"])
     if spec.data == "digits":
-        pool = _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None)
+        pool = _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None, None)
         look(pool)
         return pool
     if spec.data == "cifar10":
         spec, data_dir = replace(spec, own_test=True), Path(spec.data_dir)
-        look(_pool(spec, _outline(sources.CIFAR10_LABELS, sources.CIFAR10_NAMES), None, None))
+        look(_pool(spec, _outline(sources.CIFAR10_LABELS, sources.CIFAR10_NAMES), None, None, None))
         source = sources.cifar10(spec.image_size, data_dir)
-        return _pool(spec, source, None, sources.cifar10_test_counts(data_dir))
+        return _pool(spec, source, None, sources.cifar10_test_counts(data_dir), None)
     return _load_folder(spec, lambda text: say(printable(text)), look)
 
 
@@ -57,7 +61,11 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
         say(note)
     if val_listing and spec.val_fraction not in (None, FOLDER.val_fraction):
         say(f"--val-fraction {spec.val_fraction:g}: has no effect, as {spec.data} has a val/ of its own")
-    outlined = _pool(spec, outline, val_outline, test_counts)
+    problems: list[str] = []
+    groups = attempt(problems, _groups, spec, listings, say)
+    outlined = attempt(problems, _pool, spec, outline, val_outline, test_counts, groups)
+    if outlined is None or problems:
+        raise UsageError(problems)
     look(outlined)
     for note in memory.notes(len(outlined.labels), spec.image_size):
         say(note)
@@ -70,7 +78,14 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
     seen = [sources.CACHE_FORMAT, spec.image_size, spec.squash, spec.data, own_test, told]
     for note in cache.remembered(Path(spec.cache_dir), seen, lambda: _notes(listings, train, val, own_test)):
         say(note)
-    return _pool(spec, train, val, test_counts)
+    groups = _groups(spec, listings, lambda text: None)  # files that cannot be read may be gone
+    given = [spec.data, own_test, groups]
+    found = cache.remembered(
+        Path(spec.cache_dir), [seen, "leaks", given], lambda: _leaks(listings, train, val, own_test, groups)
+    )
+    for note in found:
+        say(note)
+    return replace(_pool(spec, train, val, test_counts, groups), leaks="; ".join(found))
 
 
 def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_test: bool) -> list[str]:
@@ -89,18 +104,31 @@ def _notes(listings: dict[str, Listing], train: Source, val: Source | None, own_
     return found
 
 
-def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[int, ...] | None) -> Pool:
+def _pool(
+    spec: DataSpec,
+    train: Source,
+    val: Source | None,
+    test_counts: tuple[int, ...] | None,
+    groups: dict[str, list[str]] | None,
+) -> Pool:
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     spec, rule = _settled(spec, train.class_names, counts.tolist())
     images, labels = train.images, train.labels
+    numbers = numbered([*groups["train"], *groups.get("val", [])]) if groups else None
+    test_groups = num_groups(numbered(groups["test"])) if groups and "test" in groups else None
+    contents = [train.content_hash, val.content_hash if val else ""]
+    if numbers is not None:
+        contents.append(hashlib.sha256(numbers.tobytes()).hexdigest())
     if not spec.own_test:
-        test = _set_aside(labels, spec.seed)
+        of_train = None if numbers is None else numbers[: len(labels)]
+        test = _set_aside(labels, spec.seed, of_train)
         test_counts = tuple(np.bincount(labels[test], minlength=len(counts)).tolist())
         kept = np.setdiff1d(np.arange(len(labels)), test)
+        if numbers is not None:
+            test_groups, numbers = num_groups(numbers[test]), np.delete(numbers, test)
         images, labels = images[kept], labels[kept]
     if val is not None:
         images, labels = np.concatenate([images, val.images]), np.concatenate([labels, val.labels])
-    contents = [train.content_hash, val.content_hash if val else ""]
     return Pool(
         spec=spec,
         pixels=pack(images),
@@ -114,11 +142,13 @@ def _pool(spec: DataSpec, train: Source, val: Source | None, test_counts: tuple[
         scale=train.scale,
         skipped=train.skipped + (val.skipped if val else ()),
         minority_line=minority.line(spec.minority or (), train.class_names, counts.tolist(), rule),
+        groups=numbers,
+        test_groups=test_groups,
     )
 
 
-def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarray, np.ndarray]:
-    """The test images that ``load`` left out of ``pool``: int32 (n, S * S + 1), see ``pack``, and labels int64 (n,).
+def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:
+    """The test images that ``load`` left out of ``pool``.
 
     The one way to them, and for ``study.confirm`` alone. No seed of a trial has a say in which they are.
 
@@ -128,25 +158,60 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> tuple[np.ndarra
     spec = pool.spec
     if spec.data == "cifar10":
         source = sources.cifar10_test(spec.image_size, Path(spec.data_dir))
-        return pack(source.images), source.labels
+        return SealedImages(pack(source.images), source.labels)
     if spec.data == "digits":
         source = sources.digits(spec.image_size)
-    else:
-        listings, _ = list_parts(spec)
+        test = _set_aside(source.labels, spec.seed, None)
+        return SealedImages(pack(source.images[test]), source.labels[test])
+    listings, _ = list_parts(spec)
+    part = "test" if spec.own_test else "train"
+    if part not in listings:
+        raise UsageError([f"{Path(spec.data) / part}: not found, so there are no test images"])
 
-        def safely(text: str) -> None:
-            say(printable(text))
+    def safely(text: str) -> None:
+        say(printable(text))
 
-        if spec.own_test:
-            if "test" not in listings:
-                raise UsageError([f"{Path(spec.data) / 'test'}: not found, so there are no test images"])
-            for note in listings["test"].notes:
-                safely(note)
-            source = sources.folder(listings["test"], spec, safely, pool.scale)
-            return pack(source.images), source.labels
-        source = sources.folder(listings["train"], spec, safely)
-    test = _set_aside(source.labels, spec.seed)
-    return pack(source.images[test]), source.labels[test]
+    if spec.own_test:
+        for note in listings[part].notes:
+            safely(note)
+    source = sources.folder(listings[part], spec, safely, pool.scale if spec.own_test else None)
+    groups = _groups(spec, {part: source.listing or listings[part]}, lambda text: None)
+    numbers = numbered(groups[part]) if groups else None
+    if spec.own_test:
+        return SealedImages(pack(source.images), source.labels, numbers)
+    test = _set_aside(source.labels, spec.seed, numbers)
+    return SealedImages(pack(source.images[test]), source.labels[test], None if numbers is None else numbers[test])
+
+
+def _groups(spec: DataSpec, listings: Mapping[str, Listing], say: Callable[[str], None]) -> dict[str, list[str]] | None:
+    """The group of each image in each part that is used; None where each image is one of its own."""
+    used = {part: listing for part, listing in listings.items() if part != "test" or spec.own_test}
+    paths = {part: [listing.path(index) for index in range(len(listing.names))] for part, listing in used.items()}
+    told = {part: listing.groups for part, listing in used.items() if listing.groups is not None}
+    if told and spec.group is not None:
+        raise UsageError([f"--group {spec.group}: must be left out where the table has a column group"])
+    if told:
+        return by_table(paths, told, say)
+    return None if spec.group is None else by_regex(paths, spec.group, say)
+
+
+def _leaks(
+    listings: Mapping[str, Listing],
+    train: Source,
+    val: Source | None,
+    own_test: bool,
+    groups: dict[str, list[str]] | None,
+) -> list[str]:
+    """What could stand on two sides of a split, beyond exact copies: a sentence, or none."""
+    sources_of = {"train": train} | ({"val": val} if val is not None else {})
+    paths = [listings[part].path(index) for part in sources_of for index in range(len(listings[part].names))]
+    together: np.ndarray | None = None
+    if val is not None and own_test:  # nothing is drawn: each part is a side
+        together = numbered([part for part in sources_of for _ in listings[part].names])
+    elif groups:
+        together = numbered([name for part in sources_of for name in groups[part]])
+    found = leaks.sentence(paths, [source.images for source in sources_of.values()], together)
+    return [found] if found else []
 
 
 def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> tuple[DataSpec, str]:

@@ -1,7 +1,7 @@
 """The images that training and validation may use, packed for many trials to share."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class DataSpec:
     exclude: tuple[str, ...] = ()
     skip_bad_files: bool = False  # files that cannot be read are left out
     squash: bool = False  # what is not square is stretched until it is
+    group: str | None = None  # a regular expression: what it finds in an image's path is the image's group
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataSpec":
@@ -50,11 +51,22 @@ class Pool:
     scale: Scale = field(default_factory=dict)  # of files with more than 8 bits, see decoding
     skipped: tuple[str, ...] = ()  # paths of files that could not be read, relative to the data folder
     minority_line: str = ""  # which classes it is, how many images they have and why it is they, for people
+    groups: np.ndarray | None = None  # int64 (n,): equal for images of one group; None: each is a group of its own
+    test_groups: int | None = None  # how many the test images are of, where there are groups and it is known
+    leaks: str = ""  # what in these images could stand on two sides of a split, in a sentence
 
     @property
     def minority(self) -> tuple[int, ...]:
         assert self.spec.minority is not None
         return tuple(self.class_names.index(name) for name in self.spec.minority)
+
+
+class SealedImages(NamedTuple):
+    """The test images."""
+
+    pixels: np.ndarray  # int32 (n, S * S + 1), see pack
+    labels: np.ndarray  # int64 (n,)
+    groups: np.ndarray | None = None  # int64 (n,), as in a pool
 
 
 def pack(images: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainable.cli import printable
+from trainable.images.drawing import draw_groups, num_groups
 from trainable.images.pool import Pool, class_counts
 from trainable.streams import derive
 
@@ -21,13 +22,17 @@ class Split:
     audit: np.ndarray
 
 
-def _set_aside(labels: np.ndarray, seed: int) -> np.ndarray:
+def _set_aside(labels: np.ndarray, seed: int, groups: np.ndarray | None) -> np.ndarray:
     """The test images where the source brings none: positions in ``labels``, ascending."""
-    return _stratified(labels, [round(TEST_FRACTION * n) for n in np.bincount(labels)], "test_split", seed)
+    num_test = [round(TEST_FRACTION * n) for n in np.bincount(labels)]
+    return _stratified(labels, groups, num_test, "test_split", seed)
 
 
 def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
-    """Draws validation, stratified, from the pool (unless the source brought its own), then cuts the minority."""
+    """Draws validation, stratified, from the pool (unless the source brought its own), then cuts the minority.
+
+    Where the pool has groups they are drawn, and cut, whole: other classes' images in a group that is cut go with it.
+    """
     assert pool.spec.val_fraction is not None
     assert pool.spec.keep is not None
     first_own_val = len(pool.labels) - pool.num_own_val
@@ -36,16 +41,24 @@ def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
     else:
         counts = np.bincount(pool.labels, minlength=len(pool.class_names))
         num_val = [round(pool.spec.val_fraction * n) for n in counts]
-        val = _stratified(pool.labels, num_val, "validation_split", split_seed)
+        val = _stratified(pool.labels, pool.groups, num_val, "validation_split", split_seed)
     rest = np.setdiff1d(np.arange(first_own_val), val)
     counts = np.bincount(pool.labels[rest], minlength=len(pool.class_names))
     num_removed = [n - round(pool.spec.keep * n) if c in pool.minority else 0 for c, n in enumerate(counts)]
-    audit = rest[_stratified(pool.labels[rest], num_removed, "cut", cut_seed)]
+    groups = None if pool.groups is None else pool.groups[rest]
+    audit = rest[_stratified(pool.labels[rest], groups, num_removed, "cut", cut_seed)]
     return Split(train=np.setdiff1d(rest, audit), val=val, audit=audit)
 
 
-def _stratified(labels: np.ndarray, num_drawn: Sequence[int], purpose: str, seed: int) -> np.ndarray:
-    """Positions in ``labels``, ascending: ``num_drawn[c]`` of class c, each class from a stream of its own."""
+def _stratified(
+    labels: np.ndarray, groups: np.ndarray | None, num_drawn: Sequence[int], purpose: str, seed: int
+) -> np.ndarray:
+    """Positions in ``labels``, ascending: ``num_drawn[c]`` of class c, each class from a stream of its own.
+
+    With ``groups`` whole ones, and so many as nearly as they allow.
+    """
+    if groups is not None:
+        return draw_groups(labels, groups, num_drawn, purpose, seed)
     drawn = []
     for label, number in enumerate(num_drawn):
         members = np.flatnonzero(labels == label)
@@ -58,15 +71,28 @@ def check_split(pool: Pool, drawn: Split) -> tuple[list[str], list[str]]:
     """(problems, warnings): classes with too few images to train on or to be judged by."""
     problems, warnings = [], []
     train, val = class_counts(pool, drawn.train), class_counts(pool, drawn.val)
-    for name, num_train, num_val in zip(pool.class_names, train, val, strict=True):
-        if num_train < 2:
-            problems.append(f"class {name}: {num_train} training image(s) left, at least 2 are needed")
-        if num_val < 5:
-            problems.append(f"class {name}: {num_val} validation image(s), at least 5 are needed")
-    few = [f"{printable(pool.class_names[c])} {val[c]}" for c in pool.minority if 5 <= val[c] < 25]
+    for label, name in enumerate(pool.class_names):
+        why = ""
+        if pool.groups is not None:
+            why = f" (its images are of {_num_groups(pool, label)} group(s), and a group stands on one side)"
+        if train[label] < 2:
+            problems.append(f"class {name}: {train[label]} training image(s) left, at least 2 are needed{why}")
+        if val[label] < 5:
+            problems.append(f"class {name}: {val[label]} validation image(s), at least 5 are needed{why}")
+    unit, known = "validation images", val
+    if pool.groups is not None:  # images of one group say little more than one of them
+        unit, known = "groups in validation", [_num_groups(pool, label, drawn.val) for label in range(len(val))]
+    few = [f"{printable(pool.class_names[c])} {known[c]}" for c in pool.minority if val[c] >= 5 and known[c] < 25]
     if few:
-        warnings.append(f"fewer than 25 validation images ({', '.join(few)}): scores of these classes will be rough")
+        warnings.append(f"fewer than 25 {unit} ({', '.join(few)}): scores of these classes will be rough")
     return problems, warnings
+
+
+def _num_groups(pool: Pool, label: int, positions: np.ndarray | None = None) -> int:
+    """How many groups a class has, in all or among ``positions``."""
+    assert pool.groups is not None
+    here = slice(None) if positions is None else positions
+    return num_groups(pool.groups[here][pool.labels[here] == label])
 
 
 def count_lines(pool: Pool, drawn: Split) -> list[str]:
@@ -79,10 +105,16 @@ def count_lines(pool: Pool, drawn: Split) -> list[str]:
     }
     names = [printable(name) for name in pool.class_names]
     width = max(len("class"), *(len(name) + 1 for name in names))
-    lines = ["  ".join([f"{'class':<{width}}", *(f"{name:>7}" for name in columns)])]
+
+    def line(name: str, values: Sequence[int | str | None]) -> str:
+        return "  ".join([f"{name:<{width}}", *(f"{'-' if value is None else value:>7}" for value in values)])
+
+    lines = [line("class", list(columns))]
     for index, name in enumerate(names):
         starred = f"{name}*" if index in pool.minority else name
-        cells = [f"{column[index]:7d}" if column is not None else f"{'-':>7}" for column in columns.values()]
-        lines.append("  ".join([f"{starred:<{width}}", *cells]))
-    totals = [f"{sum(column):7d}" if column is not None else f"{'-':>7}" for column in columns.values()]
-    return [*lines, "  ".join([f"{'all':<{width}}", *totals])]
+        lines.append(line(starred, [column[index] if column is not None else None for column in columns.values()]))
+    lines.append(line("all", [sum(column) if column is not None else None for column in columns.values()]))
+    if pool.groups is not None:
+        train, val, audit = (num_groups(pool.groups[part]) for part in (drawn.train, drawn.val, drawn.audit))
+        lines.append(line("groups", [train, val, pool.test_groups, audit]))
+    return lines

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from trainable.images import splits
+from trainable.images.drawing import numbered
 from trainable.images.pool import Pool, channel_statistics
 
 
@@ -22,6 +23,7 @@ class TrialImages:
     minority: tuple[int, ...]
     mean: torch.Tensor  # float32 (3,): of the training images, in units of [0, 1] pixels
     std: torch.Tensor
+    val_groups: torch.Tensor | None = None  # int64 (len(val),), on the CPU: equal for images of one group, from 0
 
     @property
     def train_counts(self) -> torch.Tensor:
@@ -47,4 +49,5 @@ def trial_images(pool: Pool, split_seed: int, cut_seed: int, device: torch.devic
         minority=pool.minority,
         mean=torch.tensor(mean, dtype=torch.float32, device=device),
         std=torch.tensor(std, dtype=torch.float32, device=device),
+        val_groups=None if pool.groups is None else torch.from_numpy(numbered(pool.groups[split.val].tolist())),
     )

@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from study.findings import course, summary
 from study.findings import ranking as analyze
-from study.findings import summary
 from study.findings.evidence import Evidence
 from study.record import files
 from study.record.ledger import Ledger
 from study.space.parameters import from_tables
-from study.statistics.intervals import Resamples, intervals
+from study.statistics.intervals import Resamples, behind, intervals
 from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
@@ -151,11 +151,12 @@ def test_no_interval_of_a_difference_lies_beyond_one(num_images):
     labels = np.arange(num_images) % 4
     predictions = np.stack([labels, (labels + 1) % 4])  # all right and all wrong
     scores = Resamples(labels, 4, [0, 1]).score(predictions)
-    found = Evidence([0, 1], labels, predictions, 4, scores, intervals(scores), np.array([True, False]), [])
-    for pair, sign in [((0, 1), 1), ((1, 0), -1)]:
-        gain = found.gain(*pair)
-        assert gain.estimate == sign
-        assert -1 <= gain.low < gain.high <= 1
+    found = Evidence([0, 1], labels, predictions, 4, scores, intervals(scores), 0, behind(scores, 0), [])
+    gain = found.ahead_of(1)
+    assert gain.estimate == 1
+    assert -1 <= gain.low < gain.high <= 1
+    itself = found.ahead_of(0)
+    assert (itself.low, itself.estimate, itself.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "\r"])
@@ -177,3 +178,30 @@ def test_trials_among_the_best_that_correct_twice_are_named_with_both_places():
     words = "corrects twice: weighted sampler, balanced softmax"
     assert found.correction_lines() == [f"trial 0 {words}", f"trial 3 {words}"]
     assert found.correction_lines(max_trials=2) == [f"trial 0 {words}"]
+
+
+def test_a_leader_whose_images_cannot_be_compared_is_not_said_to_be_tied_or_to_stand_out():
+    table = table_of([0.3, 0.4, 0.5])
+    table["trial"] = [7, 0, 1]
+    words = analyze.Ranking({}, table, evidence=Stub(2, 1)).tied_words()
+    assert words == "trial 7 leads, but its images cannot be compared yet; of 2 that can, 1 is first or tied with it"
+
+
+def test_a_trial_that_did_not_have_all_its_epochs_is_marked():
+    table = table_of([0.1, 0.2], epochs=4, max_epochs=20)
+    table["status"] = ["stopped", "complete"]
+    assert analyze.epochs_of(table) == ["4/20", "4"]
+
+
+@pytest.mark.parametrize(
+    ("shuffled", "weighted", "num_images", "words"),
+    [
+        (0.14, 0.4, 9, "+0.26, of 9 images"),
+        (0.14, 0.4, 24, "+0.26, of 24 images"),
+        (0.14, 0.4, 25, "+185.7 %"),
+        (0.0, 0.4, 80, "from nothing"),
+        (0.0, 0.0, 80, "none"),
+    ],
+)
+def test_an_improvement_in_per_cent_needs_images(shuffled, weighted, num_images, words):
+    assert course.Improvement("cat", shuffled, weighted, num_images).words == words

@@ -20,7 +20,11 @@ def arrays(**other):
     labels = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
     predictions = rng.integers(NUM_CLASSES, size=(NUM_EPOCHS, NUM_IMAGES)).astype(np.uint8)
     logits = rng.standard_normal((NUM_IMAGES, NUM_CLASSES)).astype(np.float16)
-    return {"labels": labels, "logits": logits, "predictions": predictions, "predictions_adjusted": predictions} | other
+    groups = rng.integers(NUM_IMAGES, size=NUM_IMAGES)
+    return {
+        "labels": labels, "logits": logits, "predictions": predictions, "predictions_adjusted": predictions,
+        "groups": groups, **other,
+    }  # fmt: skip
 
 
 def read(path):
@@ -40,6 +44,12 @@ def test_what_was_written_is_read(tmp_path):
         np.testing.assert_array_equal(found, expected)
     path.write_bytes(npz(logits=np.asfortranarray(arrays()["logits"])))
     np.testing.assert_array_equal(read(path)[1], arrays()["logits"])
+
+
+def test_a_file_without_groups_is_one_in_which_each_image_is_a_group_of_its_own(tmp_path):
+    path = tmp_path / "validation.npz"
+    np.savez(path, **{name: array for name, array in arrays().items() if name != "groups"})
+    assert read(path)[-1].tolist() == list(range(NUM_IMAGES))
 
 
 def zipped(compression=zipfile.ZIP_STORED, **contents):
@@ -82,6 +92,9 @@ BAD = {
     "another number of classes": lambda: npz(logits=np.zeros((NUM_IMAGES, NUM_CLASSES + 1), np.float16)),
     "a class that there is not": lambda: npz(labels=np.full(NUM_IMAGES, NUM_CLASSES)),
     "a negative class": lambda: npz(predictions=np.full((NUM_EPOCHS, NUM_IMAGES), -1)),
+    "a group that there is not": lambda: npz(groups=np.full(NUM_IMAGES, NUM_IMAGES)),
+    "a negative group": lambda: npz(groups=np.full(NUM_IMAGES, -1)),
+    "groups of other images": lambda: npz(groups=np.zeros(NUM_IMAGES + 1, int)),
     "labels in floats": lambda: npz(labels=np.zeros(NUM_IMAGES)),
     "labels in bool": lambda: npz(labels=np.zeros(NUM_IMAGES, bool)),
     "dates": lambda: zipped(labels=header((NUM_IMAGES,), "<M8[s]", bytes(8 * NUM_IMAGES))),

@@ -157,3 +157,15 @@ def test_names_never_become_elements(finished, confirmed):
     for html in ((finished / "report.html").read_text("utf-8"), page.page(confirmed)):
         assert "<img src=x" not in html
         assert html.count("&lt;img src=x") > 5
+
+
+def test_what_could_stand_on_two_sides_of_a_split_is_told_at_the_head_of_the_page(tmp_path, finished):
+    assert 'id="leaks"' not in (finished / "report.html").read_text("utf-8")
+    folder = studies.write(tmp_path / "study")
+    asked = json.loads((folder / "study.json").read_text())
+    words = f"9 file-name stems come 6 times ({studies.EVIL}_1.png): if these show the same thing, use --group"
+    (folder / "study.json").write_text(json.dumps(asked | {"leaks": words}))
+    html = page.page(summary.find(rank(folder), folder))
+    head = html[html.index("<h1") : html.index('class="cards"')]
+    assert "9 file-name stems come 6 times (&lt;img src=x" in head
+    assert "use --group" in head

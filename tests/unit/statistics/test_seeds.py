@@ -267,3 +267,41 @@ def test_the_best_epochs_score_is_too_high_and_two_halves_is_not():
     error = np.std(halves) / np.sqrt(num_sets)
     assert abs(np.mean(halves) - truth) < 4 * error
     assert best.mean() - truth > 8 * error
+
+
+@given(st.lists(st.integers(0, 3), min_size=20, max_size=80), st.integers(0, 1000), st.integers(2, 7))
+def test_halves_of_groups_are_whole_groups_and_about_half_of_each_class(labels, seed, size):
+    labels, groups = np.array(labels), np.arange(len(labels)) // size
+    second = second_half(labels, 4, seed, groups)
+    for group in range(groups.max() + 1):
+        assert len(set(second[groups == group].tolist())) == 1
+    for label in set(labels.tolist()):
+        ours = labels == label
+        largest = np.bincount(groups[ours]).max()
+        assert abs(second[ours].sum() - ours.sum() / 2) <= 1.5 * largest
+    assert np.array_equal(second_half(labels, 4, seed, np.arange(len(labels))), second_half(labels, 4, seed))
+
+
+def test_a_simpler_recipe_stays_unless_another_beats_it_beyond_doubt():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        scores = 0.6 + rng.normal(0, 0.03, (4, 1)) + rng.normal(0, 0.03, (4, int(rng.integers(2, 6))))
+        gaps, best = paired_differences(scores), best_recipe(scores)
+        expected = next((recipe for recipe in (2, 1) if gaps.low[best, recipe] <= 0), best)
+        assert best_recipe(scores, [2, 1]) == expected
+        # then nobody is beyond doubt better than the winner
+        assert (gaps.low[:, expected] <= 0).all()
+    clear = np.array([[0.9, 0.91, 0.9], [0.5, 0.51, 0.5], [0.4, 0.41, 0.4]])
+    assert best_recipe(clear, [2, 1]) == 0
+    assert best_recipe(clear[:, :1], [2, 1]) == 2  # of one seed nothing is beyond doubt
+
+
+def test_the_recipe_that_the_other_seeds_choose_is_chosen_by_the_same_rule():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        scores = 0.6 + rng.normal(0, 0.03, (4, 1)) + rng.normal(0, 0.02, (4, 5))
+        found = confirmed(scores, simple=[2, 1])
+        chosen = [best_recipe(np.delete(scores, seed, axis=1), [2, 1]) for seed in range(5)]
+        assert found.chosen.tolist() == chosen
+        assert found.scores.tolist() == [scores[recipe, seed] for seed, recipe in enumerate(chosen)]
+        assert found.mean.low < found.mean.estimate < found.mean.high

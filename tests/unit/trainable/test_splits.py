@@ -206,7 +206,7 @@ def test_pool_and_drawn_test_images_partition_the_digits(digits_pool):
 
 def test_the_test_images_are_what_the_pool_leaves_out_whatever_a_trials_seeds(digits_pool):
     source = sources.digits(16)
-    pixels, labels = loading.load_test(digits_pool)
+    pixels, labels, _ = loading.load_test(digits_pool)
     assert np.bincount(labels).tolist() == list(digits_pool.test_counts)
     together = np.concatenate([digits_pool.pixels, pixels]), np.concatenate([digits_pool.labels, labels])
     whole = pack(source.images), source.labels
@@ -220,13 +220,13 @@ def test_the_test_images_are_what_the_pool_leaves_out_whatever_a_trials_seeds(di
 def test_a_folders_test_images_are_its_own_or_what_was_set_aside(coloured, tmp_path):
     folder = coloured({"train": {"cat": 30, "dog": 80, "fox": 90}})
     pool = load(folder, tmp_path)
-    pixels, labels = loading.load_test(pool)
+    pixels, labels, _ = loading.load_test(pool)
     sealed = {tuple(image[0, 0]) for image in unpack(pixels, pool.spec.image_size)}
     assert sealed == colours(folder) - colours_of(pool)
     coloured({"test": {"cat": 3, "dog": 4, "fox": 5}})
     assert np.array_equal(loading.load_test(pool)[0], pixels)  # the study began without
     own = load(folder, tmp_path)
-    pixels, labels = loading.load_test(own)
+    pixels, labels, _ = loading.load_test(own)
     assert np.bincount(labels).tolist() == [3, 4, 5]
     assert {tuple(image[0, 0]) for image in unpack(pixels, own.spec.image_size)} == colours(folder / "test")
 

@@ -1,0 +1,209 @@
+"""No two sentences of the terminal and the page contradict each other, whatever the numbers of a study are."""
+
+import dataclasses
+import re
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.confirmation import scoring
+from study.confirmation.runs import Recipe
+from study.findings import ranking, summary
+from study.record.confirmation import OnTestImages, RecipeOnTest
+from study.record.files import read_study, read_trials
+from study.record.recipes import run_name
+from study.report import answer, page
+from tests import studies
+from trainable.decoding import to_json
+
+BEYOND = re.compile(r"beyond (course, \w+) \(.*?\): ([+-][\d.]+) \(.*?\)(?:, 95 % ([+-][\d.]+) to ([+-][\d.]+))?")
+MINUS = re.compile(r"(.+?) minus (.+?): ([+-][\d.]+) \(([+-][\d.]+) to ([+-][\d.]+)\)")
+SURE = re.compile(r"(better than|worse than|no visible difference from) (course, \w+) .*?: (\S+) \((\S+) to (\S+)\);")
+
+
+def confirm(folder, rng, num_seeds, opened):
+    """A confirm.json as ``study.confirm`` makes it of random scores: recipes near to and far from each other."""
+    study = read_study(folder)
+    trials = {trial.number: trial for trial in read_trials(folder, study) if trial.status in ("complete", "stopped")}
+    if not {0, 1} <= trials.keys() or len(trials) < 3:
+        return
+    searched = rng.permutation([number for number in trials if number > 1])[: rng.integers(1, 4)].tolist()
+    recipes = []
+    for number in rng.permutation([0, 1, *searched]).tolist():
+        trial = trials[number]
+        stopped_at = len(trial.rows) if trial.status == "stopped" else None
+        name = run_name(number, trial.recipe)
+        recipes.append(Recipe(name, number, trial.config, trial.rows[-1]["best_minority_f1"], stopped_at))
+    noise, spread = 10 ** rng.uniform(-3, -1), 10 ** rng.uniform(-3, -0.7)
+    truth = rng.normal(0.6, spread, (len(recipes), 1)) + rng.normal(0, noise, num_seeds)
+    scores = np.clip(truth + rng.normal(0, noise, (len(recipes), num_seeds)), 0, 1)
+    plan = SimpleNamespace(
+        study=study, seeds=list(range(num_seeds)), top=1, num_trials=len(trials), recipes=recipes,
+        pool=SimpleNamespace(num_own_val=0),
+    )  # fmt: skip
+    content = scoring.summary(plan, scoring.Measured(scores, scores, scores, None), "2026-02-02T00:00:00")
+    if opened:
+        tested = {
+            recipe.name: RecipeOnTest(
+                scores=own.tolist(), scores_adjusted=own.tolist(), mean=float(own.mean()), low=float(own.min()),
+                high=float(own.max()), confusion=[[1]],
+            )
+            for recipe, own in zip(recipes, scores, strict=True) if recipe.is_course or recipe.name == content.winner
+        }  # fmt: skip
+        content = dataclasses.replace(content, test=OnTestImages(opened="now", reopened=[], recipes=tested))
+    (folder / "confirm.json").write_text(to_json(content))
+
+
+def contradictions(found):
+    """Pairs of things said of a study that cannot both be so, and marks that are missing."""
+    ranked, verdict = found.ranking, found.verdict
+    lines, more = ranked.lines(max_trials=100), found.lines()
+    said = answer.answer(found)
+    columns = page.ranking_columns(found)
+    problems = tied_problems(ranked, lines, columns) + list_problems(ranked, lines, columns)
+    for card in answer.cards(found):
+        ends = re.search(r"95 % (-?[\d.]+|[+-][\d.]+) to ([+-]?[\d.]+), (\w+)", card["note"])
+        if ends and (ends[3] == "better") != (float(ends[1]) > 0):
+            problems.append(f"card {card}")
+    if found.comparison:
+        problems += [
+            f"{improvement.words} of {improvement.num_images} images"
+            for improvement in found.comparison.classes
+            if improvement.num_images < 25 and "%" in improvement.words
+        ]
+    if verdict is not None:
+        problems += verdict_problems(verdict, more, said)
+    return problems
+
+
+def tied_problems(ranked, lines, columns):
+    problems = []
+    tied = {int(row["trial"]) for _, row in columns.iterrows() if row.get("tied") == "="}
+    marked = {int(line.split()[1].rstrip("*")) for line in lines if re.match(r" *\d+ +\d+\*? +[\d.]+ .* = ", line)}
+    if tied != marked:
+        problems.append(f"tied on the page {tied}, in the terminal {marked}")
+    course = {gain.recipe: gain.trial for gain in ranked.gains()}
+    lows = {}
+    for line in lines:
+        if (match := BEYOND.search(line)) and match[3] is not None:
+            lows[course[match[1]]] = float(match[3])
+            if float(match[3]) > 0 and course[match[1]] in tied:
+                problems.append(f"trial {course[match[1]]} is marked = beside {line}")
+            if float(match[3]) < 0 and course[match[1]] not in tied:
+                problems.append(f"trial {course[match[1]]} is not marked = beside {line}")
+    words = ranked.tied_words()
+    if "stands out" in words and (len(tied) != 1 or any(low <= 0 for low in lows.values())):
+        problems.append(f"{words} beside {lows} and = for {tied}")
+    if (match := re.match(r"(\d+) of \d+ trials are tied", words)) and int(match[1]) != len(tied):
+        problems.append(f"{words} beside = for {tied}")
+    if (match := re.search(r"=: tied with trial (\d+)", "\n".join(lines))) and int(match[1]) not in tied:
+        problems.append(f"{match[0]}, which is not marked")
+    return problems
+
+
+def list_problems(ranked, lines, columns):
+    """Trials of unlike length that stand in one list without a mark."""
+    problems = []
+    for trial in ranked.trials:
+        row = columns[columns["trial"] == trial.number].iloc[0]
+        shown = next((line for line in lines if re.match(rf" *\d+ +{trial.number}\*? ", line)), "")
+        mark = f"{len(trial.rows)}/{trial.config.epochs}"
+        for place in (str(row["epochs"]), shown):
+            if trial.status == "stopped" and mark not in place:
+                problems.append(f"trial {trial.number} had {mark} epochs, and nothing says so in {place!r}")
+    return problems
+
+
+def verdict_problems(verdict, lines, said):
+    problems = []
+    text = "\n".join(lines)
+    gaps = {}
+    for line in lines:
+        if match := MINUS.fullmatch(line.strip()):
+            gaps.setdefault((match[1], match[2]), []).append(tuple(map(float, match.groups()[2:])))
+    winner = re.search(r"winner: (.*)", text)[1]
+    ours = {pair[1]: found[0] for pair, found in gaps.items() if pair[0] == winner}
+    for place in (said["headline"], text):
+        if "serves the rare classes best" in place and any(low <= 0 for _, low, _ in ours.values()):
+            problems.append(f"{winner} is called best beside {ours}")
+        if match := re.search(r"did best, but is tied with (.*?)(?::|\n)", place):
+            named = {name for name in ours if name in match[1]}
+            if named != {name for name, (_, low, _) in ours.items() if low <= 0}:
+                problems.append(f"{match[0]} beside {ours}")
+    # a searched recipe replaces the course's beyond doubt only
+    if winner.startswith("trial") and any(ours[name][1] < 0 for name in ours if name.startswith("course")):
+        problems.append(f"{winner} wins beside {ours}")
+    # nobody is beyond doubt better than the winner
+    problems += [f"{winner} wins beside {name} {gap}" for name, gap in ours.items() if gap[2] < 0]
+    for sentence in said["sure"]:
+        if match := SURE.match(sentence):
+            sign = (
+                "better than"
+                if float(match[4]) > 0
+                else "worse than"
+                if float(match[5]) < 0
+                else "no visible difference from"
+            )
+            if sign != match[1] and 0 not in (float(match[4]), float(match[5])):
+                problems.append(sentence)
+    # one column, one kind of number
+    columns = re.findall(r"^(trial \d+|course, \w+) +([\d.]+) +([\d.]+) ", text, re.MULTILINE)
+    for name in {name for name, _, _ in columns}:
+        if len({value for other, _, value in columns if other == name}) > 1:
+            problems.append(f"{name} has two scores on fresh seeds: {columns}")
+    luck = verdict.luck
+    for pair in ((luck.recipe, luck.base), (luck.base, luck.recipe)):
+        for found in verdict.content.differences:
+            sign = 1 if pair == (luck.recipe, luck.base) else -1
+            if (found.first, found.second) == pair and abs(sign * found.estimate - luck.kept) > 1e-9:
+                problems.append(f"{luck.words} beside {found}")
+    if "% of it was luck" in luck.words and luck.margin >= luck.promised:
+        problems.append(luck.words)
+    for recipe, row in zip(verdict.recipes, sorted(verdict.rows(), key=lambda row: row["recipe"]), strict=True):
+        stopped = [other for other in verdict.recipes if other.stopped_at]
+        if recipe in stopped and f"gave it up after {recipe.stopped_at} epochs" not in text:
+            problems.append(f"{recipe.name}: stopped after {recipe.stopped_at} epochs, and nothing says so")
+        if row["luck"] is not None and row["recipe"] in [f"trial {other.trial}" for other in stopped]:
+            problems.append(f"{row}: luck of a search score of fewer epochs")
+    return problems
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_importances():
+    """They take three quarters of the time, and are said of no trial."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary.importance, "importances", lambda *arguments, **options: {})
+        yield
+
+
+def study_of(folder, seed):
+    rng = np.random.default_rng(seed)
+    num_epochs = int(rng.integers(2, 21))
+    num_images = int(rng.choice([30, 60, 120, 400]))
+    num_trials = int(rng.integers(2, 15))
+    studies.write(folder, num_trials, num_epochs, num_images, seed=seed % 2**31)
+    if rng.random() < 0.5:
+        confirm(folder, rng, int(rng.integers(2, 7)), opened=rng.random() < 0.5)
+    return summary.find(ranking.rank(folder), folder)
+
+
+def check(seed):
+    with tempfile.TemporaryDirectory() as name:
+        assert contradictions(study_of(Path(name) / "study", seed)) == []
+
+
+@given(st.integers(0, 2**31 - 1))
+@settings(max_examples=60)
+def test_nothing_that_is_said_of_a_study_contradicts_anything_else(seed):
+    check(seed)
+
+
+@pytest.mark.slow
+def test_nothing_that_is_said_of_500_studies_contradicts_anything_else():
+    for seed in range(500):
+        check(seed)
