@@ -20,6 +20,7 @@ from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.searcher import Searcher
 from trainable import metrics
+from trainable.arguments import default_config
 from trainable.config import TrialConfig
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -70,7 +71,8 @@ def asked(class_names, minority, counts=None, seed=0, epochs=6, trials=12):
         "data": {"data": "digits", "data_dir": "data", "cache_dir": "cache", "image_size": 16, "minority": minority,
                  "keep": 0.1, "val_fraction": 0.2, "seed": seed, "own_test": False},
         "fingerprint": "0" * 64, "class_names": list(class_names), "minority": minority, "class_counts": counts,
-        "config": TrialConfig(epochs=epochs).to_dict(), "seed": seed, "epochs": epochs, "trials": trials,
+        "config": default_config("digits", seed, epochs=epochs).to_dict(), "seed": seed, "epochs": epochs,
+        "trials": trials,
         "space": parameters.to_tables(parameters.load(parameters.DEFAULT_SPACE)), "algorithm": "random",
         "scheduler": "asha", "gpus": 0, "gpus_per_trial": 0.0, "cpus_per_trial": 1,
         "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],

@@ -41,23 +41,14 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="cifar10, digits, or a folder with train/<class>/* and, optionally, val/ and test/, or <class>/* alone",
     )
-    group.add_argument("--labels", default=None, metavar="FILE", help=LABELS_HELP)
-    group.add_argument("--include", action="append", metavar="GLOB", help=f"take only images whose path {MATCHES}")
-    group.add_argument("--exclude", action="append", metavar="GLOB", help=f"leave out what has a path that {MATCHES}")
-    group.add_argument(
-        "--skip-bad-files",
-        action="store_const",
-        const=True,
-        help="leave out files that cannot be read as images, and say which (default: they are refused)",
-    )
     group.add_argument("--data-dir", default="data", metavar="DIR", help=DATA_DIR_HELP)
     group.add_argument(
         "--minority",
         action="append",
         metavar="A,B,...",
         help="names of the classes that matter, separated by commas, repeatable (default: cifar10 and digits: the "
-        "first three; a folder: those with at most half of an equal share of the images, or, beside a class that has "
-        "more than half of them, at most half as many as that)",
+        "first three; a folder: those with at most half of an equal share of the images, or half as many as one class "
+        "that has more than half of all, or as the median class; the start says which, and why)",
     )
     group.add_argument(
         "--keep",
@@ -76,6 +67,27 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         f"(default: {origins.words('val_fraction')})",
     )
     group.add_argument(
+        "--image-size",
+        default=32,
+        metavar="PIXELS",
+        type=whole(16, 320),
+        help="images are resized to this many pixels on each side",
+    )
+    group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
+    _add_folder_flags(parser.add_argument_group("data that are a folder"))
+
+
+def _add_folder_flags(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--labels", default=None, metavar="FILE", help=LABELS_HELP)
+    group.add_argument("--include", action="append", metavar="GLOB", help=f"take only images whose path {MATCHES}")
+    group.add_argument("--exclude", action="append", metavar="GLOB", help=f"leave out what has a path that {MATCHES}")
+    group.add_argument(
+        "--skip-bad-files",
+        action="store_const",
+        const=True,
+        help="leave out files that cannot be read as images, and say which (default: they are refused)",
+    )
+    group.add_argument(
         "--group",
         default=None,
         metavar="REGEX",
@@ -84,19 +96,11 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         "is the image's group; no group stands on two sides of a split (default: each image is a group)",
     )
     group.add_argument(
-        "--image-size",
-        default=32,
-        metavar="PIXELS",
-        type=whole(16, 320),
-        help="images are resized to this many pixels on each side",
-    )
-    group.add_argument(
         "--squash",
         action="store_const",
         const=True,
         help="stretch what is not square (default: it keeps its shape, and its edges are continued)",
     )
-    group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:

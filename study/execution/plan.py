@@ -108,7 +108,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
     if before:
         problems += protocol.differences(before, _asked(arguments, base, space, spec))
-        problems += protocol.other_settings(before, base) if base else []
+        if base and not protocol.are_others(before, arguments.data):
+            problems += protocol.other_settings(before, base)
     notes: list[str] = []
 
     def look(pool: Pool) -> None:
@@ -204,7 +205,8 @@ def _space(arguments: argparse.Namespace) -> Space:
 def _data_spec(arguments: argparse.Namespace, before: Study | None) -> DataSpec:
     spec = data_spec(arguments)
     if before:  # a study keeps to what it began with, also when test/ has been moved away since
-        kept = [name for name in ("minority", *FOLDER_FLAGS) if getattr(arguments, name) is None]
+        names = FOLDER_FLAGS if protocol.are_others(before, spec.data) else ("minority", *FOLDER_FLAGS)
+        kept = [name for name in names if getattr(arguments, name) is None]
         spec = replace(spec, **{name: getattr(before.data, name) for name in ("own_test", "split_names", *kept)})
     return spec
 

@@ -31,13 +31,18 @@ ONE_PROTOCOL = {
 ANEW = "use another --name for a new study"
 
 
+def are_others(before: Study, data: str) -> bool:
+    """Whether ``--data`` can only mean other images than the study's: a folder's may have moved, but not these."""
+    return data != before.data.data and not NAMED.keys().isdisjoint({data, before.data.data})
+
+
 def differences(before: Study, asked: dict[str, Any]) -> list[str]:
     """What would mix two protocols in one study, a sentence each."""
     old = {**asdict(before), **{f"data.{key}": value for key, value in asdict(before.data).items()}}
     different = {
         key: value for key, value in asked.items() if key in ONE_PROTOCOL and _plain(old[key]) != _plain(value)
     }
-    if not NAMED.keys() & {old["data.data"], different.get("data.data")}:  # the same images may lie elsewhere
+    if not are_others(before, different.get("data.data", before.data.data)):  # the same images may lie elsewhere
         different.pop("data.data", None)
         different.pop("data.labels", None)
     return [_difference(before, ONE_PROTOCOL[key], old[key], value) for key, value in different.items()]

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from trainable.cli import printable
 from trainable.images.listing import normal
 
@@ -12,8 +14,18 @@ def usual(class_names: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str,
     """The classes with at most half as many images as is usual, and in words what that is.
 
     Usual is the number of a class that has more than half of all images; where there is none, an equal share. So beside
-    one dominant class the others are the minority, and of a long tail its rare end.
+    one dominant class the others are the minority, and of a long tail its rare end. Where that finds none, the median
+    class is usual: one class of few may make an equal share so small that it has nearly half of it.
     """
+    found, rule = _at_most_half(class_names, counts)
+    if found:
+        return found, rule
+    half = float(np.median(counts)) / 2
+    few = tuple(name for name, count in zip(class_names, counts, strict=True) if count <= half)
+    return few, f"at most half as many images as the median class, which is {half:g}"
+
+
+def _at_most_half(class_names: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str, ...], str]:
     total, largest = sum(counts), max(counts)
     if 2 * largest > total:
         name = printable(class_names[list(counts).index(largest)])

@@ -13,7 +13,7 @@ from tests.conftest import told
 from trainable.cli import UsageError
 from trainable.images import loading
 from trainable.images.drawing import draw_groups
-from trainable.images.groups import of_parts
+from trainable.images.groups import by_regex
 from trainable.images.pool import DataSpec, Pool, unpack
 from trainable.images.splits import check_split, count_lines, split
 
@@ -164,7 +164,8 @@ def test_too_few_groups_are_a_problem_that_says_so_and_few_a_warning():
 
 def names_of(regex, **parts):
     said = []
-    return of_parts(parts, regex, said.append), said
+    paths = {part: [f"{part}/{name}" for name in names] for part, names in parts.items()}
+    return by_regex(paths, regex, said.append), said
 
 
 def test_a_group_is_what_the_first_brackets_find_else_all_that_matches_else_the_image_alone():

@@ -29,6 +29,8 @@ def long_tail(num_classes, largest, ratio):
         (long_tail(10, 5000, 10), ["007", "008", "009"]),
         (long_tail(100, 500, 100), [f"{c:03d}" for c in range(48, 100)]),
         (dict.fromkeys("abcdef", 500), []),
+        ({"cat": 70, "dog": 70, "fox": 30}, ["fox"]),  # half of an equal share is 28.3
+        ({"cat": 70, "dog": 70, "fox": 36}, []),
     ],
 )
 def test_beside_one_dominant_class_all_others_and_of_a_long_tail_its_rare_end(counts, expected):

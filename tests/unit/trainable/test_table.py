@@ -95,7 +95,7 @@ def test_parts_have_many_names_and_labels_need_not_be_folders(photos):
     assert pool.spec.minority == ("a/b, c",)
     assert pool.test_counts == (15, 15, 5)
     assert pool.spec.own_test
-    pixels, labels = loading.load_test(pool)
+    pixels, labels, _ = loading.load_test(pool)
     assert np.bincount(labels).tolist() == [15, 15, 5]
     images = np.stack([np.asarray(Image.open(photos / f"val/cat/{index:02d}.png")) for index in range(15)])
     assert np.array_equal(pixels[:15, :-1].copy().view(np.uint8).reshape(15, 16, 16, 4)[..., :3], images)
