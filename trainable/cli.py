@@ -82,8 +82,8 @@ def regex(text: str) -> str:
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        # a default of None is settled later, and the help says how
-        return action.help if action.default is None else super()._get_help_string(action)
+        # a default of None is settled later, and the help says how; an empty list says nothing
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

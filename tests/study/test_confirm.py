@@ -274,7 +274,7 @@ def test_a_second_opening_is_refused_in_a_sentence_and_changes_nothing(copy, wri
     assert line.startswith(f"study.confirm: the test images were opened on {written['test']['opened']}")
     assert "--reopen-test REASON" in line
     (line,) = refusal(capsys, copy, "--top", "3", "--seeds", "2", "--reopen-test", " ")
-    assert line == "study.confirm: --reopen-test must give a reason"
+    assert line == "study.confirm: --reopen-test must give a reason, in UTF-8, not ' '"
     assert files_of(copy) == before
 
 

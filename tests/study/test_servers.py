@@ -151,7 +151,7 @@ def test_a_time_budget_ends_an_epoch_midway_and_the_trial_goes_on_from_the_one_b
 
 
 def test_an_epoch_that_is_longer_than_the_time_budget_is_not_waited_for(tmp_path):
-    more = ["--image-size", "96", "--time-budget", "45", "--trials", "2"]
+    more = ["--image-size", "192", "--set", "batch_size=2", "--time-budget", "45", "--trials", "2"]
     start = time.monotonic()
     process = launch(tmp_path, *more)
     out, err = process.communicate(timeout=400)
