@@ -32,15 +32,12 @@ def by_regex(paths: Mapping[str, Sequence[str]], regex: str, say: Callable[[str]
 def by_table(
     paths: Mapping[str, Sequence[str]], names: Mapping[str, Sequence[str]], say: Callable[[str], None]
 ) -> dict[str, list[str]]:
-    """As ``by_regex``, of groups that a table names; an empty name is that of no group.
+    """As ``by_regex``, of groups that a table names for all images.
 
     Raises:
         UsageError: all images are of one group, or a group stands in two parts.
     """
-    pairs = {part: list(zip(paths[part], names[part], strict=True)) for part in paths}
-    found = {part: [name or f"\0{path}" for path, name in pairs[part]] for part in paths}
-    alone = [path for part in paths for path, name in pairs[part] if not name]
-    return _checked("column group", paths, found, alone, say)
+    return _checked("column group", paths, {part: list(names[part]) for part in paths}, [], say)
 
 
 def _checked(
