@@ -74,9 +74,7 @@ def steps_line(space: Space, base: TrialConfig, num_images: int) -> str:
     fewest, most = (-(-num_batches(num_images, batches[end]) // accumulated[end]) for end in (-1, 0))
     line = f"optimizer steps an epoch: {fewest}" + (f" to {most}" if most > fewest else "")
     if fewest < FEW_STEPS:
-        line += (
-            f"; under {FEW_STEPS} a recipe is judged by how few they are: a space with smaller batch_size may do better"
-        )
+        line += f"; under {FEW_STEPS} is few, and a smaller batch_size may do better"
     return line
 
 
