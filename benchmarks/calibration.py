@@ -277,15 +277,8 @@ def seeds_and_images(positives: int, f1: float, deviation: float, arguments: arg
         for first in range(0, 2 * size, 2):
             gap = seeds.difference_on_images(scores, NUM_SEEDS, first, first + 1)
             tally.add("difference of two recipes", gap, truth[0] - truth[1])
-    return {
-        "what": f"seeds {deviation:g} SE apart on the same images, {positives} positives, F1 {f1}",
-        "unit": "%",
-        "sets": arguments.sets,
-        "true_f1": truth,
-        "measured": {f"coverage of {name}": 100 * tally.covered(name) for name in tally.hits},
-        "missed_below_and_above_percent": {name: tally.missed(name) for name in tally.hits},
-        "mean_width": {name: tally.width(name) for name in tally.hits},
-    }
+    what = f"seeds {deviation:g} SE apart on the same images, {positives} positives, F1 {f1}"
+    return _all_of(tally, what, truth, arguments)
 
 
 def grouped(sizes: str, positives: int, f1: float, arguments: argparse.Namespace) -> Row:
@@ -308,8 +301,13 @@ def grouped(sizes: str, positives: int, f1: float, arguments: argparse.Namespace
         tally.add("a model", intervals.intervals(by_group), np.repeat(truth, size))
         tally.add("the difference of two", intervals.difference(by_group, pairs, pairs + size), truth[0] - truth[1])
         tally.add("a model, by image", intervals.intervals(by_image), np.repeat(truth, size))
+    return _all_of(tally, f"groups of {sizes}, {positives} positives, F1 {f1}", truth, arguments)
+
+
+def _all_of(tally: "_Tally", what: str, truth: list[float], arguments: argparse.Namespace) -> Row:
+    """All that ``tally`` has counted, by what it is of."""
     return {
-        "what": f"groups of {sizes}, {positives} positives, F1 {f1}",
+        "what": what,
         "unit": "%",
         "sets": arguments.sets,
         "true_f1": truth,

@@ -155,7 +155,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     """Runs the trials; what has shown them, and why it broke off, if it did."""
     from study.execution.display import Display
     from study.execution.runner import Runner
-    from study.execution.trying import steps_line
+    from study.execution.trying import steps_lines
     from study.execution.tune import drive
     from study.record.ledger import Ledger
     from study.strategy import scheduler
@@ -173,7 +173,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
-    display.say(steps_line(plan.space, plan.base, len(plan.drawn.train)))
+    display.say("\n".join(steps_lines(plan.space, plan.base, len(plan.drawn.train))))
     rule = scheduler.make(plan.scheduler, plan.base.epochs)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)
     failure = drive(runner, plan.pool, plan.resources, display, "study.search")

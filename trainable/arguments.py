@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from trainable.images.pool import DataSpec
 
 PLACES = ("data", "labels", "data_dir", "cache_dir")
-NAMED_DATA = ("cifar10", "digits")
 FOLDER_FLAGS = (
     "labels",
     "include",
     "exclude",
     "skip_bad_files",
     "squash",
+    "group",
 )  # of what is not given, a study that goes on keeps what it began with
 DATA_DIR_HELP, CACHE_DIR_HELP = "where CIFAR-10 lies or is downloaded to", "where decoded images are kept"
 MATCHES = "matches, relative to the data folder; * is anything, also slashes; repeatable (default: no rule)"
@@ -175,7 +175,7 @@ def _places(arguments: argparse.Namespace) -> dict[str, Any]:
     problems: list[str] = []
     for name in PLACES:
         text = getattr(arguments, name)
-        if name == "data" and text in NAMED_DATA:
+        if name == "data" and text in origins.NAMED:
             places[name] = text
         elif text is not None:
             try:

@@ -66,8 +66,9 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
         UsageError: the weights to start from cannot be had.
     """
     state = empty_state(config, images)
-    weights.start_from(config, state.model)
-    _start_average(state)
+    if config.weights != "none":
+        weights.start_from(config, state.model)
+        _start_average(state)
     return state
 
 

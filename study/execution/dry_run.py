@@ -1,30 +1,26 @@
 """What a study would do, in words: ``study.search --dry-run``."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import torch
 
 from study.execution.plan import StudyPlan
+from study.execution.trying import steps_lines
 from study.record.recipes import COURSE
 from study.space.designs import grid
-from study.space.parameters import Parameter, Space
+from study.space.parameters import Parameter
 from study.words import duration
-from trainable.config import TrialConfig
-from trainable.loop import num_batches
 from trainable.probe import seconds_per_image
 
-FEW_STEPS = 10  # of the optimizer in an epoch
 VALIDATION_SHARE = 0.4  # of the time that training takes for an image: no way back, no augmentation
 
 
 def lines(plan: StudyPlan, num_known: int) -> list[str]:
     """Optimizer steps, search space and a rough time; ``num_known`` trials are there already."""
-    num_train = len(plan.drawn.train)
     return [
         *_skipped_lines(plan.pool.skipped),
-        *_step_lines(num_train, plan.space, plan.base),
+        *steps_lines(plan.space, plan.base, len(plan.drawn.train)),
         "search space:",
         *(f"  {_words(parameter)}" for parameter in plan.space),
         _time_line(plan, num_known),
@@ -33,36 +29,6 @@ def lines(plan: StudyPlan, num_known: int) -> list[str]:
 
 def _skipped_lines(skipped: Sequence[str]) -> list[str]:
     return [f"left out, as they cannot be read: {', '.join(skipped)}"] if skipped else []
-
-
-def _step_lines(num_train: int, space: Space, base: TrialConfig) -> list[str]:
-    sizes, numbers = (_values(space, name, getattr(base, name)) for name in ("batch_size", "accumulation_steps"))
-    steps = [
-        math.ceil(num_batches(num_train, int(size)) / int(number)) for size, number in itertools.product(sizes, numbers)
-    ]
-    found = [
-        f"optimizer steps in an epoch: {_range(steps)} ({num_train} training images in batches of {_range(sizes)}, "
-        f"{_range(numbers)} batches to a step)"
-    ]
-    if min(steps) < FEW_STEPS:
-        found.append(
-            f"note: with fewer than {FEW_STEPS} steps a recipe learns little in an epoch; more --epochs, or a --space "
-            "with a smaller batch_size and accumulation_steps, make up for it"
-        )
-    return found
-
-
-def _values(space: Space, name: str, usual: float) -> list[float]:
-    """The values of a field that the search may try, of a range its ends; one that is not searched has its usual."""
-    for parameter in space:
-        if parameter.name == name:
-            return list(parameter.choices) or [parameter.at(0), parameter.at(1)]
-    return [usual]
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _words(parameter: Parameter) -> str:

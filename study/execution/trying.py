@@ -10,7 +10,7 @@ from trainable.cli import UsageError, attempt
 from trainable.config import FIELDS, TrialConfig
 from trainable.network_fields import TORCHVISION
 
-FEW_STEPS = 20  # an epoch; below it a recipe is judged by how few they are
+FEW_STEPS = 20  # of the optimizer in an epoch; below it a recipe is judged by how few they are
 FOR_WEIGHTS = {"frozen_epochs", "backbone_rate"}  # fields that are of little use without weights to start from
 
 
@@ -66,16 +66,22 @@ def to_probe(space: Space, base: TrialConfig) -> TrialConfig:
     return base
 
 
-def steps_line(space: Space, base: TrialConfig, num_images: int) -> str:
-    """How many optimizer steps an epoch of ``num_images`` has at the ends of the space, to be printed."""
+def steps_lines(space: Space, base: TrialConfig, num_images: int) -> list[str]:
+    """How many optimizer steps an epoch of ``num_images`` has at the ends of the space; and a note if that is few."""
     from trainable.loop import num_batches
 
     batches, accumulated = (values_of(space, base, name) for name in ("batch_size", "accumulation_steps"))
     fewest, most = (-(-num_batches(num_images, batches[end]) // accumulated[end]) for end in (-1, 0))
-    line = f"optimizer steps an epoch: {fewest}" + (f" to {most}" if most > fewest else "")
+    sizes, numbers = (_range(values[0], values[-1]) for values in (batches, accumulated))
+    made_of = f"{num_images} images in batches of {sizes}, {numbers} to a step"
+    found = [f"optimizer steps in an epoch: {_range(fewest, most)} ({made_of})"]
     if fewest < FEW_STEPS:
-        line += f"; under {FEW_STEPS} is few, and a smaller batch_size may do better"
-    return line
+        found.append(f"note: fewer than {FEW_STEPS} steps in an epoch are few; a smaller batch_size may do better")
+    return found
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def values_of(space: Space, base: TrialConfig, name: str) -> list[Any]:

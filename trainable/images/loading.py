@@ -14,7 +14,7 @@ from trainable.images.drawing import num_groups, numbered
 from trainable.images.groups import by_regex, by_table
 from trainable.images.layout import list_parts
 from trainable.images.listing import MAX_TOLD, Listing, shortened
-from trainable.images.origins import FOLDER, NAMED, origin
+from trainable.images.origins import FOLDER, origin
 from trainable.images.parts import PART_NAMES
 from trainable.images.pool import DataSpec, Pool, SealedImages, pack
 from trainable.images.sources import Source
@@ -30,8 +30,6 @@ def load(spec: DataSpec, say: Callable[[str], None] = print, look: Callable[[Poo
     Raises:
         UsageError: something about the images or the spec is wrong; every problem that could be found.
     """
-    if spec.group is not None and spec.data in NAMED:
-        raise UsageError([f"--group: must be left out with --data {spec.data}, whose images have no paths"])
     if spec.data == "digits":
         pool = _pool(replace(spec, own_test=False), sources.digits(spec.image_size), None, None, None)
         look(pool)
@@ -79,9 +77,8 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
     for note in cache.remembered(Path(spec.cache_dir), seen, lambda: _notes(listings, train, val, own_test)):
         say(note)
     groups = _groups(spec, listings, lambda text: None)  # files that cannot be read may be gone
-    given = [spec.data, own_test, groups]
     found = cache.remembered(
-        Path(spec.cache_dir), [seen, "leaks", given], lambda: _leaks(listings, train, val, own_test, groups)
+        Path(spec.cache_dir), ["leaks", seen, groups], lambda: _leaks(listings, train, val, own_test, groups)
     )
     for note in found:
         say(note)

@@ -11,7 +11,6 @@ from PIL import Image
 from study import search
 from study.execution import dry_run
 from study.record.ledger import Ledger
-from study.space import parameters
 from tests import studies
 from trainable.arguments import num_cores
 from trainable.config import TrialConfig
@@ -59,8 +58,8 @@ def test_a_dry_run_tells_all_that_a_study_would_begin_with_and_writes_nothing(ph
         "cat          7       18        6        0",
         "minority, with its images before any split: fox 10 (at most half of an equal share of the 71 images",
         "fewer than 25 validation images (fox 6)",
-        "optimizer steps in an epoch: 1 (16 training images in batches of 128, 1 to 8 batches to a step)",
-        "note: with fewer than 10 steps",
+        "optimizer steps in an epoch: 1 (16 images in batches of 128, 1 to 8 to a step)",
+        "note: fewer than 20 steps in an epoch are few",
         "  dropout: 0 to 0.7",
         "  learning_rate: 0.0002 to 0.01, on a log scale",
         "  sampler_power: 0.25 to 1 (where sampler is weighted)",
@@ -95,24 +94,3 @@ def test_what_is_wrong_is_told_as_ever(photos, capsys, tmp_path):
         search.main(["--data", str(photos), "--cache-dir", str(tmp_path / "c"), "--minority", "cow", "--dry-run"])
     assert stop.value.code == 2
     assert "no class cow" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("num_train", "tables", "expected"),
-    [
-        # the course's batches of 128: 862 images are 7 of them
-        (862, {"accumulation_steps": {"choices": [2, 4, 8]}}, "1 to 4 (862 training images in batches of 128, 2 to 8"),
-        (
-            862,
-            {"batch_size": {"choices": [32, 128]}},
-            "4 to 14 (862 training images in batches of 32 to 128, 2 batches",
-        ),
-        (129, {"dropout": {"choices": [0.1, 0.2]}}, "1 (129 training images in batches of 128, 2 batches"),
-        (10000, {"batch_size": {"low": 16, "high": 64}}, "79 to 313 (10000 training images in batches of 16 to 64, 2"),
-    ],
-)
-def test_optimizer_steps_are_counted_over_all_that_may_be_tried(num_train, tables, expected):
-    space = parameters.from_tables(tables, {}, "test")
-    found = dry_run._step_lines(num_train, space, TrialConfig())
-    assert found[0].startswith(f"optimizer steps in an epoch: {expected}")
-    assert (len(found) == 2) == (num_train < 10000)

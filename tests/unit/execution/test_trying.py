@@ -40,18 +40,39 @@ def problems_of(tmp_path, *arguments):
     ("tables", "num_images", "line"),
     [
         # 862 images in batches of 128: 7, of which 8 make a step, or 1
-        ({"accumulation_steps": {"choices": [8, 1, 2, 4]}}, 862, "1 to 7; under 20"),
-        ({"batch_size": {"choices": [256, 32]}, "accumulation_steps": {"low": 1, "high": 4}}, 862, "1 to 27; under 20"),
-        ({"batch_size": {"choices": [16]}, "accumulation_steps": {"choices": [1]}}, 862, "54"),
-        ({"dropout": {"low": 0.0, "high": 0.5}}, 45_000, "176"),  # 352 batches, two to a step
-        ({"batch_size": {"low": 2, "high": 4}, "accumulation_steps": {"choices": [1]}}, 80, "20 to 40"),
-        ({"batch_size": {"low": 2, "high": 4}, "accumulation_steps": {"choices": [1]}}, 77, "19 to 38; under 20"),
+        (
+            {"accumulation_steps": {"choices": [8, 1, 2, 4]}},
+            862,
+            "1 to 7 (862 images in batches of 128, 1 to 8 to a step)",
+        ),
+        (
+            {"batch_size": {"choices": [256, 32]}, "accumulation_steps": {"low": 1, "high": 4}},
+            862,
+            "1 to 27 (862 images in batches of 32 to 256, 1 to 4 to a step)",
+        ),
+        (
+            {"batch_size": {"choices": [16]}, "accumulation_steps": {"choices": [1]}},
+            862,
+            "54 (862 images in batches of 16, 1 to a step)",
+        ),
+        (
+            {"dropout": {"low": 0.0, "high": 0.5}},
+            45_000,
+            "176 (45000 images in batches of 128, 2",
+        ),  # 352 batches, two to a step
+        ({"batch_size": {"low": 2, "high": 4}, "accumulation_steps": {"choices": [1]}}, 80, "20 to 40 ("),
+        ({"batch_size": {"low": 2, "high": 4}, "accumulation_steps": {"choices": [1]}}, 77, "19 to 38 ("),
+        ({"accumulation_steps": {"choices": [2, 4, 8]}}, 862, "1 to 4 (862 images in batches of 128, 2 to 8"),
+        ({"batch_size": {"choices": [32, 128]}}, 862, "4 to 14 (862 images in batches of 32 to 128, 2"),
+        ({"dropout": {"choices": [0.1, 0.2]}}, 129, "1 (129 images in batches of 128, 2 to a step)"),
+        ({"batch_size": {"low": 16, "high": 64}}, 10_000, "79 to 313 (10000 images in batches of 16 to 64, 2"),
     ],
 )
 def test_the_optimizer_steps_of_an_epoch_are_told_at_both_ends_and_few_are_warned_of(tables, num_images, line):
-    found = trying.steps_line(space(**tables), TrialConfig(), num_images)
-    assert found.startswith(f"optimizer steps an epoch: {line}")
-    assert ("under 20" in found) == ("under 20" in line)
+    told, *notes = trying.steps_lines(space(**tables), TrialConfig(), num_images)
+    assert told.startswith(f"optimizer steps in an epoch: {line}")
+    is_few = int(line.split()[0]) < 20
+    assert [note.startswith("note: fewer than 20 steps in an epoch are few") for note in notes] == [True] * is_few
 
 
 @pytest.mark.parametrize(

@@ -264,10 +264,9 @@ def test_own_folders_keep_their_images_and_a_group_in_two_of_them_is_refused(tmp
     assert load(folder, group=GROUP, minority=("cat",), own_test=False).num_own_val == 51
 
 
-def test_groups_of_data_without_paths_are_refused():
+def test_groups_of_data_without_paths_are_refused(refused):
     for data in ("digits", "cifar10"):
-        with pytest.raises(UsageError, match=f"--group: must be left out with --data {data}"):
-            loading.load(DataSpec(data, "", "", image_size=16, group="x"))
+        assert told(refused("--data", data, "--group", "x"), f"--group: only for --data FOLDER, not for {data}")
 
 
 def test_a_bad_regular_expression_is_told_beside_other_mistakes(refused):
