@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from study import confirm as confirm_command
 from study import search
@@ -212,6 +213,15 @@ def train(plan):
     inline.run(Runner(ledger, Runs(ledger, plan.recipes, plan.seeds, 1), scheduler.Never(), Pause(None)), plan.pool)
     ledger.close()
     torch.set_num_threads(num_threads)
+
+
+def write_photos(folder, counts):
+    """Pictures of 16×16 that are all different, so many in a sub-folder for each class."""
+    rng = np.random.default_rng(0)
+    for name, number in counts.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(number):
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / name / f"{index:02d}.png")
 
 
 def model(config, class_names, image_size, **more):

@@ -98,7 +98,9 @@ def test_a_trial_from_a_reused_actor_replays_bit_for_bit_and_an_edited_digit_is_
 def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_costs_nothing(digits_study, tmp_path):
     folder = shutil.copytree(digits_study.folder, tmp_path / "digits")
     before = rows_of(folder)
-    process = launch(tmp_path, "--trials", "10", "--nice", "3", start_new_session=True)
+    # Ray ends nobody because of memory: with this threshold it would end every trial, whoever takes the memory
+    env = os.environ | {"RAY_memory_usage_threshold": "0.01"}
+    process = launch(tmp_path, "--trials", "10", "--nice", "3", start_new_session=True, env=env)
     while len(rows_of(folder)) == 6:
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()

@@ -3,10 +3,8 @@
 import shutil
 from math import ceil
 
-import numpy as np
 import pytest
 import ray  # noqa: F401  # which makes a class of subprocess.Popen while it is still one
-from PIL import Image
 
 from study import search
 from study.execution import dry_run
@@ -21,12 +19,7 @@ ASKED = ["--image-size", "16", "--epochs", "5", "--trials", "8", "--gpus", "0", 
 
 @pytest.fixture
 def photos(tmp_path):
-    rng = np.random.default_rng(0)
-    for name, number in COUNTS.items():
-        folder = tmp_path / "set" / name
-        folder.mkdir(parents=True)
-        for index in range(number):
-            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{index:02d}.png")
+    studies.write_photos(tmp_path / "set", COUNTS)
     return tmp_path / "set"
 
 

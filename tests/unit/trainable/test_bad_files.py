@@ -19,12 +19,7 @@ COUNTS = {"cat": 30, "dog": 30, "fox": 10}
 
 @pytest.fixture
 def photos(tmp_path):
-    rng = np.random.default_rng(0)
-    for name, number in COUNTS.items():
-        folder = tmp_path / "set/train" / name
-        folder.mkdir(parents=True)
-        for index in range(number):
-            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{index:02d}.png")
+    studies.write_photos(tmp_path / "set/train", COUNTS)
     return tmp_path / "set"
 
 
