@@ -24,8 +24,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def signed(interval: WithEnds) -> str:
-    return f"{interval.estimate:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+def end(value: float, digits: int, sign: str) -> str:
+    """``digits`` decimals, or as many as show that ``value`` is not 0: an interval that ends just above 0 is beside
+    words that say so."""
+    if value == 0 or not math.isfinite(value) or float(f"{value:.{digits}f}") != 0:
+        return f"{value:{sign}.{digits}f}"
+    return f"{value:{sign}.{-math.floor(math.log10(abs(value)))}f}"
+
+
+def signed(interval: WithEnds, digits: int = 4) -> str:
+    return f"{interval.estimate:+.{digits}f} ({ends(interval.low, interval.high, digits, '+')})"
 
 
 def known(score: float | None) -> bool:
@@ -37,8 +45,8 @@ def f1(score: float | None) -> str:
     return f"{score:.4f}" if known(score) else "-"
 
 
-def ends(low: float | None, high: float | None) -> str:
-    return f"{f1(low)} to {f1(high)}" if known(low) else "unknown"
+def ends(low: float | None, high: float | None, digits: int = 4, sign: str = "") -> str:
+    return f"{end(low, digits, sign)} to {end(high, digits, sign)}" if known(low) else "unknown"
 
 
 def f1_with_ends(score: float, low: float | None, high: float | None) -> str:

@@ -14,6 +14,7 @@ from study.record.formats import Study
 from study.record.recipes import SEARCHED, recipe_table, trial_name
 from study.space.parameters import Space
 from study.statistics.intervals import Interval
+from study.words import ends
 from trainable.cli import printable
 from trainable.metrics import recall_per_class
 from trainable.parts.corrections import corrects_twice
@@ -145,7 +146,7 @@ class Ranking:
             f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
         ]
         for gain in self.gains():
-            interval = f", 95 % {gain.interval.low:+.4f} to {gain.interval.high:+.4f}" if gain.interval else ""
+            interval = f", 95 % {ends(gain.interval.low, gain.interval.high, sign='+')}" if gain.interval else ""
             beyond = f"  beyond {gain.recipe} ({gain.score:.4f}): {gain.estimate:+.4f}"
             lines.append(f"{beyond} (search score, not confirmed){interval}")
         lines += [words] if (words := self.tied_words()) else []

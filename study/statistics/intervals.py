@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from study.words import signed
 from trainable.images.drawing import are_alone
 from trainable.streams import derive
 
@@ -260,4 +261,4 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.estimate:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+        return signed(self, 3)
