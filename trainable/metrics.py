@@ -1,10 +1,12 @@
-"""From labels to a confusion matrix, from there to the F1 of each class and of the minority."""
+"""What predictions are worth: from labels to a confusion matrix and what follows from it, and of probabilities."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from trainable.cli import printable
+
+NUM_BINS = 15  # of the calibration error
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
@@ -36,6 +38,22 @@ def precision_per_class(confusion: np.ndarray) -> np.ndarray:
     return np.divide(np.diagonal(confusion), predicted, out=np.zeros(len(confusion)), where=predicted > 0)
 
 
+def micro_f1(confusion: np.ndarray) -> float:
+    """F1 with all classes' counts added up, in [0, 1]: where each image has one class, the share that is right."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def weighted_f1(confusion: np.ndarray) -> float:
+    """The mean of the classes' F1, each weighted by its number of images, in [0, 1]."""
+    support = confusion.sum(axis=1)
+    return float((f1_per_class(confusion) * support).sum() / support.sum())
+
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """The unweighted mean recall of the classes that are there, in [0, 1]."""
+    return float(recall_per_class(confusion)[confusion.any(axis=1)].mean())
+
+
 def minority_f1(confusion: np.ndarray, minority: Sequence[int]) -> float:
     """The unweighted mean of the minority classes' F1, in [0, 1]: the study's objective.
 
@@ -54,6 +72,55 @@ def reweighted(confusion: np.ndarray, class_counts: Sequence[int]) -> np.ndarray
     counts = np.asarray(class_counts, np.float64)
     scale = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
     return confusion * scale[:, None]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, float64 (..., num_classes)."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def one_vs_rest(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How well each class's scores tell its images from all others: area under the ROC curve, and average precision.
+
+    float64 (num_classes,) each, in [0, 1]; NaN where a class has no image, and the area also where it has all.
+    ``labels`` are whole numbers (n,), ``scores`` float (n, num_classes), the higher the likelier. As scikit-learn's
+    ``roc_auc_score`` and ``average_precision_score`` of ``labels == class``, ties counted as there.
+    """
+    areas, precisions = np.full((2, scores.shape[1]), np.nan)
+    num_images = len(labels)
+    for name, everything in enumerate(np.sort(scores, axis=0).T):
+        own = np.sort(scores[labels == name, name])
+        num_others = num_images - len(own)
+        if not len(own):
+            continue
+        # how many are below each of the class's images, or at most as high: of all images, and of the class's own
+        below, up_to = (np.searchsorted(everything, own, side) for side in ("left", "right"))
+        own_below, own_up_to = (np.searchsorted(own, own, side) for side in ("left", "right"))
+        precisions[name] = ((len(own) - own_below) / (num_images - below)).mean()
+        if num_others:
+            areas[name] = (below - own_below + up_to - own_up_to).mean() / 2 / num_others
+    return areas, precisions
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """How far the probability of what is predicted is from the share that is right, in [0, 1].
+
+    The mean over images in 15 bins of equal width, each the difference within its bin: the expected calibration error
+    of Guo et al. 2017, "On calibration of modern neural networks", eq. 3. ``probabilities``: (n, num_classes).
+    """
+    confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    places = np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], confidence)
+    return float(np.abs(np.bincount(places, confidence - is_right)).sum() / len(labels))
+
+
+def brier_score(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The mean squared distance of an image's probabilities (n, num_classes) from the truth, in [0, 2].
+
+    Brier 1950, "Verification of forecasts expressed in terms of probability", eq. 2.
+    """
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    return float(((probabilities**2).sum(axis=1) + 1 - 2 * of_truth).mean())
 
 
 def class_report(confusion: np.ndarray, class_names: Sequence[str], minority: Sequence[int]) -> str:

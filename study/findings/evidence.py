@@ -1,7 +1,8 @@
 """What a study's trials said of the validation images: validation.npz of each, and how sure their scores are."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,21 @@ import numpy as np
 
 from study.record import validation
 from study.statistics.intervals import Interval, Intervals, Resamples, Scores, behind, intervals
+from trainable import metrics
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
 
 EVIDENCE = (validation.LABELS, validation.LOGITS, validation.GROUPS)
+
+
+@dataclass(frozen=True)
+class Probable:
+    """What a trial's probabilities are worth, whatever it decides by them; see ``trainable.metrics``."""
+
+    roc_auc: np.ndarray  # of each class against all others, float64 (num_classes,)
+    average_precision: np.ndarray  # the same
+    calibration_error: float
+    brier_score: float
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Evidence:
     best: int  # of these trials the first in the ranking
     behind: Intervals  # minority F1 of the best less that of each, (T,): who is tied, and how far the others are behind
     damaged: list[str]  # files that cannot be used, a sentence each
+    probable: list[Probable] = field(default_factory=list)  # (T,)
 
     def __contains__(self, number: object) -> bool:
         return number in self.numbers
@@ -66,6 +79,7 @@ def read(
     labels: np.ndarray | None = None
     groups = np.array([], np.int64)
     damaged: list[str] = []
+    probable: list[Probable] = []
     for number in best_f1:
         path = folder / "trials" / str(number) / "validation.npz"
         if not path.exists():  # it runs, or has failed
@@ -80,7 +94,9 @@ def read(
         if not (np.array_equal(own_labels, labels) and np.array_equal(own_groups, groups)):
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
-        predictions.append(logits.astype(np.float32).argmax(axis=1).astype(np.min_scalar_type(num_classes)))
+        logits = logits.astype(np.float32)
+        predictions.append(logits.argmax(axis=1).astype(np.min_scalar_type(num_classes)))
+        probable.append(_probable(labels, metrics.softmax(logits)))
         found.append(number)
     if labels is None or not found:
         return None
@@ -88,15 +104,49 @@ def read(
     scores = Resamples(labels, num_classes, minority, seed=seed, groups=groups).score(everything)
     best = max(found, key=lambda number: (best_f1[number], -number))
     gaps = behind(scores, found.index(best))
-    return Evidence(found, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged)
+    return Evidence(found, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged, probable)
+
+
+def _probable(labels: np.ndarray, probabilities: np.ndarray) -> Probable:
+    return Probable(
+        *metrics.one_vs_rest(labels, probabilities),
+        metrics.calibration_error(labels, probabilities),
+        metrics.brier_score(labels, probabilities),
+    )
 
 
 def columns(evidence: Evidence, number: int, minority: Sequence[int], train_counts: Sequence[int]) -> dict[str, Any]:
     """The ranking's columns of one trial that follow from its predictions, but for those of each class."""
     index = evidence.numbers.index(number)
+    confusion, probable = evidence.confusion(number), evidence.probable[index]
     return {
         "minority_f1_low": float(evidence.intervals.low[index]),
         "minority_f1_high": float(evidence.intervals.high[index]),
         "tied": bool(evidence.tied[index]),
-        "f1_reweighted": minority_f1(reweighted(evidence.confusion(number), train_counts), minority),
+        "f1_reweighted": minority_f1(reweighted(confusion, train_counts), minority),
+        "micro_f1": metrics.micro_f1(confusion),
+        "weighted_f1": metrics.weighted_f1(confusion),
+        "balanced_accuracy": metrics.balanced_accuracy(confusion),
+        "roc_auc": _mean(probable.roc_auc),
+        "average_precision": _mean(probable.average_precision),
+        "minority_average_precision": _mean(probable.average_precision[list(minority)]),
+        "calibration_error": probable.calibration_error,
+        "brier_score": probable.brier_score,
     }
+
+
+def class_columns(evidence: Evidence, number: int) -> dict[str, np.ndarray]:
+    """The scores that the ranking has of each class, float64 (num_classes,) each."""
+    confusion, probable = evidence.confusion(number), evidence.probable[evidence.numbers.index(number)]
+    return {
+        "precision": metrics.precision_per_class(confusion),
+        "recall": metrics.recall_per_class(confusion),
+        "roc_auc": probable.roc_auc,
+        "average_precision": probable.average_precision,
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    """Over the classes for which there is one."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan

@@ -16,7 +16,6 @@ from study.space.parameters import Space
 from study.statistics.intervals import Interval
 from study.words import ends
 from trainable.cli import printable
-from trainable.metrics import recall_per_class
 from trainable.parts.corrections import corrects_twice
 
 MIN_BEST_TRIALS = 5
@@ -218,7 +217,9 @@ def rank(folder: Path) -> Ranking:
         rows, config = trial.rows, trial.config.to_dict()
         best = rows[rows[-1]["best_epoch"] - 1] if rows else {}
         known = found is not None and trial.number in found
-        recalls = recall_per_class(found.confusion(trial.number)).tolist() if found and known else []
+        of_classes = {"f1": best.get("f1", [])}
+        if found and known:
+            of_classes |= evidence.class_columns(found, trial.number)
         entries.append(
             {
                 "trial": trial.number,
@@ -230,8 +231,11 @@ def rank(folder: Path) -> Ranking:
                 "reason": trial.reason,
                 "recipe": trial.recipe,
                 "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
-                **{class_column("f1", name): f1 for name, f1 in zip(names, best.get("f1", []), strict=False)},
-                **{class_column("recall", name): recall for name, recall in zip(names, recalls, strict=False)},
+                **{
+                    class_column(score, name): value
+                    for score, values in of_classes.items()
+                    for name, value in zip(names, values, strict=False)
+                },
                 "max_epochs": config.pop("epochs"),
                 **config,
             }

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from study.findings import summary
+from study.findings.evidence import class_columns
 from study.findings.ranking import epochs_of
 from study.record.files import write_atomically
 from study.record.recipes import shown
@@ -21,7 +22,7 @@ from study.report import answer, charts, knob_charts
 from study.space.parameters import active_values
 from study.words import duration, f1, signed
 from trainable.cli import UsageError
-from trainable.metrics import f1_per_class, precision_per_class, recall_per_class
+from trainable.metrics import f1_per_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,14 @@ OTHER_SCORES = {
     "minority_f1_adjusted": "adjusted",
     "f1_reweighted": "reweighted",
     "macro_f1": "macro F1",
-    "val_accuracy": "accuracy",
+    "val_accuracy": "accuracy (micro F1)",  # of one class an image, the two are one
+    "weighted_f1": "weighted F1",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "minority_average_precision": "minority average precision",
+    "calibration_error": "calibration error",
+    "brier_score": "Brier score",
 }
 MAX_QUICK_TRIALS = 200  # the page of so many takes a few seconds, and the importances of more take longer
 PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
@@ -89,6 +97,7 @@ def page(findings: "Findings") -> str:
         charts=_charts(findings, trials) if trials else {},
         knobs=_knobs(findings),
         classes=_classes(findings),
+        other_scores=_other_scores(findings),
         shown=shown,
         signed=signed,
     )
@@ -201,14 +210,27 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
 
 def _classes(findings: "Findings") -> list[dict[str, Any]]:
     """The leader's report, a row a class."""
-    confusion, study = findings.confusion, findings.ranking.study
-    if confusion is None:
+    confusion, study, evidence = findings.confusion, findings.ranking.study, findings.ranking.evidence
+    if confusion is None or findings.leader is None or evidence is None:
         return []
-    columns = (precision_per_class(confusion), recall_per_class(confusion), f1_per_class(confusion))
+    found = class_columns(evidence, findings.leader["trial"])
+    columns = (
+        found["precision"],
+        found["recall"],
+        f1_per_class(confusion),
+        found["roc_auc"],
+        found["average_precision"],
+    )
     return [
         {"name": name, "rare": name in study.minority, "scores": scores, "images": int(images)}
         for name, images, *scores in zip(study.class_names, confusion.sum(axis=1), *columns, strict=True)
     ]
+
+
+def _other_scores(findings: "Findings") -> list[tuple[str, Any]]:
+    """What else the leader reached, over all classes: names and numbers."""
+    leader = findings.leader
+    return [] if leader is None else [(head, leader[name]) for name, head in OTHER_SCORES.items() if name in leader]
 
 
 def _knobs(findings: "Findings") -> list[dict[str, Any]]:

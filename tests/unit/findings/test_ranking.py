@@ -123,8 +123,9 @@ def test_no_name_of_a_class_takes_another_column_away(tmp_path, names):
 
 def test_the_columns_that_begin_like_a_classs_are_known(tmp_path):
     table = analyze.rank(studies.write(tmp_path / "study", num_trials=6, class_names=["a", "b", "c"])).table
-    others = {f"{score}_{name}" for score in ("f1", "recall") for name in "abc"}
-    alike = {name for name in table.columns if name.startswith(("f1_", "recall_"))}
+    scores = ("f1", "precision", "recall", "roc_auc", "average_precision")
+    others = {f"{score}_{name}" for score in scores for name in "abc"}
+    alike = {name for name in table.columns if name.startswith(tuple(f"{score}_" for score in scores))}
     assert alike - others == analyze.FIXED_COLUMNS
 
 

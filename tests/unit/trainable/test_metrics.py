@@ -5,12 +5,20 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from trainable.metrics import (
+    balanced_accuracy,
+    brier_score,
+    calibration_error,
     class_report,
     confusion_matrix,
     f1_per_class,
+    micro_f1,
     minority_f1,
+    one_vs_rest,
+    precision_per_class,
     recall_per_class,
     reweighted,
+    softmax,
+    weighted_f1,
 )
 
 
@@ -37,7 +45,7 @@ def test_minority_f1_is_scikit_learns(outcome):
 
 
 @given(outcomes())
-def test_confusion_f1_and_recall_are_scikit_learns(outcome):
+def test_confusion_precision_recall_and_f1_are_scikit_learns(outcome):
     labels, predictions, num_classes, _ = outcome
     confusion = confusion_matrix(labels, predictions, num_classes)
     options = {"labels": range(num_classes), "average": None, "zero_division": 0}
@@ -46,6 +54,70 @@ def test_confusion_f1_and_recall_are_scikit_learns(outcome):
     assert recall_per_class(confusion) == pytest.approx(
         reference.recall_score(labels, predictions, **options), abs=1e-12
     )
+    assert precision_per_class(confusion) == pytest.approx(
+        reference.precision_score(labels, predictions, **options), abs=1e-12
+    )
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
+@given(outcomes())
+def test_scores_over_all_classes_are_scikit_learns(outcome):
+    labels, predictions, num_classes, _ = outcome
+    confusion = confusion_matrix(labels, predictions, num_classes)
+    options = {"labels": range(num_classes), "zero_division": 0}
+    for ours, average in [(micro_f1, "micro"), (weighted_f1, "weighted")]:
+        theirs = reference.f1_score(labels, predictions, average=average, **options)
+        assert ours(confusion) == pytest.approx(theirs, abs=1e-12)
+    theirs = reference.balanced_accuracy_score(labels, predictions)
+    assert balanced_accuracy(confusion) == pytest.approx(theirs, abs=1e-12)
+
+
+@st.composite
+def probable(draw):
+    """(labels, probabilities (n, K)); classes absent, or one alone there; scores that tie, or are certain."""
+    labels, _, num_classes, _ = draw(outcomes())
+    values = draw(st.sampled_from([[0.0], [0.0, 1.0], [-1.5, 0.0, 0.5, 2.0], [-100.0, 0.0, 100.0], None]))
+    shape = (len(labels), num_classes)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    logits = rng.standard_normal(shape) if values is None else rng.choice(values, shape)
+    return labels, softmax(logits)
+
+
+@given(probable())
+def test_areas_under_curves_are_scikit_learns(case):
+    labels, probabilities = case
+    areas, precisions = one_vs_rest(labels, probabilities)
+    for name in range(probabilities.shape[1]):
+        is_own, scores = labels == name, probabilities[:, name]
+        if not is_own.any():
+            assert np.isnan(areas[name])
+            assert np.isnan(precisions[name])
+            continue
+        assert precisions[name] == pytest.approx(reference.average_precision_score(is_own, scores), abs=1e-12)
+        if is_own.all():
+            assert np.isnan(areas[name])
+        else:
+            assert areas[name] == pytest.approx(reference.roc_auc_score(is_own, scores), abs=1e-12)
+
+
+@given(probable())
+def test_the_brier_score_is_scikit_learns_and_the_calibration_error_is_that_of_a_slow_loop(case):
+    labels, probabilities = case
+    everything = range(probabilities.shape[1])
+    theirs = reference.brier_score_loss(labels, probabilities, labels=everything, scale_by_half=False)
+    assert brier_score(labels, probabilities) == pytest.approx(theirs, abs=1e-12)
+    bins = {}
+    for label, row in zip(labels, probabilities, strict=True):
+        place = next(index for index, end in enumerate(np.linspace(0, 1, 16)[1:]) if row.max() <= end or index == 14)
+        bins.setdefault(place, []).append((row.max(), row.argmax() == label))
+    gaps = [len(found) / len(labels) * abs(np.mean(found, axis=0) @ [1, -1]) for found in bins.values()]
+    assert calibration_error(labels, probabilities) == pytest.approx(sum(gaps), abs=1e-12)
+
+
+def test_calibration_counted_by_hand():
+    # three images at 0.8, of which one is right, one at 0.6 that is right: 3/4 × (0.8 - 1/3) + 1/4 × 0.4
+    probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.2, 0.8], [0.6, 0.4]])
+    assert calibration_error(np.array([0, 1, 0, 0]), probabilities) == pytest.approx(0.75 * (0.8 - 1 / 3) + 0.1)
 
 
 def test_minority_f1_counted_by_hand():
