@@ -1,7 +1,7 @@
 """Numbers and names in words, as people read them."""
 
 import math
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 
 class WithEnds(Protocol):
@@ -36,7 +36,7 @@ def signed(interval: WithEnds, digits: int = 4) -> str:
     return f"{interval.estimate:+.{digits}f} ({ends(interval.low, interval.high, digits, '+')})"
 
 
-def known(score: float | None) -> bool:
+def known(score: float | None) -> TypeGuard[float]:
     return score is not None and math.isfinite(score)
 
 
@@ -46,7 +46,9 @@ def f1(score: float | None) -> str:
 
 
 def ends(low: float | None, high: float | None, digits: int = 4, sign: str = "") -> str:
-    return f"{end(low, digits, sign)} to {end(high, digits, sign)}" if known(low) else "unknown"
+    if not known(low) or not known(high):
+        return "unknown"
+    return f"{end(low, digits, sign)} to {end(high, digits, sign)}"
 
 
 def f1_with_ends(score: float, low: float | None, high: float | None) -> str:
