@@ -109,6 +109,7 @@ def setting(pool: Pool, images: TrialImages, config: TrialConfig) -> dict[str, A
         "fingerprint": pool.fingerprint,
         "class_names": list(pool.class_names),
         "minority": list(pool.spec.minority or ()),
+        "imbalance": pool.spec.imbalance,
         "keep": pool.spec.keep,
         "val_fraction": pool.spec.val_fraction,
         "train_counts": class_counts(pool, images.train.numpy()),

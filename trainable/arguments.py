@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.cli import UsageError, checked, file_path, one_of, regex, whole
+from trainable.cli import MOST, UsageError, attempt, checked, file_path, one_of, regex, whole
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.images import origins
 from trainable.images.origins import origin
@@ -29,6 +29,7 @@ LABELS_HELP = (
     "a CSV or Parquet file with the columns path (relative to --data FOLDER), label and, if wanted, split and group, "
     "instead of a folder for each class"
 )
+LONGTAIL_RATIO = 100.0  # the most usual one in papers
 CACHE_DIR = "~/.cache/imbalance-study"  # or under $XDG_CACHE_HOME
 
 
@@ -48,7 +49,8 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,...",
         help="names of the classes that matter, separated by commas, repeatable (default: cifar10 and digits: the "
         "first three; a folder: those with at most half of an equal share of the images, or half as many as one class "
-        "that has more than half of all, or as the median class; the start says which, and why)",
+        "that has more than half of all, or as the median class, and after --imbalance longtail or FILE the same of "
+        "the training images that are left; the start says which, and why)",
     )
     group.add_argument(
         "--keep",
@@ -57,6 +59,22 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         type=checked(float, "in (0, 1]", lambda v: 0 < v <= 1),
         help="fraction of the minority's training images that is kept; 1 cuts nothing (default: "
         f"{origins.words('keep')})",
+    )
+    group.add_argument(
+        "--imbalance",
+        default=None,
+        metavar="KIND",
+        help="step: the minority is cut to --keep; longtail: from the first class to the last, training images become "
+        "fewer by the same factor (Cao et al. 2019); or a CSV file with the columns class and count, the training "
+        "images to keep of each (default: step)",
+    )
+    group.add_argument(
+        "--imbalance-ratio",
+        default=None,
+        metavar="RATIO",
+        type=checked(float, "at least 1 and at most 1000000", lambda v: 1 <= v <= MOST),
+        help="longtail: how many times as many training images the first class has as the last "
+        f"(default: {LONGTAIL_RATIO:g})",
     )
     group.add_argument(
         "--val-fraction",
@@ -128,17 +146,24 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
     """The ``DataSpec`` that the flags describe.
 
     Raises:
-        UsageError: paths that make no sense, or the cache is needed and nobody knows where.
+        UsageError: paths, or flags together, that make no sense, or the cache is needed and nobody knows where.
     """
     from trainable.images.pool import DataSpec
 
-    places = _places(arguments)
-    if places["data"] in origins.NAMED:
-        _refuse_folder_flags(arguments)
+    problems: list[str] = []
+    places = attempt(problems, _places, arguments)
+    imbalance = attempt(problems, _imbalance, arguments)
+    if arguments.data in origins.NAMED:
+        attempt(problems, _refuse_folder_flags, arguments)
     if arguments.cache_dir is None:
-        places["cache_dir"] = _default_cache_dir(is_needed=places["data"] not in origins.NAMED)
+        cache_dir = attempt(problems, _default_cache_dir, arguments.data not in origins.NAMED)
+    if problems:
+        raise UsageError(problems)
+    if arguments.cache_dir is None:
+        places["cache_dir"] = cache_dir
     return DataSpec(
         **places,
+        **imbalance,
         image_size=arguments.image_size,
         minority=None if arguments.minority is None else tuple(arguments.minority),
         keep=arguments.keep,
@@ -150,6 +175,40 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
         skip_bad_files=bool(arguments.skip_bad_files),
         squash=bool(arguments.squash),
     )
+
+
+def _imbalance(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a ``DataSpec`` that say which imbalance is made, beside ``keep``.
+
+    Raises:
+        UsageError: flags that do not go together, or a file with mistakes.
+    """
+    ratio, keep = arguments.imbalance_ratio, arguments.keep
+    kind = "step" if arguments.imbalance is None else arguments.imbalance
+    problems: list[str] = []
+    fields: dict[str, Any] = {}
+    if ratio is not None and kind != "longtail":
+        problems.append(f"--imbalance-ratio {ratio:g}: only for --imbalance longtail, not for {kind}")
+    if keep is not None and kind != "step":
+        problems.append(f"--keep {keep:g}: only for --imbalance step, not for {kind}")
+    if keep is None and arguments.imbalance == "step" and origin(arguments.data).keep == 1:
+        problems.append("--imbalance step: cuts nothing without --keep, the fraction of the minority that is kept")
+    if kind == "longtail":
+        fields["longtail_ratio"] = LONGTAIL_RATIO if ratio is None else ratio
+    elif kind != "step":
+        fields["train_counts"] = attempt(problems, _counts, kind)
+    if problems:
+        raise UsageError(problems)
+    return fields
+
+
+def _counts(text: str) -> "tuple[tuple[str, int], ...]":
+    from trainable.images.imbalance import read_counts  # numpy
+
+    try:
+        return read_counts(file_path(text))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError([f"--imbalance {error}"]) from error
 
 
 def _refuse_folder_flags(arguments: argparse.Namespace) -> None:

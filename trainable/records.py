@@ -108,6 +108,8 @@ class StoredData:
     skip_bad_files: bool = False
     squash: bool = True
     group: str | None = None
+    longtail_ratio: Annotated[float, Field(ge=1)] | None = None
+    train_counts: tuple[tuple[str, Positive], ...] = ()
 
     @property
     def spec(self) -> DataSpec:

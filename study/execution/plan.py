@@ -253,7 +253,7 @@ def _asked(
     if space:
         asked["space"] = parameters.to_tables(space)
     if spec:
-        usual = origin(spec.data)
-        settled = replace(spec, keep=spec.keep or usual.keep, val_fraction=spec.val_fraction or usual.val_fraction)
+        settled = spec.with_usual_fractions()
         asked |= {f"data.{key}": value for key, value in settled.to_dict().items() if key != "minority"}
+        asked["data.imbalance"] = settled.imbalance
     return asked

@@ -13,6 +13,7 @@ ONE_PROTOCOL = {
     "data.data": "--data",
     "data.labels": "--labels",
     "data.minority": "--minority",
+    "data.imbalance": "--imbalance",
     "data.keep": "--keep",
     "data.seed": "--seed",
     "data.val_fraction": "--val-fraction",
@@ -39,12 +40,15 @@ def are_others(before: Study, data: str) -> bool:
 def differences(before: Study, asked: dict[str, Any]) -> list[str]:
     """What would mix two protocols in one study, a sentence each."""
     old = {**asdict(before), **{f"data.{key}": value for key, value in asdict(before.data).items()}}
+    old["data.imbalance"] = before.data.spec.imbalance
     different = {
         key: value for key, value in asked.items() if key in ONE_PROTOCOL and _plain(old[key]) != _plain(value)
     }
     if not are_others(before, different.get("data.data", before.data.data)):  # the same images may lie elsewhere
         different.pop("data.data", None)
         different.pop("data.labels", None)
+    if "data.imbalance" in different:  # which says all of it
+        different.pop("data.keep", None)
     return [_difference(before, ONE_PROTOCOL[key], old[key], value) for key, value in different.items()]
 
 

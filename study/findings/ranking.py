@@ -90,8 +90,8 @@ class Ranking:
 
     @property
     def was_cut(self) -> bool:
-        """Whether images of the minority were left out of training, so that validation has other frequencies."""
-        return self.study.data.keep < 1
+        """Whether images were left out of training, so that validation has other frequencies."""
+        return self.study.data.spec.is_cut
 
     @property
     def scored(self) -> pd.DataFrame:

@@ -64,6 +64,7 @@ def there(originals, tmp_path, monkeypatch):
     """The folder of a case; the current one lies in it, and so does the cache of decoded images."""
     shutil.copytree(originals / "images", tmp_path / "images", copy_function=os.link)
     shutil.copytree(originals / "study", tmp_path / "study")
+    (tmp_path / "counts.csv").write_text("class,count\nemu,5\ncat,900\ngnu,5\n")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -127,6 +128,7 @@ SEED = "a whole number from 0 to 2^32 - 1", ["-1", str(2**32), "0.5", DIGITS_400
 SHARE = "in (0, 1]", ["0", "1.01", "nan", "inf", "-inf", "x", "1e-400", DIGITS_400]
 DATA_FLAGS = {
     "--keep": SHARE,
+    "--imbalance-ratio": ("at least 1 and at most 1000000", ["0.5", "nan", "inf", "x", "1e7", DIGITS_400]),
     "--val-fraction": ("in (0, 1)", ["0", "1", "nan", "half", DIGITS_400]),
     "--image-size": ("a whole number from 16 to 320", ["15", "321", "32.0", "-32", DIGITS_5000]),
     "--precision": ("one of auto, float32, bfloat16", ["float64", "", "FLOAT32"]),
@@ -251,6 +253,15 @@ CASES = [
     ("search", ["--minority", "zebra,\x1b[2J"], [("--minority: no class zebra, \\x1b[2J", "cat, dog, fox")]),
     ("search", ["--minority", " , "], ["--minority must name at least one class"]),
     ("search", ["--keep", "0.01"], ["class fox: 0 training image(s) left, at least 2"]),
+    ("search", ["--imbalance", "longtail", "--imbalance-ratio", "40"], ["class fox: 1 training image(s) left"]),
+    ("search", ["--imbalance", "none.csv", "--keep", "0.5"], ["none.csv: cannot be read", "--keep 0.5: only for"]),
+    ("search", ["--imbalance", "", "--imbalance-ratio", "9"], ["--imbalance-ratio 9: only for", "must be a path, not"]),
+    ("search", ["--imbalance", "step"], ["--imbalance step: cuts nothing without --keep"]),
+    (
+        "trainable",
+        ["--imbalance", "{there}/counts.csv", "--minority", "zebra"],
+        [("--imbalance: no class emu, gnu; the classes are", "fox"), "class cat: 900 training images", "class zebra"],
+    ),
     ("search", ["--val-fraction", "0.05"], ["class cat: 3 valid", "class dog: 3 valid", "class fox: 1 valid"]),
     ("search", ["--cpus-per-trial", "1000000"], [("--cpus-per-trial 1000000", "more than this machine's")]),
     ("search", ["--gpus", "1000"], [("--gpus 1000", "more GPUs than there are")]),
@@ -302,6 +313,7 @@ CASES = [
     # an existing study: all that would mix two protocols, and all else that is wrong
     ("again", ["--epochs", "7"], [("was started with --epochs 4, now 7", "use another --name")]),
     ("again", ["--keep", "0.5", "--val-fraction", "0.3"], ["--keep 0.03, now 0.5", "--val-fraction 0.2, now 0.3"]),
+    ("again", ["--imbalance", "longtail"], ["--imbalance step, now longtail 100", "class 8", "class 9"]),
     ("again", ["--minority", "7"], ["--minority ['0', '1', '2'], now ['7']"]),
     ("again", ["--precision", "bfloat16"], ["--precision float32, now bfloat16"]),
     ("again", ["--data", "cifar10"], ["--data digits, now cifar10", "--keep 0.03", "--val-fraction", "--minority"]),

@@ -1,4 +1,4 @@
-"""From a source of images to what a trial may see: test images sealed off, validation drawn, minority cut."""
+"""From a source of images to what a trial may see: test images sealed off, classes and counts settled."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainable.cli import UsageError, attempt, printable
-from trainable.images import cache, leaks, memory, minority, notes, sources
+from trainable.images import cache, imbalance, leaks, memory, minority, notes, sources
 from trainable.images.drawing import num_groups, numbered
 from trainable.images.groups import by_regex, by_table
 from trainable.images.layout import list_parts
@@ -18,7 +18,7 @@ from trainable.images.origins import FOLDER, origin
 from trainable.images.parts import PART_NAMES
 from trainable.images.pool import DataSpec, Pool, SealedImages, pack
 from trainable.images.sources import Source
-from trainable.images.splits import _set_aside
+from trainable.images.splits import TEST_FRACTION, _set_aside, num_left
 
 
 def load(spec: DataSpec, say: Callable[[str], None] = print, look: Callable[[Pool], None] = lambda pool: None) -> Pool:
@@ -109,7 +109,7 @@ def _pool(
     groups: dict[str, list[str]] | None,
 ) -> Pool:
     counts = np.bincount(train.labels, minlength=len(train.class_names))
-    spec, rule = _settled(spec, train.class_names, counts.tolist())
+    spec, minority_line = _settled(spec, train.class_names, counts.tolist(), has_own_val=val is not None)
     images, labels = train.images, train.labels
     numbers = numbered([*groups["train"], *groups.get("val", [])]) if groups else None
     test_groups = num_groups(numbered(groups["test"])) if groups and "test" in groups else None
@@ -138,7 +138,7 @@ def _pool(
         ).hexdigest(),
         scale=train.scale,
         skipped=train.skipped + (val.skipped if val else ()),
-        minority_line=minority.line(spec.minority or (), train.class_names, counts.tolist(), rule),
+        minority_line=minority_line,
         groups=numbers,
         test_groups=test_groups,
     )
@@ -211,17 +211,27 @@ def _leaks(
     return [found] if found else []
 
 
-def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) -> tuple[DataSpec, str]:
-    """The spec with its open fields filled in from the data, and the rule that chose the minority if nobody did."""
+def _settled(
+    spec: DataSpec, class_names: Sequence[str], counts: Sequence[int], has_own_val: bool
+) -> tuple[DataSpec, str]:
+    """The spec with its open fields filled in from the data, and a line on the minority for people."""
     if len(class_names) < 2:
         raise UsageError([f"--data {spec.data}: has only the class {class_names[0]}; a study needs at least 2"])
     if len(class_names) > 1000:
         raise UsageError([f"--data {spec.data}: has {len(class_names)} classes; at most 1000 can be studied"])
+    spec = spec.with_usual_fractions()
+    assert spec.val_fraction is not None
+    what, num_first, chosen, rule = "images before any split", origin(spec.data).num_minority, spec.minority, ""
     problems = []
-    usual, chosen, rule = origin(spec.data), spec.minority, ""
+    if spec.imbalance != "step":  # which classes are rare it says, and not the images as they come
+        what, num_first = "training images", None
+        counts = counts if spec.own_test else num_left(counts, TEST_FRACTION)
+        counts = counts if has_own_val else num_left(counts, spec.val_fraction)
+        problems += imbalance.count_problems(spec, class_names, counts)
+        counts = imbalance.kept(spec, class_names, counts)
     if chosen is None:
-        if usual.num_minority is not None:
-            chosen = tuple(class_names[: usual.num_minority])
+        if num_first is not None:
+            chosen = tuple(class_names[:num_first])
         else:
             chosen, rule = minority.usual(class_names, counts)
             if not chosen:
@@ -242,10 +252,4 @@ def _settled(spec: DataSpec, class_names: Sequence[str], counts: Sequence[int]) 
             problems.append("--minority names every class; at least one must be left out")
     if problems:
         raise UsageError(problems)
-    settled = replace(
-        spec,
-        minority=chosen,
-        keep=usual.keep if spec.keep is None else spec.keep,
-        val_fraction=usual.val_fraction if spec.val_fraction is None else spec.val_fraction,
-    )
-    return settled, rule
+    return replace(spec, minority=chosen), minority.line(chosen, class_names, counts, what, rule)

@@ -37,14 +37,12 @@ def _at_most_half(class_names: Sequence[str], counts: Sequence[int]) -> tuple[tu
     return found, f"at most {words}"
 
 
-def line(minority: Sequence[str], class_names: Sequence[str], counts: Sequence[int], rule: str) -> str:
-    """The minority and its counts as a line for people; ``rule`` says why, if it is not their own choice."""
+def line(minority: Sequence[str], class_names: Sequence[str], counts: Sequence[int], what: str, rule: str) -> str:
+    """The minority and its ``counts`` as a line for people: of ``what``, and by which rule, if nobody chose it."""
     by_name = dict(zip(class_names, counts, strict=True))
     shown = [f"{printable(name)} {by_name[name]}" for name in minority]
     more = [f"{len(shown) - MAX_SHOWN} more"] if len(shown) > MAX_SHOWN else []
-    return f"minority, with its images before any split: {', '.join(shown[:MAX_SHOWN] + more)}" + (
-        f" ({rule})" if rule else ""
-    )
+    return f"minority, with its {what}: {', '.join(shown[:MAX_SHOWN] + more)}" + (f" ({rule})" if rule else "")
 
 
 def named(texts: Sequence[str], class_names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

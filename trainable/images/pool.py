@@ -1,11 +1,12 @@
 """The images that training and validation may use, packed for many trials to share."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainable.images.decoding import Scale
+from trainable.images.origins import origin
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,31 @@ class DataSpec:
     skip_bad_files: bool = False  # files that cannot be read are left out
     squash: bool = False  # what is not square is stretched until it is
     group: str | None = None  # a regular expression: what it finds in an image's path is the image's group
+    # other imbalances than that by ``keep``, which is 1 then; at most one of the two
+    longtail_ratio: float | None = None  # of the most frequent class's training images to the rarest's
+    train_counts: tuple[tuple[str, int], ...] = ()  # (class, training images), sorted; of others all are kept
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DataSpec":
-        return cls(**{**values, **{name: tuple(values[name]) for name in ("minority", "include", "exclude")}})
+    @property
+    def imbalance(self) -> str:
+        """Which imbalance is made, in words."""
+        if self.train_counts:
+            return ", ".join(f"{name} {number}" for name, number in self.train_counts)
+        return "step" if self.longtail_ratio is None else f"longtail {self.longtail_ratio:g}"
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether training images are left out to make an imbalance."""
+        return self.imbalance != "step" or (self.keep is not None and self.keep < 1)
+
+    def with_usual_fractions(self) -> "DataSpec":
+        """``keep`` and ``val_fraction`` as they are usual for images of this origin, where nobody gave them."""
+        usual = origin(self.data)
+        keep = usual.keep if self.imbalance == "step" else 1.0
+        return replace(
+            self,
+            keep=keep if self.keep is None else self.keep,
+            val_fraction=usual.val_fraction if self.val_fraction is None else self.val_fraction,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

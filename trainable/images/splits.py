@@ -1,4 +1,4 @@
-"""Which images are for what: test images set aside, validation drawn, the minority cut."""
+"""Which images are for what: test images set aside, validation drawn, training images cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 
 from trainable.cli import printable
 from trainable.images.drawing import draw_groups, num_groups
+from trainable.images.imbalance import kept
 from trainable.images.pool import Pool, class_counts
 from trainable.streams import derive
 
@@ -24,27 +25,36 @@ class Split:
 
 def _set_aside(labels: np.ndarray, seed: int, groups: np.ndarray | None) -> np.ndarray:
     """The test images where the source brings none: positions in ``labels``, ascending."""
-    num_test = [round(TEST_FRACTION * n) for n in np.bincount(labels)]
+    num_test = _shares(np.bincount(labels).tolist(), TEST_FRACTION)
     return _stratified(labels, groups, num_test, "test_split", seed)
 
 
+def num_left(counts: Sequence[int], fraction: float) -> list[int]:
+    """How many images of each class are left where that fraction is drawn, each image on its own."""
+    return [n - drawn for n, drawn in zip(counts, _shares(counts, fraction), strict=True)]
+
+
+def _shares(counts: Sequence[int], fraction: float) -> list[int]:
+    return [round(fraction * n) for n in counts]
+
+
 def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
-    """Draws validation, stratified, from the pool (unless the source brought its own), then cuts the minority.
+    """Draws validation, stratified, from the pool (unless the source brought its own), then makes the imbalance.
 
     Where the pool has groups they are drawn, and cut, whole: other classes' images in a group that is cut go with it.
     """
     assert pool.spec.val_fraction is not None
-    assert pool.spec.keep is not None
     first_own_val = len(pool.labels) - pool.num_own_val
     if pool.num_own_val:
         val = np.arange(first_own_val, len(pool.labels))
     else:
         counts = np.bincount(pool.labels, minlength=len(pool.class_names))
-        num_val = [round(pool.spec.val_fraction * n) for n in counts]
+        num_val = _shares(counts.tolist(), pool.spec.val_fraction)
         val = _stratified(pool.labels, pool.groups, num_val, "validation_split", split_seed)
     rest = np.setdiff1d(np.arange(first_own_val), val)
     counts = np.bincount(pool.labels[rest], minlength=len(pool.class_names))
-    num_removed = [n - round(pool.spec.keep * n) if c in pool.minority else 0 for c, n in enumerate(counts)]
+    num_kept = kept(pool.spec, pool.class_names, counts.tolist())
+    num_removed = [n - number for n, number in zip(counts.tolist(), num_kept, strict=True)]
     groups = None if pool.groups is None else pool.groups[rest]
     audit = rest[_stratified(pool.labels[rest], groups, num_removed, "cut", cut_seed)]
     return Split(train=np.setdiff1d(rest, audit), val=val, audit=audit)

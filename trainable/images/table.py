@@ -29,7 +29,7 @@ def read_table(table: Path, data: Path, globs: Globs = ALL) -> dict[str, Listing
     Raises:
         UsageError: the table cannot be read, or does not make sense; a sentence for each kind of mistake.
     """
-    columns = _columns(table)
+    columns = read_columns(table, "--labels")
     problems = _column_problems(list(columns))
     columns = {name: columns[name] for name in COLUMNS if name in columns}
     num_rows = max(map(len, columns.values()), default=0)
@@ -51,8 +51,8 @@ def read_table(table: Path, data: Path, globs: Globs = ALL) -> dict[str, Listing
     return listings | {"train": replace(listings["train"], num_left_out=num_rows - len(rows))}
 
 
-def _columns(table: Path) -> dict[str, list[str]]:
-    """All columns, their cells as texts; what is empty is "".
+def read_columns(table: Path, flag: str) -> dict[str, list[str]]:
+    """All columns, their cells as texts; what is empty is "". ``flag`` is the one that names the file.
 
     Raises:
         UsageError: the file cannot be read as a table.
@@ -61,7 +61,7 @@ def _columns(table: Path) -> dict[str, list[str]]:
 
     is_parquet = table.suffix.lower() in PARQUET
     if is_parquet and find_spec("pyarrow") is None:
-        raise UsageError([f"--labels {table}: a Parquet file needs pyarrow, which is not installed; a CSV does not"])
+        raise UsageError([f"{flag} {table}: a Parquet file needs pyarrow, which is not installed; a CSV does not"])
     try:
         if not stat.S_ISREG(os.stat(table).st_mode):
             raise ValueError("it is no plain file")
@@ -74,13 +74,13 @@ def _columns(table: Path) -> dict[str, list[str]]:
                     table, dtype=str, na_filter=False, index_col=False, skipinitialspace=True, encoding="utf-8-sig"
                 )
     except UnicodeDecodeError as error:
-        raise UsageError([f"--labels {table}: is not in UTF-8 (byte {error.start})"]) from error
+        raise UsageError([f"{flag} {table}: is not in UTF-8 (byte {error.start})"]) from error
     except (OSError, ValueError, Warning) as error:  # pandas' and Arrow's errors are kinds of ValueError
         reason = (getattr(error, "strerror", None) or str(error) or "empty").strip().splitlines()[0]
-        raise UsageError([f"--labels {table}: cannot be read as a table ({reason})"]) from error
+        raise UsageError([f"{flag} {table}: cannot be read as a table ({reason})"]) from error
     names = [str(name).strip() for name in frame.columns]
     if again := [name for name, times in Counter(names).items() if times > 1]:
-        raise UsageError([f"--labels {table}: has two columns {', '.join(again)}"])
+        raise UsageError([f"{flag} {table}: has two columns {', '.join(again)}"])
     frame = frame.astype(object).where(frame.notna(), "")
     return {
         name: [str(cell) if name == "path" else normal(str(cell).strip()) for cell in frame.iloc[:, place]]

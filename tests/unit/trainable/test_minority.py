@@ -51,7 +51,7 @@ def test_the_minority_is_never_every_class_and_no_class_outside_it_is_smaller(co
 
 def test_a_line_says_which_and_how_many_and_stays_short():
     names, counts = [f"c{index}\n" for index in range(40)], list(range(40))
-    assert line(names[2:4], names, counts, "") == "minority, with its images before any split: c2\\n 2, c3\\n 3"
-    long = line(names[:30], names, counts, "why")
+    assert line(names[2:4], names, counts, "images", "") == "minority, with its images: c2\\n 2, c3\\n 3"
+    long = line(names[:30], names, counts, "images", "why")
     assert long.endswith(f"{30 - MAX_SHOWN} more (why)")
     assert long.count("\\n") == MAX_SHOWN

@@ -287,7 +287,7 @@ def test_the_fingerprint_knows_the_images_and_a_pool_is_what_its_settled_spec_sa
     folder = coloured({"train": {"cat": 30, "dog": 80, "fox": 90}})
     pool = load(folder, tmp_path)
     again = loading.load(pool.spec)
-    assert again.spec == pool.spec == DataSpec.from_dict(pool.spec.to_dict())
+    assert again.spec == pool.spec == DataSpec(**pool.spec.to_dict())
     assert again.fingerprint == pool.fingerprint
     Image.new("RGB", (16, 16), (1, 2, 3)).save(folder / "train/cat/000.png")
     assert load(folder, tmp_path).fingerprint != pool.fingerprint
