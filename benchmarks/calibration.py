@@ -271,7 +271,7 @@ def seeds_and_images(positives: int, f1: float, deviation: float, arguments: arg
             models = [even_errors(value, positives) for value in values]
             predictions += list(draw(models, counts, CORRELATION, 1, rng))
         scores = resamples.score(np.concatenate(predictions))
-        alone = seeds.recipe_means(scores.minority_f1.reshape(-1, NUM_SEEDS))
+        alone = seeds.recipe_means(scores.score.reshape(-1, NUM_SEEDS))
         tally.add("mean over seeds and images", seeds.means_on_images(scores, NUM_SEEDS), np.tile(truth, size))
         tally.add("t over the seeds alone", alone, np.tile(truth, size))
         for first in range(0, 2 * size, 2):

@@ -160,6 +160,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     from study.record.ledger import Ledger
     from study.strategy import scheduler
     from study.strategy.searcher import Searcher
+    from trainable import objectives
     from trainable.images.splits import count_lines
 
     try:
@@ -170,7 +171,8 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
         fail("study.search", error.problems)
     except OSError as error:
         fail("study.search", [unwritable(error)])
-    display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots)
+    objective = objectives.named(plan.base.objective)
+    display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots, objective)
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
     display.say("\n".join(steps_lines(plan.space, plan.base, len(plan.drawn.train))))

@@ -16,6 +16,7 @@ from trainable.replay import _Comparison, _read_trial
 
 if TYPE_CHECKING:
     from trainable.images.pool import DataSpec, Pool
+    from trainable.objectives import Objective
     from trainable.report import Row
 
 
@@ -155,12 +156,13 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", has_gpu:
     import torch
     from tqdm import tqdm
 
-    from trainable import loop
+    from trainable import loop, objectives
     from trainable.images.trial import trial_images
     from trainable.metrics import class_report, confusion_matrix
 
     device = torch.device("cuda" if has_gpu else "cpu")
     images = trial_images(pool, config.split_seed, config.cut_seed, device)
+    objective = objectives.named(config.objective)
     state = loop.new_state(config, images)
     rows = loop.run(state, images)
     total = config.epochs if stored is None else len(stored)
@@ -172,7 +174,7 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", has_gpu:
                 if as_json:
                     print(json.dumps(row), flush=True)
                 else:
-                    tqdm.write(_line(row, config.epochs))
+                    tqdm.write(_line(row, config.epochs, objective))
                 if not compare.same(row) or row["epoch"] == len(stored or []):
                     break
         except loop.DivergedError as error:
@@ -182,17 +184,17 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", has_gpu:
         labels = images.labels[images.val].numpy()
         predictions = state.best["logits"].argmax(1).numpy()
         confusion = confusion_matrix(labels, predictions, images.num_classes)
-        print(f"\nepoch {state.rows[-1]['best_epoch']}, the best by minority F1 on validation (* minority):")
+        print(f"\nepoch {state.rows[-1]['best_epoch']}, the best by {objective.words} on validation (* minority):")
         print(class_report(confusion, pool.class_names, pool.minority))
     return compare.verdict(len(state.rows))
 
 
-def _line(row: "Row", epochs: int) -> str:
+def _line(row: "Row", epochs: int, objective: "Objective") -> str:
     return (
         f"epoch {row['epoch']:3d}/{epochs}  "
         f"train loss {row['train_loss']:.4f} acc {row['train_accuracy']:.3f}  "
         f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.3f}  "
-        f"minority F1 {row['minority_f1']:.4f} (best {row['best_minority_f1']:.4f})  "
+        f"{objective.words} {row[objective.name]:.4f} (best {row[objective.best]:.4f})  "
         f"{row['train_seconds'] + row['val_seconds']:.1f} s"
     )
 

@@ -14,6 +14,7 @@ from trainable.recipe import Recipe
 
 SEEDS = Range(0, 2**63 - 1)
 PRECISIONS = ("float32", "bfloat16")
+OBJECTIVES = ("minority_f1", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class TrialConfig(Recipe):
     """
 
     epochs: int = option(50, Range(1), "passes over the training images, at most", "length", role="protocol")
+    objective: str = option(
+        "minority_f1", Choices(OBJECTIVES), "score by which the best epoch is chosen", "objective", role="protocol"
+    )
     seed: int = option(0, SEEDS, "initialisation, order, augmentation and dropout", "seeds", role="seed")
     split_seed: int = option(0, SEEDS, "which images are for validation", "seeds", role="seed")
     cut_seed: int = option(0, SEEDS, "which images of the minority classes are kept", "seeds", role="seed")

@@ -8,6 +8,7 @@ from torch.nn import functional
 from trainable import metrics
 from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
+from trainable.objectives import Objective
 from trainable.parts.augmentation import normalise
 from trainable.parts.losses import log_trained_prior
 from trainable.precision import autocast
@@ -50,9 +51,12 @@ def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoc
     return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
 
 
-def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages) -> Row:
+def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages, objective: Objective) -> Row:
     """The validation part of a row, from the logits of the validation images and what ``predict`` makes of them."""
     labels = images.labels[images.val]
+    plain, after = (
+        objective.score(labels.numpy(), judged, images.num_classes, images.minority) for judged in predictions.numpy()
+    )
     confusion, adjusted = (
         metrics.confusion_matrix(labels.numpy(), row, images.num_classes) for row in predictions.numpy()
     )
@@ -64,6 +68,8 @@ def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages) 
         "macro_f1": float(f1.mean()),
         "f1": f1.tolist(),
         "minority_f1_adjusted": metrics.minority_f1(adjusted, images.minority),
+        objective.adjusted: after,
+        objective.name: plain,
     }
 
 

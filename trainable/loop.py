@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainable import objectives
 from trainable.allocator import keep_freed_memory
 from trainable.config import TrialConfig
 from trainable.evaluation import evaluate, predict, score
@@ -126,6 +127,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
     Raises:
         DivergedError: a loss is not finite.
     """
+    objective = objectives.named(state.config.objective)
     while stop_reason(state.config, state.rows) is None:
         epoch = len(state.rows) + 1
         start = time.perf_counter()
@@ -133,25 +135,25 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         trained = time.perf_counter()
         logits = evaluate(state.judged, images, images.val, state.config.precision)
         predictions = predict(logits, images, state.config, epoch)
-        scores = score(logits, predictions, images)
+        scores = score(logits, predictions, images, objective)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
             if not math.isfinite(loss):
                 raise DivergedError(f"{name} is {loss} in epoch {epoch}")
-        is_best = not state.rows or scores["minority_f1"] > state.rows[-1]["best_minority_f1"]
+        is_best = not state.rows or scores[objective.name] > state.rows[-1][objective.best]
         if is_best:
             model_state = {name: tensor.detach().clone() for name, tensor in state.judged.state_dict().items()}
             state.best = {"model": model_state, "logits": logits.half().cpu()}
         best = (
-            (scores["minority_f1"], epoch)
+            (scores[objective.name], epoch)
             if is_best
-            else (state.rows[-1]["best_minority_f1"], state.rows[-1]["best_epoch"])
+            else (state.rows[-1][objective.best], state.rows[-1]["best_epoch"])
         )
         row = {
             "epoch": epoch,
             "train_loss": train_loss,
             "train_accuracy": train_accuracy,
             **scores,
-            "best_minority_f1": best[0],
+            objective.best: best[0],
             "best_epoch": best[1],
             "learning_rate": state.config.learning_rate,
             "num_train_images": len(images.train),
@@ -169,7 +171,7 @@ def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
     """Why the trial is over: "epochs", "patience", or None while it is not.
 
     Patience counts the epochs since validation loss last fell by more than ``min_delta`` below its best, or
-    minority F1 last rose above its best, whichever is later. It begins once all of the recipe is on: a trial does not
+    the objective last rose above its best, whichever is later. It begins once all of the recipe is on: a trial does not
     end before the sampler or the class weights that it was meant to try.
     """
     if len(rows) >= config.epochs:

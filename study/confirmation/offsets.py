@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.statistics.seeds import second_half
-from trainable.metrics import confusion_matrix, minority_f1
+from trainable.objectives import MINORITY_F1, Objective
 
 TAUS = np.arange(-20, 41) / 20
 
@@ -17,7 +17,7 @@ class Offsets:
 
     values: np.ndarray
     tau: float
-    gain: float  # in minority F1, on the half of the images that did not choose tau, both ways, averaged
+    gain: float  # in the objective, on the half of the images that did not choose tau, both ways, averaged
 
 
 def fit(
@@ -27,8 +27,9 @@ def fit(
     minority: Sequence[int],
     seed: int,
     groups: np.ndarray | None = None,
+    objective: Objective = MINORITY_F1,
 ) -> Offsets:
-    """Offsets of -tau × log(share of the training images), tau in [-1, 2], the one with the highest minority F1.
+    """Offsets of -tau × log(share of the training images), tau in [-1, 2], the one with the highest score.
 
     The family is post-hoc logit adjustment with its temperature tuned on held-out images (Menon et al. 2021, "Long-tail
     learning via logit adjustment", section 4.1); a class more would fit noise where it has few images. They count as a
@@ -44,8 +45,8 @@ def fit(
     predictions = [(logits - tau * np.log(shares)).argmax(axis=1) for tau in candidates]
 
     def scores(images: np.ndarray) -> np.ndarray:
-        confusions = [confusion_matrix(labels[images], predicted[images], num_classes) for predicted in predictions]
-        return np.array([minority_f1(confusion, minority) for confusion in confusions])
+        judged = [predicted[images] for predicted in predictions]
+        return np.array([objective.score(labels[images], found, num_classes, minority) for found in judged])
 
     second = second_half(labels, num_classes, seed, groups)
     halves = scores(~second), scores(second)

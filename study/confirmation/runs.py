@@ -50,7 +50,7 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
         UsageError: too few trials, or one of the course's, have ended well.
     """
     ended = [trial for trial in trials if trial.status in ("complete", "stopped") and trial.rows]
-    ended.sort(key=lambda trial: (-trial.rows[-1]["best_minority_f1"], trial.number))
+    ended.sort(key=lambda trial: (-(trial.score or 0.0), trial.number))
     names = [recipe.name for recipe in COURSE]
     course = [trial for trial in ended if trial.recipe in names]
     problems = [
@@ -74,7 +74,7 @@ def choose(trials: list[TrialRecord], top: int) -> list[Recipe]:
             run_name(trial.number, trial.recipe),
             trial.number,
             trial.config,
-            trial.rows[-1]["best_minority_f1"],
+            trial.score or 0.0,
             len(trial.rows) if trial.status == "stopped" else None,
         )
         for trial in chosen

@@ -26,7 +26,7 @@ OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same 
 class Measured:
     """What the R recipes' runs on the S seeds came to, float64 (R, S) each, in [0, 1]."""
 
-    scores: np.ndarray  # minority F1, each epoch chosen on one half of the validation images and scored on the other
+    scores: np.ndarray  # the objective, each epoch chosen on one half of the validation images and scored on the other
     scores_adjusted: np.ndarray  # the same after logit adjustment
     val_recall: np.ndarray  # of the minority classes, at the best epoch
     audit_recall: np.ndarray | None  # of the best epoch's model on what the cut removed; None: nothing was cut
@@ -56,7 +56,7 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
 
     # the same halves for all recipes
     score, adjusted = (
-        seeds.two_halves(labels, predictions, num_classes, minority, run.seed, run.groups)
+        seeds.two_halves(labels, predictions, num_classes, minority, run.seed, run.groups, run.objective)
         for predictions in (run.predictions, run.adjusted)
     )
     best = confusion_matrix(labels, run.predictions[run.best_epoch - 1], num_classes)
@@ -91,7 +91,7 @@ def measure_test(
     raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
     means = seeds.means_on_images(raw, num_seeds)
     scores, scores_adjusted, scores_offsets = (
-        part.minority_f1.reshape(-1, num_seeds).tolist() for part in (raw, adjusted, shifted)
+        part.score.reshape(-1, num_seeds).tolist() for part in (raw, adjusted, shifted)
     )
     all_labels, first = np.tile(labels, num_seeds), tested.index(winner)
     recipes = {
@@ -148,6 +148,7 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
     is_optimistic = plan.pool.num_own_val > 0
     return Confirmation(
         study=plan.study.name,
+        objective=plan.study.objective,
         time=time,
         top=plan.top,
         epochs=plan.study.epochs,

@@ -55,8 +55,10 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str], end_ray: Cal
         runs = Runs(ledger, plan.recipes, plan.seeds, plan.resources.cpus_per_trial)
     except OSError as error:
         raise UsageError([unwritable(error)]) from error
-    space, num_runs = plan.study.searched, len(ledger.trials) + runs.num_new
-    display = Display(ledger, space, num_runs, plan.study.epochs, plan.resources.num_slots, are_named=True)
+    study, num_runs = plan.study, len(ledger.trials) + runs.num_new
+    display = Display(
+        ledger, study.searched, num_runs, study.epochs, plan.resources.num_slots, study.judged_by, are_named=True
+    )
     display.say("\n".join(count_lines(plan.pool, split(plan.pool, plan.seeds[0], plan.seeds[0]))))
     display.say(_opening(plan, len(runs.left)))
     pause, failure = Pause(None), None

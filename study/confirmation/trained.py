@@ -13,11 +13,11 @@ from study.confirmation import offsets
 from study.confirmation.plan import ConfirmationPlan
 from study.confirmation.runs import Recipe
 from study.record import validation
-from trainable import checkpoint
+from trainable import checkpoint, objectives
 from trainable.cli import UsageError
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images
-from trainable.metrics import confusion_matrix, minority_f1
+from trainable.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class TrainedRun:
             )
         except checkpoint.CheckpointError as error:
             raise UsageError([str(error)]) from error
+
+    @property
+    def objective(self) -> Objective:
+        """What its best epoch is chosen by."""
+        return objectives.named(self.recipe.config.objective)
 
     @property
     def labels(self) -> np.ndarray:
@@ -68,16 +73,22 @@ class TrainedRun:
 
     @cached_property
     def best_epoch(self) -> int:
-        """The epoch of ``model``, counted from 1: the first with the highest minority F1 on the validation images."""
+        """The epoch of ``model``, counted from 1: the first with the highest score on the validation images."""
         num_classes, minority = self.images.num_classes, self.images.minority
-        scores = [minority_f1(confusion_matrix(self.labels, row, num_classes), minority) for row in self.predictions]
+        scores = [self.objective.score(self.labels, row, num_classes, minority) for row in self.predictions]
         return 1 + scores.index(max(scores))
 
     @cached_property
     def offsets(self) -> offsets.Offsets:
         """The decision offsets: its validation images, and nothing else, fix them."""
         return offsets.fit(
-            self.logits, self.labels, self.images.train_counts.tolist(), self.images.minority, self.seed, self.groups
+            self.logits,
+            self.labels,
+            self.images.train_counts.tolist(),
+            self.images.minority,
+            self.seed,
+            self.groups,
+            self.objective,
         )
 
     @cached_property

@@ -15,6 +15,7 @@ from study.record.trial import Trial
 from study.space.parameters import Space
 from study.words import duration
 from trainable.cli import printable
+from trainable.objectives import Objective
 
 MAX_FINISHED_SHOWN = 8
 SCORES_WIDTH = 52  # of the columns before the recipe's
@@ -27,9 +28,16 @@ class Display:
     """
 
     def __init__(
-        self, ledger: Ledger, space: Space, num_trials: int, epochs: int, num_slots: int, are_named: bool = False
+        self,
+        ledger: Ledger,
+        space: Space,
+        num_trials: int,
+        epochs: int,
+        num_slots: int,
+        objective: Objective,
+        are_named: bool = False,
     ) -> None:
-        self.space, self.are_named = space, are_named
+        self.space, self.objective, self.are_named = space, objective, are_named
         self.ledger, self.num_trials, self.epochs, self.num_slots = ledger, num_trials, epochs, num_slots
         self.console = Console(highlight=False)
         self._start = time.monotonic()
@@ -52,11 +60,12 @@ class Display:
         if self.console.is_terminal:
             return  # the live table redraws itself
         if trial.status != "running":
-            best = f"best minority F1 {trial.best[-1]:.4f}" if trial.best else "no epoch"
+            best = f"best {self.objective.words} {trial.best[-1]:.4f}" if trial.best else "no epoch"
             self.say(f"{self._name(trial)}: {trial.status} after {len(trial.best)} epochs ({trial.reason}), {best}")
             self.say(self._progress())
         elif trial.row is not None:
-            scores = f"val loss {trial.row['val_loss']:.4f} minority F1 {trial.row['minority_f1']:.4f}"
+            own = f"{self.objective.words} {trial.row[self.objective.name]:.4f}"
+            scores = f"val loss {trial.row['val_loss']:.4f} {own}"
             self.say(f"{self._name(trial)}: epoch {trial.row['epoch']}/{trial.config.epochs} {scores}")
 
     def _name(self, trial: Trial) -> str:
@@ -71,7 +80,7 @@ class Display:
         recipes = recipe_table(
             [trial.config.to_dict() for trial in shown], self.space, self.console.width - SCORES_WIDTH, 2
         )
-        for name in ("trial", "status", "epoch", "min F1", "best", "val loss", *recipes):
+        for name in ("trial", "status", "epoch", self.objective.head, "best", "val loss", *recipes):
             table.add_column(name, justify="left" if name in ("status", "sampler") else "right", no_wrap=True)
         for index, trial in enumerate(shown):
             row = trial.row or {}
@@ -79,7 +88,7 @@ class Display:
                 trial.folder if self.are_named else trial_name(trial.number, trial.recipe),
                 trial.status,
                 f"{len(trial.best)}/{trial.config.epochs}",
-                f"{row['minority_f1']:.4f}" if row else "",
+                f"{row[self.objective.name]:.4f}" if row else "",
                 f"{trial.best[-1]:.4f}" if trial.best else "",
                 f"{row['val_loss']:.4f}" if row else "",
                 *(column[index] for column in recipes.values()),
@@ -95,7 +104,7 @@ class Display:
             f"{self._num_epochs()} epochs",
         ]
         if best is not None and not self.are_named:
-            parts.append(f"best minority F1 {best:.4f} (search score)")
+            parts.append(f"best {self.objective.words} {best:.4f} (search score)")
         left = self._seconds_left(num_ended)
         if left is not None:
             parts.append(f"about {duration(left)} left")

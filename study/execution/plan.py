@@ -78,6 +78,7 @@ class StudyPlan:
             "config": self.base.to_dict(),
             "precision": self.base.precision,
             "precision_reason": self.precision_reason,
+            "objective": self.base.objective,
             "seed": self.base.seed,
             "epochs": self.base.epochs,
             "trials": max(self.num_trials, self.before.trials if self.before else 0),

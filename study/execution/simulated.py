@@ -26,6 +26,7 @@ from trainable.arguments import default_config
 from trainable.cli import UsageError, shown
 from trainable.config import TrialConfig
 from trainable.files import check_plain
+from trainable.objectives import MINORITY_F1
 from trainable.report import Report
 from trainable.streams import derive
 
@@ -165,7 +166,7 @@ def simulate(
         epoch = len(best) + 1
         running_best = max(float(curve[epoch - 1]), *best[-1:], -1.0)
         reason = "epochs" if epoch == curves.num_epochs else ""
-        if runner.report(number, Report(epoch, {"epoch": epoch, "best_minority_f1": running_best}, reason)):
+        if runner.report(number, Report(epoch, {"epoch": epoch, MINORITY_F1.best: running_best}, reason)):
             start(now)
         else:
             heapq.heappush(running, (now + curves.epoch_seconds[row], number, row))

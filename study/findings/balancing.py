@@ -14,6 +14,7 @@ from study.statistics import effects
 from study.statistics.comparable import Rows
 from study.statistics.intervals import Interval
 from study.words import WithEnds
+from trainable.objectives import MINORITY_F1, Objective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +73,14 @@ def _signed(difference: WithEnds, sign: int) -> Interval:
     return Interval(sign * difference.estimate, low, high)
 
 
-def from_search(table: "pd.DataFrame", space: Space, rows: Rows | None = None) -> Balancing | None:
+def from_search(
+    table: "pd.DataFrame", space: Space, rows: Rows | None = None, objective: Objective = MINORITY_F1
+) -> Balancing | None:
     """The sampler's effect over the trials of the search; None where they are too few, or the space has one sampler.
 
     ``table``, ``space`` and ``rows`` as for ``effects.fit``.
     """
-    models = [effects.fit(table, space, score, rows) for score in ("minority_f1", "minority_f1_adjusted")]
+    models = [effects.fit(table, space, score, rows) for score in (objective.name, objective.adjusted)]
     for model in models:
         if not model.fitted or "sampler" not in model or not {WEIGHTED, SHUFFLED} <= set(model["sampler"].points):
             return None

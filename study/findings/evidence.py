@@ -13,6 +13,7 @@ from study.statistics.intervals import Interval, Intervals, Resamples, Scores, b
 from trainable import metrics
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
+from trainable.objectives import Objective
 
 EVIDENCE = (validation.LABELS, validation.LOGITS, validation.GROUPS)
 
@@ -40,9 +41,9 @@ class Evidence:
     predictions: np.ndarray  # unsigned (T, n): the class with the largest logit
     num_classes: int
     scores: Scores
-    intervals: Intervals  # of minority F1, (T,)
+    intervals: Intervals  # of the objective, (T,)
     best: int  # of these trials the first in the ranking
-    behind: Intervals  # minority F1 of the best less that of each, (T,): who is tied, and how far the others are behind
+    behind: Intervals  # the best trial's score less that of each, (T,): who is tied, how far the others are behind
     damaged: list[str]  # files that cannot be used, a sentence each
     probable: list[Probable] = field(default_factory=list)  # (T,)
 
@@ -59,7 +60,7 @@ class Evidence:
         return self.behind.low <= 0
 
     def ahead_of(self, number: int) -> Interval:
-        """Minority F1 of the best trial less that of ``number``, paired on the images, 95 %; within [-1, 1]."""
+        """The score of the best trial less that of ``number``, paired on the images, 95 %; within [-1, 1]."""
         index = self.numbers.index(number)
         low, high = float(self.behind.low[index]), float(self.behind.high[index])
         # Student's t knows nothing of -1 and 1, between which a difference lies
@@ -67,11 +68,16 @@ class Evidence:
 
 
 def read(
-    folder: Path, best_f1: Mapping[int, float], num_classes: int, num_images: int, minority: Sequence[int], seed: int
+    folder: Path,
+    best_scores: Mapping[int, float],
+    num_classes: int,
+    num_images: int,
+    minority: Sequence[int],
+    seed: int,
 ) -> Evidence | None:
     """The evidence of those trials that have a validation.npz; None if none has.
 
-    ``best_f1`` are all trials' scores by number; ``num_images`` are the validation images of the study, at most so
+    ``best_scores`` are all trials' scores by number; ``num_images`` are the validation images of the study, at most so
     many; ``minority`` are the classes' indices; ``seed`` draws the resamples.
     """
     found: list[int] = []
@@ -80,7 +86,7 @@ def read(
     groups = np.array([], np.int64)
     damaged: list[str] = []
     probable: list[Probable] = []
-    for number in best_f1:
+    for number in best_scores:
         path = folder / "trials" / str(number) / "validation.npz"
         if not path.exists():  # it runs, or has failed
             continue
@@ -102,7 +108,7 @@ def read(
         return None
     everything = np.stack(predictions)
     scores = Resamples(labels, num_classes, minority, seed=seed, groups=groups).score(everything)
-    best = max(found, key=lambda number: (best_f1[number], -number))
+    best = max(found, key=lambda number: (best_scores[number], -number))
     gaps = behind(scores, found.index(best))
     return Evidence(found, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged, probable)
 
@@ -115,13 +121,15 @@ def _probable(labels: np.ndarray, probabilities: np.ndarray) -> Probable:
     )
 
 
-def columns(evidence: Evidence, number: int, minority: Sequence[int], train_counts: Sequence[int]) -> dict[str, Any]:
+def columns(
+    evidence: Evidence, number: int, minority: Sequence[int], train_counts: Sequence[int], objective: Objective
+) -> dict[str, Any]:
     """The ranking's columns of one trial that follow from its predictions, but for those of each class."""
     index = evidence.numbers.index(number)
     confusion, probable = evidence.confusion(number), evidence.probable[index]
     return {
-        "minority_f1_low": float(evidence.intervals.low[index]),
-        "minority_f1_high": float(evidence.intervals.high[index]),
+        objective.low: float(evidence.intervals.low[index]),
+        objective.high: float(evidence.intervals.high[index]),
         "tied": bool(evidence.tied[index]),
         "f1_reweighted": minority_f1(reweighted(confusion, train_counts), minority),
         "micro_f1": metrics.micro_f1(confusion),

@@ -1,4 +1,4 @@
-"""The ranking of a study's trials by minority F1, with intervals. Reads the ledger; needs neither Ray nor torch."""
+"""The ranking of a study's trials by its objective, with intervals. Reads the ledger; needs neither Ray nor torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from study.space.parameters import Space
 from study.statistics.intervals import Interval
 from study.words import ends
 from trainable.cli import printable
+from trainable.objectives import Objective
 from trainable.parts.corrections import corrects_twice
 
 MIN_BEST_TRIALS = 5
@@ -23,7 +24,7 @@ LINE_WIDTH = 100
 NEAR = 0.1  # of a range's width, on its own scale
 
 FIXED_COLUMNS = {"f1_reweighted"}  # those that begin like a class's
-SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")
+SCORES = ("minority_f1", "minority_f1_adjusted", "macro_f1", "val_accuracy")  # in each row
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,17 @@ class Ranking:
         """The ranking and the gain over the course's recipes, as lines of at most 100 columns."""
         if self.table.empty:
             return self.gain_lines()
-        shown = self.table.head(max_trials)
+        objective, shown = self.objective, self.table.head(max_trials)
         table = shown[["rank"]].copy()
         table["trial"] = [trial_name(*pair) for pair in zip(shown["trial"], shown["recipe"], strict=True)]
-        table["min F1"] = shown["minority_f1"]
+        table[objective.head] = shown[objective.name]
         if self.evidence is not None:
-            ends = zip(shown["minority_f1_low"], shown["minority_f1_high"], shown["tied"], strict=True)
+            ends = zip(shown[objective.low], shown[objective.high], shown["tied"], strict=True)
             table["95 %"] = [
                 "-" if low != low else f"{low:.2f}-{high:.2f}{' =' if tied is True else '  '}"
                 for low, high, tied in ends
             ]
-        table["adj."] = shown["minority_f1_adjusted"]
+        table["adj."] = shown[objective.adjusted]
         if self.was_cut and "f1_reweighted" in shown:
             table["rew."] = shown["f1_reweighted"]
         table["ep."], table["status"] = epochs_of(shown), shown["status"]
@@ -72,7 +73,7 @@ class Ranking:
         if len(self.table) > max_trials:
             lines.append(f"… {len(self.table) - max_trials} more in ranking.csv")
         lines.append(
-            "* the course's recipes; adj.: minority F1 after post-hoc logit adjustment; scores of the best epoch"
+            f"* the course's recipes; adj.: {objective.words} after post-hoc logit adjustment; scores of the best epoch"
         )
         if self.evidence is not None:
             first = f"tied with trial {self.evidence.best}"
@@ -82,6 +83,11 @@ class Ranking:
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
+
+    @property
+    def objective(self) -> Objective:
+        """What the trials are ranked by."""
+        return self.study.judged_by
 
     @property
     def space(self) -> Space:
@@ -96,19 +102,19 @@ class Ranking:
     @property
     def scored(self) -> pd.DataFrame:
         """The table's rows that have a score: trials with an epoch."""
-        return self.table if self.table.empty else self.table.dropna(subset=["minority_f1"])
+        return self.table if self.table.empty else self.table.dropna(subset=[self.objective.name])
 
     def gains(self) -> list[Gain]:
         """How far the leader is beyond each of the course's recipes that has a score."""
         if self.scored.empty:
             return []
-        leader = self.scored.iloc[0]
+        leader, score = self.scored.iloc[0], self.objective.name
         return [
             Gain(
                 row["recipe"],
                 int(row["trial"]),
-                row["minority_f1"],
-                leader["minority_f1"] - row["minority_f1"],
+                row[score],
+                leader[score] - row[score],
                 self.evidence.ahead_of(row["trial"])
                 if self.evidence
                 and leader["trial"] == self.evidence.best != row["trial"]
@@ -139,7 +145,7 @@ class Ranking:
         if scored.empty:
             return ["no trial has finished an epoch yet", *self.notes]
         best = scored.iloc[0]
-        best_at = f"minority F1 {best['minority_f1']:.4f} at epoch {best['best_epoch']:.0f}"
+        best_at = f"{self.objective.words} {best[self.objective.name]:.4f} at epoch {best['best_epoch']:.0f}"
         lines = [
             f"minority classes: {', '.join(map(printable, self.study.minority))}",
             f"best: trial {best['trial']}, {best_at} (search score, not confirmed)",
@@ -174,7 +180,7 @@ class Ranking:
         """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""
         if self.table.empty:
             return []
-        searched = self.table[(self.table["recipe"] == SEARCHED) & self.table["minority_f1"].notna()]
+        searched = self.table[(self.table["recipe"] == SEARCHED) & self.table[self.objective.name].notna()]
         best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4))
         lines = []
         for parameter in self.space:
@@ -201,7 +207,7 @@ def epochs_of(table: pd.DataFrame) -> list[str]:
 
 
 def rank(folder: Path) -> Ranking:
-    """The ranking of the study in ``folder``: by minority F1 at the best epoch, ties to the lower number.
+    """The ranking of the study in ``folder``: by its objective at the best epoch, ties to the lower number.
 
     Raises:
         UsageError: the folder holds no study that can be read.
@@ -210,8 +216,9 @@ def rank(folder: Path) -> Ranking:
     notes: list[str] = []
     trials = files.read_trials(folder, study, notes.append)
     names, minority, counts = study.class_names, study.minority_indices, study.class_counts
-    best_f1 = {trial.number: trial.rows[-1]["best_minority_f1"] if trial.rows else 0.0 for trial in trials}
-    found = evidence.read(folder, best_f1, len(names), sum(counts.val), minority, study.seed)
+    objective = study.judged_by
+    best_scores = {trial.number: trial.score or 0.0 for trial in trials}
+    found = evidence.read(folder, best_scores, len(names), sum(counts.val), minority, study.seed)
     entries = []
     for trial in trials:
         rows, config = trial.rows, trial.config.to_dict()
@@ -223,8 +230,8 @@ def rank(folder: Path) -> Ranking:
         entries.append(
             {
                 "trial": trial.number,
-                **{name: best.get(name) for name in SCORES},
-                **(evidence.columns(found, trial.number, minority, counts.train) if found and known else {}),
+                **{name: best.get(name) for name in (objective.name, objective.adjusted, *SCORES)},
+                **(evidence.columns(found, trial.number, minority, counts.train, objective) if found and known else {}),
                 "best_epoch": best.get("epoch"),
                 "epochs": len(rows),
                 "status": trial.status,
@@ -242,7 +249,7 @@ def rank(folder: Path) -> Ranking:
         )
     table = pd.DataFrame.from_records(entries)
     if not table.empty:
-        table = table.sort_values(["minority_f1", "trial"], ascending=[False, True], na_position="last")
+        table = table.sort_values([objective.name, "trial"], ascending=[False, True], na_position="last")
         table.insert(0, "rank", range(1, len(table) + 1))
     return Ranking(study, table, trials, found, notes)
 

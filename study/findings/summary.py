@@ -93,14 +93,18 @@ def find(ranking: Ranking, folder: Path) -> Findings:
     found = Verdict(confirmation) if confirmation else None
     rows = {trial.number: trial.rows for trial in ranking.trials}
     space = ranking.space
-    usable = bool(space) and not ranking.scored.empty
+    usable, objective = bool(space) and not ranking.scored.empty, ranking.objective
     return Findings(
         ranking,
         space,
         found,
-        effects.fit(table, space, rows=rows) if usable else None,
-        importance.importances(table, space, study.seed, rows=rows) if usable else {},
-        balancing.from_confirmation(found) if found else balancing.from_search(table, space, rows) if usable else None,
+        effects.fit(table, space, objective.name, rows) if usable else None,
+        importance.importances(table, space, study.seed, objective.name, rows) if usable else {},
+        balancing.from_confirmation(found)
+        if found
+        else balancing.from_search(table, space, rows, objective)
+        if usable
+        else None,
         course.compare(ranking.trials, study.class_names, study.minority_indices, study.class_counts.val),
         read_mistakes(folder),
     )

@@ -7,11 +7,13 @@ from typing import Any
 from study.record.confirmation import Confirmation, ConfirmedRecipe, Difference, OnTestImages, RecipeOnTest
 from study.record.recipes import is_course, shown
 from study.words import signed
+from trainable import objectives
+from trainable.objectives import Objective
 
 
 @dataclass(frozen=True)
 class Luck:
-    """What became of the search's promise on fresh seeds, in units of minority F1."""
+    """What became of the search's promise on fresh seeds, in units of the objective."""
 
     recipe: str  # the search's first
     base: str  # the better of the course's recipes, by search score
@@ -42,6 +44,11 @@ class Verdict:
     """Recipes on fresh seeds, the winner among them, and the test images if they were opened."""
 
     content: Confirmation
+
+    @property
+    def objective(self) -> Objective:
+        """What all scores are."""
+        return objectives.named(self.content.objective)
 
     @property
     def winner(self) -> ConfirmedRecipe:
@@ -124,7 +131,7 @@ class Verdict:
         """What fresh seeds say, as lines of at most 100 columns."""
         content, confirmed = self.content, self.content.confirmed
         lines = [
-            f"minority F1 on {len(content.seeds)} fresh seeds, mean and 95 % interval:",
+            f"{self.objective.words} on {len(content.seeds)} fresh seeds, mean and 95 % interval:",
             f"{'recipe':<17}  search  fresh seeds                  adj.     luck  val recall  audit recall",
         ]
         for row in self.rows():
@@ -159,9 +166,9 @@ class Verdict:
         """What the test images say, and how much was luck, as lines of at most 100 columns."""
         if self.test is None:
             return ["the test images are sealed"]
-        num_seeds = len(self.content.seeds)
+        over = f"mean of {len(self.content.seeds)} seeds and 95 % interval over seeds and images"
         lines = [
-            f"minority F1 on the test images, mean of {num_seeds} seeds and 95 % interval over seeds and images:",
+            f"{self.objective.words} on the test images, {over}:",
             f"{'recipe':<17}  search  fresh seeds  test                         adj.    offsets",
         ]
         for row in self.rows():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from study.record.recipes import COURSE
+from trainable.config import TrialConfig
 from trainable.decoding import EXACT, Count, Number, Positive, Seed, Share, unique_problems
 
 CONFIRMATION_FORMAT = 1
@@ -25,7 +26,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Minority F1 of the recipe ``first`` minus that of ``second``, and the same after logit adjustment."""
+    """The score of the recipe ``first`` minus that of ``second``, and the same after logit adjustment."""
 
     __pydantic_config__ = EXACT
 
@@ -115,6 +116,7 @@ class Confirmation:
 
     format: int = CONFIRMATION_FORMAT
     study: str
+    objective: str = TrialConfig.objective  # what all scores are, but for the recalls
     time: str
     top: Positive
     epochs: Positive

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
 from study.record.formats import MODEL_FORMAT, Mistake, Model, Study, mistake_problems, model_problems, study_problems
 from study.record.rows import check_rows
-from trainable import records
+from trainable import objectives, records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.decoding import check_format, decode, read_file
@@ -50,6 +50,11 @@ class TrialRecord:
     config: TrialConfig
     rows: list[Row]
 
+    @property
+    def score(self) -> float | None:
+        """The objective at the best epoch; None before the first."""
+        return self.rows[-1][objectives.named(self.config.objective).best] if self.rows else None
+
 
 def num_ended(trials: Sequence[TrialRecord]) -> int:
     """How many of the trials have come to their end; an interrupted one may yet get further."""
@@ -64,7 +69,7 @@ class Entry:
     status: str
     reason: str
     recipe: str
-    reported: Mapping[int, float]  # after each epoch, the best minority F1 so far
+    reported: Mapping[int, float]  # after each epoch, the best score so far
 
 
 def _is_text(value: Any) -> bool:
@@ -137,8 +142,8 @@ def read_trials(
             entry = read_entry(folder, number, frozen)
             place = folder / entry.folder
             rows = read_rows(place, len(study.class_names) if study else None)
-            check_rows(place, rows, entry.reported)
             config = read_config(place)
+            check_rows(place, rows, entry.reported, objectives.named(config.objective))
             if len(rows) > config.epochs:
                 raise UsageError([f"{place}: has {len(rows)} epochs, and by its config.json at most {config.epochs}"])
         except UsageError as error:

@@ -14,9 +14,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from study.space.parameters import Space, from_tables
+from trainable import objectives
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.decoding import EXACT, EXACT_WITH_MORE, Amount, Count, Number, Positive, Seed, Share, unique_problems
+from trainable.objectives import Objective
 from trainable.records import StudyOfTrial, config_from
 
 MODEL_FORMAT = 1
@@ -54,6 +56,7 @@ class Study(StudyOfTrial):
     minority: Annotated[list[str], Field(min_length=1)]
     class_counts: ClassCounts
     skipped_files: list[str] = field(default_factory=list)  # that could not be read, relative to the data folder
+    objective: str = TrialConfig.objective
     seed: Seed
     epochs: Positive
     trials: Count
@@ -74,6 +77,10 @@ class Study(StudyOfTrial):
     @property
     def minority_indices(self) -> list[int]:
         return [self.class_names.index(name) for name in self.minority]
+
+    @property
+    def judged_by(self) -> Objective:
+        return objectives.named(self.objective)
 
     @property
     def searched(self) -> Space:

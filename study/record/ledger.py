@@ -231,7 +231,7 @@ class Ledger:
                 self.standings.end(len(trial.best), trial.best[-1], trial.config.epochs)
 
     def _enter(self, trial: Trial, row: Row) -> None:
-        trial.best.append(row["best_minority_f1"])
+        trial.best.append(row[trial.objective.best])
         trial.row = row
         self.standings.enter(len(trial.best), trial.best[-1])
         num_micro_batches = row.get("num_micro_batches", trial.config.num_micro_batches)
@@ -246,7 +246,8 @@ class Ledger:
 
     def _report(self, number: int, row: Row) -> None:
         with self._in_journal():
-            self._storage.set_trial_intermediate_value(self._ids[number], row["epoch"], row["best_minority_f1"])
+            best = row[self.trials[number].objective.best]
+            self._storage.set_trial_intermediate_value(self._ids[number], row["epoch"], best)
 
     def _in_journal(self) -> AbstractContextManager[None]:
         return journal.unchanged_by_others((self.folder or Path()) / JOURNAL)
@@ -289,7 +290,7 @@ class Ledger:
         if is_running or torn or len(read_rows(folder)) < len(reported):
             recover_rows(folder)
         rows = read_rows(folder)
-        check_rows(folder, rows, reported)
+        check_rows(folder, rows, reported, trial.objective)
         for row in rows:
             self._enter(trial, row)
             if row["epoch"] not in reported and is_running:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from trainable.cli import UsageError
 from trainable.files import append
+from trainable.objectives import Objective
 from trainable.records import read_rows
 from trainable.report import Row
 
 
-def check_rows(folder: Path, rows: Sequence[Row], reported: Mapping[int, float]) -> None:
+def check_rows(folder: Path, rows: Sequence[Row], reported: Mapping[int, float], objective: Objective) -> None:
     """Refuses the rows of the trial in ``folder`` where they are not those that the journal was told.
 
     Raises:
@@ -19,7 +20,7 @@ def check_rows(folder: Path, rows: Sequence[Row], reported: Mapping[int, float])
     path = folder / "epochs.jsonl"
     if len(rows) < len(reported):
         raise UsageError([f"{path}: has {len(rows)} rows where the journal knows of {len(reported)} epochs"])
-    known = {row["epoch"]: row.get("best_minority_f1") for row in rows}
+    known = {row["epoch"]: row.get(objective.best) for row in rows}
     for epoch, best in reported.items():
         if known.get(epoch) != best:
             scores = f"{known.get(epoch)} is the best score after epoch {epoch}, in the journal {best}"

@@ -15,7 +15,7 @@ class Standings:
         self._values: dict[int, list[float]] = defaultdict(list)
 
     def at(self, epoch: int) -> Sequence[float]:
-        """The running best minority F1 of each trial after ``epoch``, ascending."""
+        """The running best score of each trial after ``epoch``, ascending."""
         return self._values[epoch]
 
     def enter(self, epoch: int, best: float) -> None:

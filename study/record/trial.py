@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from trainable import objectives
 from trainable.config import TrialConfig
+from trainable.objectives import Objective
 from trainable.report import Row
 
 
@@ -16,5 +18,10 @@ class Trial:
     folder: str  # in the study's, "trials/N"
     status: str = "running"  # or "complete", "stopped" (by the scheduler), "failed"
     reason: str = ""  # why it ended
-    best: list[float] = field(default_factory=list)  # running best minority F1 after each epoch
+    best: list[float] = field(default_factory=list)  # the objective's running best after each epoch
     row: Row | None = None  # the last
+
+    @property
+    def objective(self) -> Objective:
+        """What it is judged by."""
+        return objectives.named(self.config.objective)

@@ -16,14 +16,14 @@ SIGNS = {BETTER: "better than", WORSE: "worse than", UNCLEAR: "no visible differ
 
 def answer(findings: "Findings") -> dict[str, Any]:
     """The headline, and how sure it is in words."""
-    leader, verdict = findings.leader, findings.verdict
+    leader, verdict, objective = findings.leader, findings.verdict, findings.ranking.objective
     if leader is None:
         return {"headline": "No trial has finished an epoch yet", "recipe": "", "sure": []}
     sure = []
     if verdict is not None:
         name, expected = shown(verdict.winner.name), verdict.content.confirmed
         headline = (
-            f"{name[0].upper()}{name[1:]} {verdict.winner_words}: minority F1 "
+            f"{name[0].upper()}{name[1:]} {verdict.winner_words}: {objective.words} "
             f"{f1_with_ends(expected.estimate, expected.low, expected.high)}, confirmed on "
             f"{len(expected.scores)} fresh seeds"
         )
@@ -33,10 +33,10 @@ def answer(findings: "Findings") -> dict[str, Any]:
             sure.append(f"{sign} {shown(found.second)} on fresh seeds: {gain}; after logit adjustment {adjusted}")
         sure += [verdict.luck.words, *verdict.notes(num_ended(findings.ranking.trials))]
     else:
-        low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
+        low, high = leader.get(objective.low), leader.get(objective.high)
         headline = (
-            f"Trial {leader['trial']} leads with minority F1 "
-            f"{f1_with_ends(leader['minority_f1'], low, high)} on the validation images"
+            f"Trial {leader['trial']} leads with {objective.words} "
+            f"{f1_with_ends(leader[objective.name], low, high)} on the validation images"
         )
         luck = "the best of many on the same validation images is partly luck"
         sure.append(f"a search score: {luck}; not confirmed on fresh seeds")
@@ -49,10 +49,10 @@ def answer(findings: "Findings") -> dict[str, Any]:
 
 def cards(findings: "Findings") -> list[dict[str, str]]:
     """The numbers that count: a title, the number, and what to know of it."""
-    leader, verdict = findings.leader, findings.verdict
+    leader, verdict, objective = findings.leader, findings.verdict, findings.ranking.objective
     if leader is None:
         return []
-    low, high = leader.get("minority_f1_low"), leader.get("minority_f1_high")
+    low, high = leader.get(objective.low), leader.get(objective.high)
     cards = []
     if verdict is not None:
         expected = verdict.content.confirmed
@@ -60,8 +60,8 @@ def cards(findings: "Findings") -> list[dict[str, str]]:
         cards.append({"title": "confirmed score", "number": f1(expected.estimate), "note": note})
     cards += [
         {
-            "title": f"minority F1 of trial {leader['trial']}",
-            "number": f1(leader["minority_f1"]),
+            "title": f"{objective.words} of trial {leader['trial']}",
+            "number": f1(leader[objective.name]),
             "note": f"search score, epoch {leader['best_epoch']:.0f}; 95 % {ends(low, high)}",
         }
     ]

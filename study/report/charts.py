@@ -50,24 +50,24 @@ def learning_curves(findings: "Findings", field: str, title: str) -> go.Figure:
 
 
 def interval_rows(findings: "Findings") -> go.Figure:
-    """A row a trial, the best on top: minority F1 with its interval, in colour those tied with the first."""
-    table = findings.ranking.scored
-    table = table[table["minority_f1_low"].notna()].head(MAX_CURVES)
-    figure = new_figure("", "minority F1", height=110 + 20 * len(table))
+    """A row a trial, the best on top: its score with its interval, in colour those tied with the first."""
+    table, objective = findings.ranking.scored, findings.ranking.objective
+    table = table[table[objective.low].notna()].head(MAX_CURVES)
+    figure = new_figure("", objective.words, height=110 + 20 * len(table))
     table = table.assign(place=range(len(table)))  # and not the rank: a trial that runs has no interval
     ends = "%{customdata[1]:.4f} to %{customdata[2]:.4f}"
     is_tied = (table["tied"] == True).to_numpy(bool)  # noqa: E712  of an object column
     for tied, color, name in [(True, LEADER, "tied with the first"), (False, OTHER, "behind the first")]:
         rows = table[is_tied == tied]
-        f1, low, high = (rows[name].to_numpy(float) for name in ("minority_f1", "minority_f1_low", "minority_f1_high"))
+        score, low, high = (rows[name].to_numpy(float) for name in (objective.name, objective.low, objective.high))
         figure.add_scatter(
-            x=f1.round(4),
+            x=score.round(4),
             y=rows["place"],
             mode="markers",
             marker={"color": color, "size": 8},
-            error_x=asymmetric(high - f1, f1 - low, color, thickness=2),
+            error_x=asymmetric(high - score, score - low, color, thickness=2),
             name=name,
-            customdata=rows[["trial", "minority_f1_low", "minority_f1_high"]],
+            customdata=rows[["trial", objective.low, objective.high]],
             hovertemplate=f"trial %{{customdata[0]}}: %{{x:.4f}} ({ends})<extra></extra>",
         )
     trials = zip(table["trial"], table["recipe"], strict=True)

@@ -12,16 +12,17 @@ from study.space.parameters import Parameter, active_values
 from study.statistics.effects import Effects
 from study.statistics.importance import Importance
 from study.statistics.knobs import Knob
+from trainable.objectives import Objective
 
 if TYPE_CHECKING:
     from study.findings.summary import Findings
 
 
-def knob_effect(effects: Effects, knob: Knob, parameter: Parameter) -> go.Figure:
+def knob_effect(effects: Effects, knob: Knob, parameter: Parameter, objective: Objective) -> go.Figure:
     """The mean along a knob with its interval, the others averaged, over the trials as points."""
     figure = new_figure("", "", height=240)
     figure.update_layout(showlegend=False, margin_t=8)
-    figure.update_yaxes(title="minority F1")
+    figure.update_yaxes(title=objective.words)
     place = {point: index for index, point in enumerate(knob.points)} if parameter.choices else {}
     trials = zip(effects.trials.values, effects.trials.scores, effects.trials.numbers, strict=True)
     found = [(values[knob.name], score, number) for values, score, number in trials if knob.name in values]
@@ -84,16 +85,16 @@ def importance_bars(importances: dict[str, Importance]) -> go.Figure:
 
 
 def parallel_coordinates(findings: "Findings") -> go.Figure:
-    """A line a trial through the searched fields, each on its own scale, to its minority F1, which also colours it."""
-    table = findings.ranking.scored
+    """A line a trial through the searched fields, each on its own scale, to its score, which also colours it."""
+    table, objective = findings.ranking.scored, findings.ranking.objective
     records = table.to_dict("records")
     dimensions = [_dimension(parameter, records, findings) for parameter in findings.space]
-    f1 = table["minority_f1"].round(4).tolist()
-    dimensions.append({"label": "minority F1", "values": f1, "tickformat": ".2f"})
+    scores = table[objective.name].round(4).tolist()
+    dimensions.append({"label": objective.words, "values": scores, "tickformat": ".2f"})
     figure = new_figure("", "", height=420)
     figure.add_parcoords(
         dimensions=dimensions,
-        line={"color": f1, "colorscale": "Viridis", "showscale": False},
+        line={"color": scores, "colorscale": "Viridis", "showscale": False},
         labelfont={"size": 12},
         unselected={"line": {"opacity": 0.08}},
     )

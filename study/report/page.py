@@ -81,6 +81,7 @@ def page(findings: "Findings") -> str:
         study=findings.ranking.study,
         asked=asdict(findings.ranking.study),
         findings=findings,
+        objective=findings.ranking.objective,
         answer=answer.answer(findings),
         cards=answer.cards(findings),
         verdict=findings.verdict,
@@ -150,10 +151,10 @@ def _ranking_table(findings: "Findings") -> str:
 
 def ranking_columns(findings: "Findings") -> "pd.DataFrame":
     """What of ranking.csv the page shows, a row a trial, as text; DataTables sorts a column of numbers as numbers."""
-    table = findings.ranking.table
+    table, objective = findings.ranking.table, findings.ranking.objective
     actives = [active_values(findings.space, record.__getitem__) for record in table.to_dict("records")]
     found = table[["rank", "trial", "recipe"]].copy()
-    for name, head in [("minority_f1", "minority F1"), ("minority_f1_low", "low"), ("minority_f1_high", "high")]:
+    for name, head in [(objective.name, objective.words), (objective.low, "low"), (objective.high, "high")]:
         if name in table:
             found[head] = _column(table[name])
     if "tied" in table:
@@ -184,9 +185,9 @@ def _column(values: Iterable[Any]) -> list[str]:
 
 def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
     """The charts' HTML by name; those that the study has the numbers for."""
-    evidence, study = findings.ranking.evidence, findings.ranking.study
+    evidence, study, objective = findings.ranking.evidence, findings.ranking.study, findings.ranking.objective
     found: dict[str, Any] = {
-        "minority_f1": charts.learning_curves(findings, "minority_f1", "minority F1"),
+        "score": charts.learning_curves(findings, objective.name, objective.words),
         "val_loss": charts.learning_curves(findings, "val_loss", "validation loss"),
     }
     if evidence is not None:
@@ -246,7 +247,7 @@ def _knobs(findings: "Findings") -> list[dict[str, Any]]:
             if math.isfinite(knob.effect.estimate)
             else "",
             "p": f"{knob.p_adjusted:.2g}" if math.isfinite(knob.p_adjusted) else "",
-            "chart": _html(knob_charts.knob_effect(findings.effects, knob, parameter)),
+            "chart": _html(knob_charts.knob_effect(findings.effects, knob, parameter, findings.ranking.objective)),
         }
         for knob, parameter in zip(findings.effects.knobs, findings.space, strict=True)
     ]

@@ -85,7 +85,7 @@ def history(training: Training, title: str) -> Figure:
     axes[1, 1].axhline(0, color="grey", linewidth=0.8)
     _labelled(axes[1, 1], "Change of validation loss", "since the epoch before")
     for axis in axes.flat:
-        axis.axvline(rows[-1]["best_epoch"], color=GREEN, linestyle=":", label="best minority F1")
+        axis.axvline(rows[-1]["best_epoch"], color=GREEN, linestyle=":", label="best epoch")
         axis.legend()
     return figure
 
@@ -131,7 +131,9 @@ def confirmation(verdict: Verdict) -> Figure:
         heights = [place + shift for place, _ in shown]
         axis.errorbar(means, heights, xerr=errors, fmt="o", capsize=3, color=color, label=label)
     axis.set_yticks(places, [row["recipe"] for row in rows])
-    axis.set(xlabel="minority F1, 95 % intervals", title="What the search promised, and what is left of it")
+    axis.set(
+        xlabel=f"{verdict.objective.words}, 95 % intervals", title="What the search promised, and what is left of it"
+    )
     axis.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -33,7 +33,7 @@ class Intervals:
 class Scores:
     """Minority F1 of T trials on the validation images and on R resamples of them; K minority classes."""
 
-    minority_f1: np.ndarray  # float64 (T,), in [0, 1]
+    score: np.ndarray  # float64 (T,), in [0, 1]
     resampled: np.ndarray  # float32 (T, R), in [0, 1]
     class_f1: np.ndarray  # float64 (T, K)
     # What follows counts independent images: those of a class, or as many as its groups are worth, see ``_worth``.
@@ -159,7 +159,7 @@ def intervals(scores: Scores, confidence: float = 0.95) -> Intervals:
     """Each model's minority F1 over all images like these, shape (T,)."""
     f1, added = smoothed(scores)
     variance = scores.resampled.var(axis=1, dtype=np.float64) + added
-    return wilson(scores.minority_f1, f1, variance, t_quantile(scores.degrees_of_freedom, confidence))
+    return wilson(scores.score, f1, variance, t_quantile(scores.degrees_of_freedom, confidence))
 
 
 def wilson(estimate: np.ndarray, f1: np.ndarray, variance: np.ndarray, t: float | np.ndarray) -> Intervals:
@@ -200,7 +200,7 @@ def difference(
     Student's t around the difference, with the paired standard error of the resamples. As for matched proportions
     (Agresti & Min 2005) one image is added on which only one of the two errs.
     """
-    estimate = scores.minority_f1[first] - scores.minority_f1[second]
+    estimate = scores.score[first] - scores.score[second]
     deviation = scores.resampled[first] - scores.resampled[second]
     added = discordance(scores)
     variance = deviation.var(axis=-1, dtype=np.float64) + added[first] + added[second]
@@ -238,13 +238,13 @@ def behind(scores: Scores, first: int, confidence: float = 0.95) -> Intervals:
     critical = stats.t.ppf(stats.norm.cdf(largest), max(scores.class_counts.min() - 1, 1))
     reach = np.maximum(critical, t_quantile(scores.degrees_of_freedom, confidence)) * error
     reach[first] = 0
-    estimate = scores.minority_f1[first] - scores.minority_f1
+    estimate = scores.score[first] - scores.score
     return Intervals(estimate, estimate - reach, estimate + reach)
 
 
 def tied_with_best(scores: Scores, confidence: float = 0.95) -> np.ndarray:
     """Which trials the images cannot tell from the one with the highest score, see ``behind``: bool (T,)."""
-    return behind(scores, int(scores.minority_f1.argmax()), confidence).low <= 0
+    return behind(scores, int(scores.score.argmax()), confidence).low <= 0
 
 
 def t_quantile(degrees_of_freedom: float | np.ndarray, confidence: float) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from study.statistics.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
 from trainable.images.drawing import are_alone, draw_groups
-from trainable.metrics import confusion_matrix, minority_f1
+from trainable.objectives import MINORITY_F1, Objective
 from trainable.streams import derive
 
 NUM_SIMULATED = 1000  # confirmations, to learn how much choosing spreads a score
@@ -150,7 +150,7 @@ def means_on_images(scores: Scores, num_seeds: int, confidence: float = 0.95) ->
     Pseudo-counts bring a recipe as much as a run: errors that were not seen could be of all seeds.
     """
     f1, added = (values.reshape(-1, num_seeds).mean(axis=1) for values in smoothed(scores))
-    runs = scores.minority_f1.reshape(-1, num_seeds)
+    runs = scores.score.reshape(-1, num_seeds)
     variance, freedom = _over_seeds_and_images(runs, scores.resampled.reshape(*runs.shape, -1), scores)
     return wilson(runs.mean(axis=1), f1, variance + added, t_quantile(freedom, confidence))
 
@@ -163,7 +163,7 @@ def difference_on_images(
     Student's t. As between two runs, one image more is added for each seed on which only one of the two errs.
     """
     one, other = (slice(index * num_seeds, (index + 1) * num_seeds) for index in (first, second))
-    gaps = scores.minority_f1[one] - scores.minority_f1[other]
+    gaps = scores.score[one] - scores.score[other]
     variance, freedom = _over_seeds_and_images(gaps, scores.resampled[one] - scores.resampled[other], scores)
     unseen = discordance(scores)
     variance = variance + (unseen[one] + unseen[other]).mean() / num_seeds
@@ -198,8 +198,9 @@ def two_halves(
     minority: Sequence[int],
     seed: int,
     groups: np.ndarray | None = None,
+    objective: Objective = MINORITY_F1,
 ) -> float:
-    """Chooses the epoch by minority F1 on one half of the images and scores it on the other, both ways, averaged.
+    """Chooses the epoch by the objective on one half of the images and scores it on the other, both ways, averaged.
 
     ``labels`` and ``predictions`` are whole numbers in [0, num_classes), shapes (n,) and (num_epochs, n). The halves
     are stratified by class and drawn by ``seed``, ``groups`` (n,) whole; ties go to the earlier epoch. The best
@@ -207,7 +208,7 @@ def two_halves(
     """
     second = second_half(labels, num_classes, seed, groups)
     halves = [
-        [minority_f1(confusion_matrix(labels[half], epoch[half], num_classes), minority) for epoch in predictions]
+        [objective.score(labels[half], epoch[half], num_classes, minority) for epoch in predictions]
         for half in (~second, second)
     ]
     chosen = int(np.argmax(halves[0])), int(np.argmax(halves[1]))

@@ -18,6 +18,7 @@ from study.execution.display import Display
 from study.record.ledger import Ledger
 from tests import studies
 from trainable.command import SIGNALS, command
+from trainable.objectives import MINORITY_F1
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["study.search", "study.confirm", "study.analyze", "study.predict", "study.simulate", "trainable.__main__"]
@@ -239,7 +240,7 @@ def test_on_a_terminal_it_is_still_a_terminal():
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\x07b", "\u202e", "caf\udce9"])
 def test_the_display_drives_no_terminal_with_names(tmp_path, capsys, name):
-    display = Display(Ledger(tmp_path), (), 1, 1, 1)
+    display = Display(Ledger(tmp_path), (), 1, 1, 1, MINORITY_F1)
     display.say(f"study {name}:\n1 trial")
     assert capsys.readouterr().out == f"study {ascii(name)[1:-1]}:\n1 trial\n"
 

@@ -207,7 +207,7 @@ SCORES = np.array([[0.72, 0.68, 0.7], [0.61, 0.6, 0.59], [0.4, 0.39, 0.41]])
 def content():
     """A confirmation of three recipes on three seeds, scored on the test images."""
     plan = SimpleNamespace(
-        study=SimpleNamespace(name="made up", epochs=20),
+        study=SimpleNamespace(name="made up", epochs=20, objective="minority_f1"),
         seeds=[7, 8, 9],
         top=1,
         num_trials=12,

@@ -6,6 +6,7 @@ import pytest
 
 from study.confirmation.trained import TrainedRun
 from study.record import validation
+from trainable.config import TrialConfig
 
 LABELS = np.array([0, 0, 1, 1])
 WRONG, HALF, RIGHT = [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]
@@ -16,6 +17,6 @@ WRONG, HALF, RIGHT = [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]
 )
 def test_the_best_epoch_is_the_first_with_the_highest_minority_f1(epochs, best):
     images = SimpleNamespace(num_classes=2, minority=(0,))
-    run = TrainedRun(None, 0, Path(), images, np.array([]))
+    run = TrainedRun(SimpleNamespace(config=TrialConfig()), 0, Path(), images, np.array([]))
     vars(run)["_validation"] = {validation.LABELS: LABELS, validation.PREDICTIONS: np.array(epochs, np.uint8)}
     assert run.best_epoch == best

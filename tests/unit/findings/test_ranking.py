@@ -15,6 +15,7 @@ from study.statistics.intervals import Resamples, behind, intervals
 from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.objectives import MINORITY_F1
 from trainable.records import STUDY_FORMAT
 
 
@@ -40,7 +41,9 @@ def table_of(dropouts, **columns):
 
 
 def boundary_lines(dropouts, low=0.0, high=0.7):
-    study = SimpleNamespace(searched=from_tables({"dropout": {"low": low, "high": high}}, {}, ""))
+    study = SimpleNamespace(
+        judged_by=MINORITY_F1, searched=from_tables({"dropout": {"low": low, "high": high}}, {}, "")
+    )
     return analyze.Ranking(study, table_of(dropouts)).boundary_lines()
 
 
@@ -129,6 +132,9 @@ def test_the_columns_that_begin_like_a_classs_are_known(tmp_path):
     assert alike - others == analyze.FIXED_COLUMNS
 
 
+STUDY = SimpleNamespace(judged_by=MINORITY_F1)
+
+
 class Stub:
     def __init__(self, number, tied):
         self.numbers, self.tied, self.best = list(range(number)), np.arange(number) < tied, 0
@@ -144,7 +150,7 @@ class Stub:
     ],
 )
 def test_the_words_for_the_tied_fit_their_number(number, tied, words):
-    assert analyze.Ranking({}, table_of([0.3]), evidence=Stub(number, tied)).tied_words() == words
+    assert analyze.Ranking(STUDY, table_of([0.3]), evidence=Stub(number, tied)).tied_words() == words
 
 
 @pytest.mark.parametrize("num_images", [8, 10, 40])
@@ -175,7 +181,7 @@ def test_trials_among_the_best_that_correct_twice_are_named_with_both_places():
     trials = [
         files.TrialRecord(number, "searched", "complete", "", config, []) for number, config in enumerate(configs)
     ]
-    found = analyze.Ranking({}, table_of([0.1] * 4), trials)
+    found = analyze.Ranking(STUDY, table_of([0.1] * 4), trials)
     words = "corrects twice: weighted sampler, balanced softmax"
     assert found.correction_lines() == [f"trial 0 {words}", f"trial 3 {words}"]
     assert found.correction_lines(max_trials=2) == [f"trial 0 {words}"]
@@ -184,7 +190,7 @@ def test_trials_among_the_best_that_correct_twice_are_named_with_both_places():
 def test_a_leader_whose_images_cannot_be_compared_is_not_said_to_be_tied_or_to_stand_out():
     table = table_of([0.3, 0.4, 0.5])
     table["trial"] = [7, 0, 1]
-    words = analyze.Ranking({}, table, evidence=Stub(2, 1)).tied_words()
+    words = analyze.Ranking(STUDY, table, evidence=Stub(2, 1)).tied_words()
     assert words == "trial 7 leads, but its images cannot be compared yet; of 2 that can, 1 is first or tied with it"
 
 

@@ -46,9 +46,7 @@ def test_scores_are_those_of_the_confusion_of_each_resample_in_a_loop():
     weights = np.empty((6, 200))
     weights[:, resamples._order] = resamples._weights[1:]
     for trial, row in enumerate(predictions):
-        assert scores.minority_f1[trial] == pytest.approx(
-            minority_f1(confusion_matrix(labels, row, 5), [3, 1]), abs=1e-14
-        )
+        assert scores.score[trial] == pytest.approx(minority_f1(confusion_matrix(labels, row, 5), [3, 1]), abs=1e-14)
         for number, weight in enumerate(weights):
             confusion = np.zeros((5, 5))
             for label, prediction, times in zip(labels, row, weight, strict=True):
@@ -200,7 +198,7 @@ def test_the_tied_group_is_that_of_a_loop(seed):
         predictions[trial] = predictions[0]
         predictions[trial, images] = guesses
     scores = Resamples(labels, 5, MINORITY, num_resamples=400).score(predictions)
-    f1, resampled = scores.minority_f1, scores.resampled.astype(float)
+    f1, resampled = scores.score, scores.resampled.astype(float)
     first = int(f1.argmax())
     tied = []
     for trial in range(8):
@@ -240,8 +238,8 @@ def test_the_group_holds_the_first_and_does_not_depend_on_the_order(seed, order)
     resamples = Resamples(labels, 5, MINORITY, num_resamples=100)
     scores = resamples.score(predictions)
     tied = tied_with_best(scores)
-    assert tied[scores.minority_f1.argmax()]
-    if len(set(scores.minority_f1)) == 6:
+    assert tied[scores.score.argmax()]
+    if len(set(scores.score)) == 6:
         assert (tied_with_best(resamples.score(predictions[order])) == tied[order]).all()
 
 
@@ -291,7 +289,7 @@ def test_images_that_are_groups_of_their_own_have_the_same_bits_as_without_group
         Resamples(labels, 5, MINORITY, num_resamples=50, groups=groups).score(predictions)
         for groups in (None, np.random.default_rng(0).permutation(200))
     )
-    for name in ("minority_f1", "resampled", "class_f1", "class_sizes", "class_counts"):
+    for name in ("score", "resampled", "class_f1", "class_sizes", "class_counts"):
         assert np.array_equal(getattr(plain, name), getattr(alone, name))
         assert getattr(plain, name).dtype == getattr(alone, name).dtype
 
@@ -317,7 +315,7 @@ def test_scores_of_resampled_groups_are_those_of_a_loop():
     predictions = np.where(np.arange(len(labels)) % 3 == 0, 1, labels)[None]
     resamples = Resamples(labels, 4, [1, 3], num_resamples=30, groups=groups)
     scores = resamples.score(predictions)
-    assert scores.minority_f1[0] == pytest.approx(minority_f1(confusion_matrix(labels, predictions[0], 4), [1, 3]))
+    assert scores.score[0] == pytest.approx(minority_f1(confusion_matrix(labels, predictions[0], 4), [1, 3]))
     weights = np.empty((30, len(labels)))
     weights[:, resamples._order] = resamples._weights[1:]
     for number, weight in enumerate(weights):
