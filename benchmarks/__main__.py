@@ -18,6 +18,7 @@ BENCHMARKS = {
     "study": "a finished study's wall time against its training and validation",
     "inference": "images per second of a study's winner, plainly called and by study.predict's path",
     "gpu": "all that is not known yet of a GPU, with torch, numpy and Pillow alone; --pack makes its archive",
+    "longtail": "methods for rare classes on long-tailed images, by the papers' protocol, beside published figures",
     "calibration": "coverage of the intervals, the tied group and the bias of the confirmed score, by simulation",
 }
 

@@ -56,6 +56,7 @@ class Outcome:
     ratio_of: str  # what the ratios mean
     checks: dict[str, Any] = field(default_factory=dict)  # what else was found
     setting: dict[str, Any] = field(default_factory=dict)  # images and trial config
+    own_table: str = ""  # to be printed where medians and ratios do not say it
 
 
 def add_flags(parser: Parser, batches: int) -> None:
@@ -184,7 +185,9 @@ def _kornia_version() -> str | None:
 
 
 def table(outcome: Outcome) -> str:
-    """The figures as lines: median, range over the rounds, ratio."""
+    """The figures as lines: median, range over the rounds, ratio; or the benchmark's own table."""
+    if outcome.own_table:
+        return outcome.own_table
     width = max(len(figure.name) for figure in outcome.figures)
     lines = [f"{'':<{width}}  {'median':>10}  {'lowest':>10}  {'highest':>10}  {'ratio':>7}"]
     for figure in outcome.figures:

@@ -147,7 +147,8 @@ def _pool(
 def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:
     """The test images that ``load`` left out of ``pool``.
 
-    The one way to them, and for ``study.confirm`` alone. No seed of a trial has a say in which they are.
+    The one way to them: for ``study.confirm``, and for a benchmark beside published test scores. No seed of a trial has
+    a say in which they are.
 
     Raises:
         UsageError: they are not there, or are damaged.
