@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("patient")
 
 
 # these run Ray studies, each of which takes all cores
-RAY = tuple(f"tests/study/test_{name}.py" for name in ("search", "confirm", "faults", "kills", "servers"))
+RAY = tuple(f"tests/study/test_{name}.py" for name in ("search", "confirm", "faults", "kills", "servers", "cluster"))
 
 
 class ByFile(LoadScopeScheduling):

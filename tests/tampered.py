@@ -79,7 +79,7 @@ class Commands:
         monkeypatch.setattr(loading, "load", self._load)
         monkeypatch.setattr(loading, "load_test", lambda pool: SealedImages(None, pool.labels))
         for plan in (study_plan, confirmation_plan):
-            monkeypatch.setattr(plan, "machine_resources", lambda arguments: RESOURCES)
+            monkeypatch.setattr(plan, "machine_resources", lambda *given: RESOURCES)
 
     def _load(self, spec, say=print, look=lambda pool: None):
         look(self.pool)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from study.confirmation.runs import Recipe, choose, fresh_seeds, mixed_runs
+from study.execution.cluster import room_problems
 from study.execution.machine import Resources, machine_resources
 from study.record import environment, files
 from study.record.confirmation import Confirmation
@@ -100,8 +101,8 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         seeds = fresh_seeds(study.seed, arguments.seeds, trials)
         problems += mixed_runs(folder / "confirm", recipes, seeds)
     attempt(problems, check_writable, folder, "folder")
-    resources = attempt(problems, machine_resources, arguments)
-    pool = attempt(problems, _load_pool, study, arguments, problems, recipes or ())
+    resources = attempt(problems, machine_resources, arguments, folder)
+    pool = attempt(problems, _load_pool, study, arguments, problems, recipes or (), resources)
     if pool is None or recipes is None:
         raise UsageError(problems)
     test = _load_test(pool)
@@ -133,7 +134,11 @@ def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> li
 
 
 def _load_pool(
-    study: Study, arguments: argparse.Namespace, known: Sequence[str], recipes: Sequence[Recipe] = ()
+    study: Study,
+    arguments: argparse.Namespace,
+    known: Sequence[str],
+    recipes: Sequence[Recipe] = (),
+    resources: Resources | None = None,
 ) -> Pool:
     """The study's images; they are not decoded where there are problems already, those ``known`` or in their numbers.
 
@@ -147,6 +152,7 @@ def _load_pool(
         if before and now and list(now) != before:
             numbers = f"{sum(now)}, {sum(before)} when it began"
             found = [f"the test images of {pool.spec.data} are no longer those of the study: {numbers}"]
+        found += room_problems(resources.nodes if resources else (), len(pool.labels), pool.spec.image_size)
         for recipe in recipes:  # the weights that they start from may be gone
             attempt(found, check_network, recipe.config, len(pool.class_names), pool.spec.image_size)
         if known or found:

@@ -4,16 +4,17 @@ import argparse
 import multiprocessing
 import os
 import re
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.execution import servers
+from study.execution import cluster, servers
+from study.execution.cluster import Node
 from trainable.arguments import num_cores
-from trainable.cli import FailedError, UsageError, checked, positive_int, whole
+from trainable.cli import UsageError, checked, positive_int, whole
 from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ os.environ |= {
     # under "uv run" Ray would start each worker through uv in a copy of the checkout, half a minute late
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray would print amid the live table: of a node that has left
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -37,11 +39,6 @@ CLUSTER_PRECISION = {  # by whether there are GPUs: this machine need not be lik
     False: ("float32", "a cluster's processors are not tried; --precision bfloat16 where all are fast in it"),
 }
 
-ANSWER_SECONDS = 5  # each of five times at most: to connect, and for four bytes
-# RFC 9113, section 3.4: how either side begins, with a frame of settings, of which there are none
-HTTP2_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -52,6 +49,8 @@ class Resources:
     gpus_per_trial: float
     gpus: int
     address: str | None = None  # of a running cluster; None: this machine alone
+    nodes: tuple[Node, ...] = ()  # those of the cluster on which trials find room, when it was looked at
+    grows: bool = False  # trials may also run on nodes that join the cluster later
     nice: int = 0  # how far the trials step back behind other programs; not in a cluster, whose workers run already
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,57 +62,34 @@ class Resources:
         }
 
 
-def cluster_problem(resources: Resources, gpus: int | None) -> tuple[str, Resources]:
-    """("" or what a cluster lacks, the resources there); ``gpus`` None means all that the cluster has."""
-    import ray
-
-    address = resources.address
-    assert address is not None
-    try:
-        if address != "auto":  # Ray itself would knock for a quarter of an hour
-            _knock(address)
-    except (OSError, OverflowError) as error:  # a port above 65535 overflows
-        return f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error})", resources
-    try:
-        servers.start(address=address)
-    except FailedError as error:
-        reason = str(error.__cause__).strip().splitlines()[0]
-        if os.environ.get("RAY_AUTH_MODE") != "token":
-            reason += "; a cluster that asks for a token needs RAY_AUTH_MODE=token here, too"
-        return f"--address {address}: no cluster answers there ({reason})", resources
-    try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    finally:
-        ray.shutdown()
-    found = int(sum(node.get("GPU", 0) for node in nodes))
-    wanted = found if gpus is None else gpus
-    if wanted > found:
-        return f"--gpus {wanted} asks for more GPUs than there are: {found} found in the cluster", resources
-    per_trial = (resources.gpus_per_trial or 1.0) if wanted else 0.0
-    # a trial must fit on one node: Ray would wait for ever otherwise
-    slots = [
-        int(min(node.get("CPU", 0) // resources.cpus_per_trial, node.get("GPU", 0) / per_trial if wanted else 10**6))
-        for node in nodes
-    ]
-    if max(slots) == 0:
-        return f"--cpus-per-trial {resources.cpus_per_trial}: no node of the cluster has so many CPUs free", resources
-    num_slots = min(sum(slots), int(wanted / per_trial) if wanted else 10**6)
-    return "", Resources(num_slots, resources.cpus_per_trial, per_trial, wanted, resources.address)
-
-
-def _knock(address: str) -> None:
-    """Looks whether somebody at "HOST:PORT" speaks HTTP/2, as Ray's head does; with TLS, whether anybody listens.
+def cluster_resources(arguments: argparse.Namespace, folder: Path) -> Resources:
+    """What the cluster at --address has for a study in ``folder``; without --gpus, all of it.
 
     Raises:
-        OSError: nobody is there, or what is there says nothing of the kind within ANSWER_SECONDS.
+        UsageError: no cluster answers, it has not so much, or nodes are not as they must be.
     """
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
-        if os.environ.get("RAY_USE_TLS", "0") == "0":
-            connection.sendall(HTTP2_OPENING)
-            answer = connection.makefile("rb").read(4)
-            if answer[3:] != HTTP2_SETTINGS[3:4]:
-                raise ConnectionError("it is no Ray cluster")
+    cpus, gpus = arguments.cpus_per_trial, arguments.gpus
+    with cluster.joined(arguments.address):
+        nodes = cluster.alive()
+        found = int(sum(node.gpus for node in nodes))
+        wanted = found if gpus is None else gpus
+        if wanted > found:
+            raise UsageError([f"--gpus {wanted} asks for more GPUs than there are: {found} found in the cluster"])
+        per_trial = arguments.gpus_per_trial if wanted else 0.0
+        # a trial must fit on one node: Ray would wait for ever otherwise
+        nodes = [node for node in nodes if node.num_slots(cpus, per_trial)]
+        if not nodes:
+            raise UsageError([f"--cpus-per-trial {cpus}: no node of the cluster has so many CPUs for a trial"])
+        tried = cluster.tried(nodes, folder)
+    num_slots = sum(node.num_slots(cpus, per_trial) for node in tried)
+    if gpus:
+        num_slots = min(num_slots, gpus * _trials_on_a_gpu(per_trial))
+    return Resources(num_slots, cpus, per_trial, wanted, arguments.address, tuple(tried), grows=not gpus)
+
+
+def _trials_on_a_gpu(gpus_per_trial: float) -> int:
+    """Whole trials: 0.4 means two."""
+    return int(1 / gpus_per_trial + 1e-9)
 
 
 @contextmanager
@@ -149,9 +125,9 @@ def ray_running(resources: Resources, program: str) -> Iterator[None]:
     try:
         if context.dashboard_url and "RAY_AUTH_TOKEN" not in os.environ:  # else whoever has set it knows of it
             print(f"dashboard: http://{context.dashboard_url} (its token: ray get-auth-token)")
-        addresses = [ray.get_runtime_context().gcs_address]
-        if resources.address is None:
-            addresses += [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in ray.nodes()]
+        here = ray.get_runtime_context()
+        own = next(node for node in ray.nodes() if node["NodeID"] == here.get_node_id())
+        addresses = [here.gcs_address, f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}"]
         with servers.watched(addresses, program):
             yield
     finally:
@@ -188,40 +164,30 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def machine_resources(arguments: argparse.Namespace) -> "Resources":
-    """What the machine's flags ask for.
+def machine_resources(arguments: argparse.Namespace, folder: Path | None) -> Resources:
+    """What the machine's flags ask for, for a study in ``folder``; None where it is refused for something else.
 
     Raises:
-        UsageError: the machine or the cluster has not so much.
+        UsageError: the machine or the cluster has not so much, or cannot be used.
     """
     import torch
 
-    cpus, address = arguments.cpus_per_trial, arguments.address
-    if address is None:
-        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        gpus = num_gpus if arguments.gpus is None else arguments.gpus
-        problems = servers.problems()
-        if gpus > num_gpus:
-            problems.append(f"--gpus {gpus} asks for more GPUs than there are: {num_gpus} found on this machine")
-        if cpus > num_cores():
-            problems.append(f"--cpus-per-trial {cpus} is more than this machine's {num_cores()} cores")
-        if problems:
-            raise UsageError(problems)
-    else:
+    cpus = arguments.cpus_per_trial
+    if arguments.address is not None:
         if arguments.nice:
             raise UsageError([f"--nice {arguments.nice} has no effect in a cluster, whose workers run already"])
-        gpus = arguments.gpus or 0
-    if gpus:
-        # whole trials on each GPU: 0.4 means two
-        num_slots = gpus * int(1 / arguments.gpus_per_trial + 1e-9)
-        resources = Resources(num_slots, cpus, arguments.gpus_per_trial, gpus, address, arguments.nice)
-    else:
-        resources = Resources(max(1, num_cores() // cpus), cpus, 0.0, 0, address, arguments.nice)
-    if address is not None:
-        problem, resources = cluster_problem(resources, arguments.gpus)
-        if problem:
-            raise UsageError([problem])
-    return resources
+        return cluster_resources(arguments, folder or Path.cwd())
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = num_gpus if arguments.gpus is None else arguments.gpus
+    problems = servers.problems()
+    if gpus > num_gpus:
+        problems.append(f"--gpus {gpus} asks for more GPUs than there are: {num_gpus} found on this machine")
+    if cpus > num_cores():
+        problems.append(f"--cpus-per-trial {cpus} is more than this machine's {num_cores()} cores")
+    if problems:
+        raise UsageError(problems)
+    num_slots = gpus * _trials_on_a_gpu(arguments.gpus_per_trial) if gpus else max(1, num_cores() // cpus)
+    return Resources(num_slots, cpus, arguments.gpus_per_trial if gpus else 0.0, gpus, nice=arguments.nice)
 
 
 def with_precision(

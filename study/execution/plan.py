@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from study.execution import protocol, trying
+from study.execution.cluster import room_problems
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
 from study.record.formats import Study
@@ -103,7 +104,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     if folder:
         attempt(problems, check_unlocked, folder)
     space = attempt(problems, _space, arguments)
-    resources = attempt(problems, machine_resources, arguments)
+    resources = attempt(problems, machine_resources, arguments, folder)
     spec = attempt(problems, _data_spec, arguments, before)
     base = attempt(problems, _base, arguments, before, resources, space)
 
@@ -114,6 +115,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     notes: list[str] = []
 
     def look(pool: Pool) -> None:
+        problems.extend(room_problems(resources.nodes if resources else (), len(pool.labels), pool.spec.image_size))
         notes.extend(_first_look(pool, before, base, space, problems))
 
     pool = attempt(problems, loading.load, spec, print, look) if spec else None

@@ -130,6 +130,17 @@ def _provide_token() -> None:
         os.environ["RAY_AUTH_TOKEN"] = token
 
 
+def token() -> str | None:
+    """The token that Ray sends to a cluster, by Ray's own order of places; None where there is none to read."""
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return os.environ["RAY_AUTH_TOKEN"].strip()
+    try:
+        path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+        return Path(path).read_text().strip()
+    except (OSError, RuntimeError, ValueError):  # no such file, no home, no text
+        return None
+
+
 @contextmanager
 def watched(addresses: Sequence[str], program: str) -> Iterator[None]:
     """While this is open, the process ends with 1 and a sentence soon after one of Ray's servers there has ended.

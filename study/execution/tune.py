@@ -3,7 +3,8 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ray.tune.experiment import Trial as RayTuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
+from study.execution import cluster
 from study.execution.runner import MAX_FAILURES_IN_A_ROW, FolderError, Runner, TooManyFailuresError
 from trainable.files import SCRATCH
 from trainable.images.pool import Pool
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL + 1)
 
 MAX_ATTEMPTS = 3
+MAX_STARTING = 10_000  # workers at a time: as many as the session hands out trials
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
 class _Session:
     """What the adapters share. Tune pickles its searcher and scheduler; nobody reads that, so nothing goes in."""
 
-    def __init__(self, runner: Runner, num_slots: int) -> None:
+    def __init__(self, runner: Runner, num_slots: Callable[[], int]) -> None:
         self.runner, self.num_slots = runner, num_slots
         self.numbers: dict[str, int] = {}  # Tune's id of each trial under way -> its number
         self.failures: dict[str, str] = {}  # Tune's id -> what its error file says
@@ -51,7 +55,7 @@ class _Session:
 
     def next_config(self, tune_id: str) -> dict[str, Any] | str | None:
         trial = None
-        if self.error is None and (self.runner.stops or len(self.numbers) < self.num_slots):
+        if self.error is None and (self.runner.stops or len(self.numbers) < self.num_slots()):
             trial = self.runner.next()
         if trial is None:
             # FINISHED is final: Tune would not even restart a worker that dies now
@@ -74,6 +78,31 @@ class _Session:
         elif self.error is None and result and result["done"] and number in self.runner.active:
             self.runner.report(number, report_in(result))  # its last report, of which on_result is not told
         self.runner.leave(number)
+
+
+class _Slots:
+    """How many trials may run at a time; ``say`` is told of machines that join the cluster or leave it meanwhile."""
+
+    def __init__(self, resources: Resources, say: Callable[[str], None]) -> None:
+        self._resources, self._say, self._number = resources, say, resources.num_slots
+        self._names = {node.name for node in resources.nodes}
+        self._looked = time.monotonic()
+
+    def __call__(self) -> int:
+        if self._resources.address is not None and time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+            self._look()
+            self._looked = time.monotonic()
+        return self._number
+
+    def _look(self) -> None:
+        wants = self._resources.cpus_per_trial, self._resources.gpus_per_trial
+        slots = {node.name: node.num_slots(*wants) for node in cluster.alive() if node.num_slots(*wants)}
+        for name in sorted(slots.keys() ^ self._names):
+            joined = "has joined the cluster and gets work"
+            self._say(f"node {name} {joined if name in slots else 'has left the cluster; its trials go on elsewhere'}")
+        self._names = set(slots)
+        if self._resources.grows:
+            self._number = sum(slots.values())
 
 
 class _TuneSearcher(TuneSearcher):
@@ -136,14 +165,14 @@ def _last_failure(text: str) -> str:
     return lines[-1 if has_traceback else 0] if lines else "unknown"
 
 
-def run(runner: Runner, pool: Pool, resources: Resources) -> None:
-    """Runs trials until the runner hands out no more; Ray must be up.
+def run(runner: Runner, pool: Pool, resources: Resources, say: Callable[[str], None]) -> None:
+    """Runs trials until the runner hands out no more; Ray must be up. ``say`` is told of machines that come and go.
 
     Raises:
         TooManyFailuresError, FolderError: see ``Runner.raise_what_broke_it``.
     """
     assert runner.ledger.folder is not None
-    session = _Session(runner, resources.num_slots)
+    session = _Session(runner, _Slots(resources, say))
     scratch = runner.ledger.folder / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)  # which leaves a link as it is
     if scratch.is_symlink():
@@ -166,7 +195,7 @@ def run(runner: Runner, pool: Pool, resources: Resources) -> None:
         ),
     )
     # Tune would start one worker, wait for it, and only then start the next
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_slots)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MAX_STARTING)
     with suppress(_OutOfTimeError):  # what the workers are at ends with Ray
         tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -185,7 +214,7 @@ def drive(runner: Runner, pool: Pool, resources: Resources, display: "Display", 
     """
     with runner.pause.on_signals(display.say), ray_running(resources, program), display.shown():
         try:
-            run(runner, pool, resources)
+            run(runner, pool, resources, display.say)
         except TooManyFailuresError as error:
             return f"{MAX_FAILURES_IN_A_ROW} trials in a row have failed, the first was {error}"
         except FolderError as error:

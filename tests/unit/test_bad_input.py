@@ -23,7 +23,7 @@ from PIL import Image
 
 from study import analyze, confirm, predict, search, simulate
 from study.confirmation import stages
-from study.execution import machine, servers, simulated
+from study.execution import cluster, servers, simulated
 from study.report import pictures
 from tests import tampered
 from trainable import __main__ as trainable
@@ -649,7 +649,7 @@ def speaks_otherwise(server):
 
 @pytest.mark.parametrize("behaves", [silent, hangs_up, speaks_otherwise])
 def test_an_address_at_which_no_cluster_speaks_is_told_within_half_a_minute(there, capsys, monkeypatch, behaves):
-    monkeypatch.setattr(machine, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 1)
     monkeypatch.setattr(servers, "start", lambda **_: pytest.fail("Ray itself would wait for ever"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=behaves, args=[server])

@@ -109,7 +109,7 @@ def test_whatever_is_a_link_or_a_pipe_in_a_study_is_named_before_anything_is_rea
     assert len(there) > 60
     if command != "analyze":  # each takes longer to come to the folder, and all go through the same door
         there = [name for name in there if not name.startswith(("figures/", "trials/")) or name.startswith("trials/2")]
-    monkeypatch.setattr(plan, "machine_resources", lambda arguments: None)
+    monkeypatch.setattr(plan, "machine_resources", lambda *given: None)
     monkeypatch.setattr(plan, "_data_spec", lambda arguments, before: None)
     aside = study.parent / "aside"
     for name in [*there, *EARLIER_NAMES]:

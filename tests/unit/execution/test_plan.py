@@ -21,7 +21,7 @@ from trainable.images import loading
 def checked(tmp_path, digits_pool, monkeypatch):
     """A function that checks a study's command as its start would, and writes nothing."""
     monkeypatch.setattr(loading, "load", lambda spec, say=print, look=None: digits_pool)
-    monkeypatch.setattr(plan, "machine_resources", lambda arguments: RESOURCES)
+    monkeypatch.setattr(plan, "machine_resources", lambda *given: RESOURCES)
 
     def check(*more):
         parser = search._parser()
