@@ -15,6 +15,7 @@ from study.execution import inline
 from study.execution.plan import preflight
 from study.execution.runner import Pause, Runner
 from study.record import files
+from study.record.entries import STATE, STUDY_NAME
 from study.record.ledger import Ledger
 from study.record.recipes import COURSE
 from study.space import parameters
@@ -41,7 +42,7 @@ def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names
     counts = {"train": train_counts, "val": counts.tolist(), "test": None, "audit": [180] * 2 + [0] * (num_classes - 2)}
     minority = [class_names[index] for index in MINORITY]
     files.write_study(folder, asked(class_names, minority, counts, seed, num_epochs, num_trials))
-    journal = [{"op_code": 0, "worker_id": "w", "study_name": files.STUDY_NAME, "directions": [2]}]
+    journal = [{"op_code": 0, "worker_id": "w", "study_name": STUDY_NAME, "directions": [2]}]
     for number in range(num_trials):
         status, reason = ("complete", "epochs") if number < 2 or number % 3 else ("stopped", "scheduler, epoch 2")
         if number >= num_trials - 2 and num_trials > 4:
@@ -140,7 +141,7 @@ def _entries(number, recipe, status, reason, rows):
     if status != "running":
         values = [rows[-1]["best_minority_f1"]] if status == "complete" else None
         entries.append({"op_code": 8, "worker_id": "w", "trial_id": number, "user_attr": {"reason": reason}})
-        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": files.STATE[status].value,
+        entries.append({"op_code": 6, "worker_id": "w", "trial_id": number, "state": STATE[status].value,
                         "values": values, "datetime_complete": time})  # fmt: skip
     return entries
 

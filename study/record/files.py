@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,18 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 
 from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
+from study.record.entries import JOURNAL, STUDY_NAME, is_own, left_alone, read_entry, trial_folder
 from study.record.formats import MODEL_FORMAT, Mistake, Model, Study, mistake_problems, model_problems, study_problems
 from study.record.rows import check_rows
 from trainable import objectives, records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.decoding import check_format, decode, read_file
-from trainable.files import inside, replacing
+from trainable.files import replacing
 from trainable.records import STUDY_FORMAT, read_config, read_rows
 from trainable.report import Row
-
-JOURNAL = "study.journal"
-STUDY_NAME = "study"  # in the journal
-STATUS = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-}
-STATE = {status: state for state, status in STATUS.items()}
 
 
 @dataclass(frozen=True)
@@ -59,66 +49,6 @@ class TrialRecord:
 def num_ended(trials: Sequence[TrialRecord]) -> int:
     """How many of the trials have come to their end; an interrupted one may yet get further."""
     return sum(trial.status != "running" for trial in trials)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the journal says of a trial."""
-
-    folder: str  # in the study's
-    status: str
-    reason: str
-    recipe: str
-    reported: Mapping[int, float]  # after each epoch, the best score so far
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it is a str that can be written down: JSON has letters that UTF-8 has not."""
-    return isinstance(value, str) and value.encode(errors="replace").decode() == value
-
-
-def is_own(frozen: optuna.trial.FrozenTrial) -> bool:
-    """Whether this program has entered the trial in the journal, in which others may enter some, too."""
-    return frozen.state != TrialState.WAITING and "recipe" in frozen.user_attrs
-
-
-def left_alone(folder: Path, found: Sequence[optuna.trial.FrozenTrial]) -> str:
-    """A sentence on the trials of other programs among those ``found`` in the journal; "" where there are none.
-
-    They count in Optuna's numbers and not in the study's, where a number is also the name of a folder.
-    """
-    numbers = [frozen.number for frozen in found if not is_own(frozen)]
-    if not numbers:
-        return ""
-    shown = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
-    what = "a trial" if len(numbers) == 1 else f"{len(numbers)} trials"
-    return (
-        f"{folder / JOURNAL}: another program has added {what} ({shown} in Optuna's count); "
-        "left alone, neither run nor ranked"
-    )
-
-
-def read_entry(folder: Path, number: int, frozen: optuna.trial.FrozenTrial) -> Entry:
-    """The entry of the study's trial ``number`` in the journal of the study in ``folder``.
-
-    Raises:
-        UsageError: it is not of this program's making, or names a folder elsewhere.
-    """
-    where = f"{folder / JOURNAL}: damaged, cannot be used (trial {number}: "
-    attributes = {"folder": trial_folder(number), "reason": "", **frozen.user_attrs}
-    inside(folder, attributes["folder"])
-    for name in ("recipe", "reason"):
-        if not _is_text(attributes.get(name)) or (name == "recipe" and not attributes[name]):
-            raise UsageError([f"{where}{name} must be a text, not {attributes.get(name)!r:.40})"])
-    if frozen.state not in STATUS:
-        raise UsageError([f"{where}its state is {frozen.state.name.lower()}, and it is of another program)"])
-    return Entry(
-        attributes["folder"],
-        STATUS[frozen.state],
-        attributes["reason"],
-        attributes["recipe"],
-        frozen.intermediate_values,
-    )
 
 
 def read_trials(
@@ -218,11 +148,6 @@ def has_rows(folder: Path) -> bool:
     """Whether the trial in ``folder`` has finished an epoch, by its files."""
     path = folder / "epochs.jsonl"
     return (path.is_file() and path.stat().st_size > 0) or (folder / "last.pt").exists()
-
-
-def trial_folder(number: int) -> str:
-    """Where a search puts a trial, in the study's folder."""
-    return f"trials/{number}"
 
 
 def read_study(folder: Path) -> Study:

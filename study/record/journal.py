@@ -12,10 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
-from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
+from study.record.entries import JOURNAL, STUDY_NAME
 from study.record.files import check_last_line, damaged_journal
 from trainable.cli import UsageError
 from trainable.files import OPTUNA_LOCK, append, naming
@@ -30,11 +34,11 @@ class _NoSketches:
         """Nothing."""
 
 
-class Memory(_NoSketches, InMemoryStorage):
+class _Memory(_NoSketches, InMemoryStorage):
     pass
 
 
-class Journal(_NoSketches, JournalStorage):
+class _Storage(_NoSketches, JournalStorage):
     pass
 
 
@@ -117,7 +121,7 @@ def others_excluded(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def unchanged_by_others(path: Path) -> Iterator[None]:
+def _unchanged_by_others(path: Path) -> Iterator[None]:
     """Says of what Optuna raises here that another program has changed the journal: in itself it is consistent.
 
     Raises:
@@ -132,7 +136,59 @@ def unchanged_by_others(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_file(path: Path, say: Callable[[str], None]) -> Journal:
+class Journal:
+    """The journal of a study, for the one process that drives it: an entry for each trial, by the study's numbers.
+
+    ``path`` None keeps everything in memory. ``say`` is told of what is repaired.
+
+    Raises:
+        UsageError: it is damaged.
+        OSError: it cannot be written to, or is a link.
+    """
+
+    def __init__(self, path: Path | None, say: Callable[[str], None]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._path = path or Path(JOURNAL)
+        self._storage: BaseStorage = _open_file(path, say) if path else _Memory()
+        self._ids: dict[int, int] = {}  # number -> id in the journal, where other programs' trials count, too
+        try:
+            self.study = optuna.load_study(study_name=STUDY_NAME, storage=self._storage)
+        except KeyError:  # it is new; asking to create it anyway would add a line each time
+            if path and path.stat().st_size:
+                raise UsageError([damaged_journal(path, ValueError("it is not the journal of this study"))]) from None
+            self.study = optuna.create_study(storage=self._storage, study_name=STUDY_NAME, direction="maximize")
+
+    def know(self, number: int, entry: FrozenTrial) -> None:
+        """``entry``, found in the journal, is that of the study's trial ``number``."""
+        self._ids[number] = entry._trial_id
+
+    def add(
+        self,
+        number: int,
+        params: dict[str, Any],
+        distributions: dict[str, BaseDistribution],
+        attributes: dict[str, Any],
+    ) -> None:
+        """Enters a running trial; it is one line, so it is there whole or not at all."""
+        entry = optuna.create_trial(
+            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
+        )
+        with _unchanged_by_others(self._path):
+            self._ids[number] = self._storage.create_new_trial(self.study._study_id, entry)
+
+    def report(self, number: int, epoch: int, best: float) -> None:
+        """Enters the best score so far."""
+        with _unchanged_by_others(self._path):
+            self._storage.set_trial_intermediate_value(self._ids[number], epoch, best)
+
+    def end(self, number: int, state: TrialState, values: list[float] | None, reason: str) -> None:
+        """Enters how a trial has ended, and why."""
+        with _unchanged_by_others(self._path):
+            self._storage.set_trial_user_attr(self._ids[number], "reason", reason)
+            self.study.tell(self._storage.get_trial(self._ids[number]).number, values, state)
+
+
+def _open_file(path: Path, say: Callable[[str], None]) -> _Storage:
     """The journal at ``path``, for the one process that drives the study; ``say`` is told of what is repaired.
 
     Raises:
@@ -145,6 +201,6 @@ def open_file(path: Path, say: Callable[[str], None]) -> Journal:
     append(path, "")
     try:
         check_last_line(path)
-        return Journal(_JournalFile(str(path)))
+        return _Storage(_JournalFile(str(path)))
     except Exception as error:  # Optuna's journal raises what its parser raises
         raise UsageError([damaged_journal(path, error)]) from error

@@ -8,31 +8,17 @@ import contextlib
 import json
 from bisect import insort
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study.record import journal
-from study.record.files import (
-    JOURNAL,
-    STATUS,
-    STUDY_NAME,
-    damaged_journal,
-    has_rows,
-    is_own,
-    left_alone,
-    numbers_with_rows,
-    read_entry,
-    trial_folder,
-    write_atomically,
-    write_study,
-)
+from study.record.entries import JOURNAL, STATUS, is_own, left_alone, read_entry, trial_folder
+from study.record.files import has_rows, numbers_with_rows, write_atomically, write_study
+from study.record.journal import Journal, drop_torn_line
 from study.record.lock import LOCK, locked
 from study.record.rows import check_rows, recover_rows
 from study.record.standings import Standings
@@ -68,18 +54,13 @@ class Ledger:
         self.trials: dict[int, Trial] = {}
         self.standings = Standings()
         self.ranked: list[tuple[float, int]] = []  # (best, number) of the trials that have ended, ascending
-        self._ids: dict[int, int] = {}  # number -> id in the journal, where other programs' trials count, too
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._storage: BaseStorage
         if folder is None:
-            self._storage = journal.Memory()
-            self.study = self._open_study()
+            self._journal = Journal(None, say)
             return
         self._lock = locked(folder)
         try:
             check()
-            self._storage = journal.open_file(folder / JOURNAL, say)
-            self.study = self._open_study()
+            self._journal = Journal(folder / JOURNAL, say)
             self._load_all()
         except (UsageError, OSError):
             self._lock.release()
@@ -87,15 +68,10 @@ class Ledger:
         if asked is not None:
             write_study(folder, asked)
 
-    def _open_study(self) -> optuna.Study:
-        try:
-            return optuna.load_study(study_name=STUDY_NAME, storage=self._storage)
-        except KeyError:  # it is new; asking to create it anyway would add a line each time
-            path = self.folder / JOURNAL if self.folder else None
-            if path and path.stat().st_size:
-                error = ValueError("it is not the journal of this study")
-                raise UsageError([damaged_journal(path, error)]) from None
-            return optuna.create_study(storage=self._storage, study_name=STUDY_NAME, direction="maximize")
+    @property
+    def study(self) -> optuna.Study:
+        """The journal as Optuna sees it."""
+        return self._journal.study
 
     def close(self) -> None:
         """Lets another process drive the study."""
@@ -127,11 +103,7 @@ class Ledger:
                 place.parent.mkdir(exist_ok=True)
             place.mkdir(exist_ok=True)
             self._write_config(trial)
-        entry = optuna.create_trial(
-            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
-        )
-        with self._in_journal():
-            self._ids[number] = self._storage.create_new_trial(self.study._study_id, entry)
+        self._journal.add(number, params, distributions, attributes)
         self.trials[number] = trial
         if self.folder is not None:
             self._take_rows(trial, reported={})
@@ -182,7 +154,7 @@ class Ledger:
         if self.folder is not None:
             append(self.trial_folder(number) / "epochs.jsonl", json.dumps(row) + "\n")
         self._enter(trial, row)
-        self._report(number, row)
+        self._journal.report(number, row["epoch"], trial.best[-1])
 
     def complete(self, number: int, reason: str) -> None:
         """The trial ended by itself."""
@@ -210,9 +182,7 @@ class Ledger:
                 state, reason = TrialState.FAIL, str(error)
         # the best epoch counts, whichever was the last
         values = trial.best[-1:] if state == TrialState.COMPLETE else None
-        with self._in_journal():
-            self._storage.set_trial_user_attr(self._ids[number], "reason", reason)
-            self.study.tell(self._storage.get_trial(self._ids[number]).number, values, state)
+        self._journal.end(number, state, values, reason)
         trial.status, trial.reason = STATUS[state], reason
         self._place(trial)
         self._trim(trial)
@@ -244,17 +214,9 @@ class Ledger:
         assert self.folder is not None
         write_atomically(self.folder / trial.folder / "config.json", json.dumps(trial.config.to_dict(), indent=1))
 
-    def _report(self, number: int, row: Row) -> None:
-        with self._in_journal():
-            best = row[self.trials[number].objective.best]
-            self._storage.set_trial_intermediate_value(self._ids[number], row["epoch"], best)
-
-    def _in_journal(self) -> AbstractContextManager[None]:
-        return journal.unchanged_by_others((self.folder or Path()) / JOURNAL)
-
     def _load_all(self) -> None:
         problems: list[str] = []
-        found = self.study.get_trials(deepcopy=False)
+        found = self._journal.study.get_trials(deepcopy=False)
         for number, frozen in enumerate(filter(is_own, found)):
             try:
                 self._load(number, frozen)
@@ -275,7 +237,8 @@ class Ledger:
         entry = read_entry(self.folder, number, frozen)
         config = read_config(self.folder / entry.folder)
         trial = Trial(number, config, entry.recipe, entry.folder, entry.status, entry.reason)
-        self.trials[number], self._ids[number] = trial, frozen._trial_id
+        self.trials[number] = trial
+        self._journal.know(number, frozen)
         self._take_rows(trial, entry.reported)
         if trial.status != "running":
             self._place(trial)
@@ -284,7 +247,7 @@ class Ledger:
         """Enters the rows on disk, and reports what a running trial's entry in the journal lacks."""
         folder, is_running = self.trial_folder(trial.number), trial.status == "running"
         path = folder / "epochs.jsonl"
-        torn = path.exists() and journal.drop_torn_line(path)
+        torn = path.exists() and drop_torn_line(path)
         if torn:
             self.say(f"{path}: a half-written last line was dropped")
         if is_running or torn or len(read_rows(folder)) < len(reported):
@@ -294,4 +257,4 @@ class Ledger:
         for row in rows:
             self._enter(trial, row)
             if row["epoch"] not in reported and is_running:
-                self._report(trial.number, row)
+                self._journal.report(trial.number, row["epoch"], trial.best[-1])

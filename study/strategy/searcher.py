@@ -10,7 +10,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from study.record.files import STATE, trial_folder
+from study.record.entries import STATE, trial_folder
 from study.record.ledger import Ledger
 from study.record.recipes import COURSE, SEARCHED
 from study.record.trial import Trial
