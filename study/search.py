@@ -59,7 +59,7 @@ def _parser() -> Parser:
         default=None,
         help=f"trials in all, the course's two recipes among them (default: {origins.words('trials')})",
     )
-    epochs = f"epochs at most (default: {origins.words('epochs')})"
+    epochs = f"epochs at most; if raised, trials that had reached them go on (default: {origins.words('epochs')})"
     group.add_argument("--epochs", type=positive_int, default=None, help=epochs)
     group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
     group.add_argument(
@@ -107,11 +107,16 @@ def show(plan: "StudyPlan") -> int:
 
     output_is_essential()
     try:
-        known = len(read_trials(plan.folder, plan.before)) if plan.before else 0
+        known = read_trials(plan.folder, plan.before) if plan.before else []
     except UsageError as error:
         fail("study.search", error.problems)
     opening = [*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]
-    for line in [*opening, *lines(plan, known), *_opening(plan, known).split("\n"), "dry run: nothing was started"]:
+    for line in [
+        *opening,
+        *lines(plan, known),
+        *_opening(plan, len(known)).split("\n"),
+        "dry run: nothing was started",
+    ]:
         print(printable(line))
     return 0
 
@@ -176,7 +181,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
     display.say("\n".join(steps_lines(plan.space, plan.base, len(plan.drawn.train))))
-    rule = scheduler.make(plan.scheduler, plan.base.epochs)
+    rule = scheduler.make(plan.scheduler, plan.epochs_of_scheduler)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)
     failure = drive(runner, plan.pool, plan.resources, display, "study.search")
     ledger.close()

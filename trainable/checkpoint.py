@@ -12,7 +12,7 @@ from trainable import sealed
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
-from trainable.loop import TrialState, empty_state, network
+from trainable.loop import TrialState, bound_to_length, empty_state, network
 from trainable.parts.optimizers import MOMENTS, load_moments
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
@@ -139,11 +139,12 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
     Raises:
         CheckpointError: it is of another config or network; names the field or tensor and both values or shapes.
     """
-    made_with = stored_config(content, path).to_dict()
+    stored = stored_config(content, path)
+    made_with, may_grow = stored.to_dict(), {"num_micro_batches"}  # nothing that is stored depends on it
+    if stored.epochs < config.epochs and not bound_to_length(stored, config.epochs):
+        may_grow.add("epochs")
     for name, value in config.to_dict().items():
-        if name == "num_micro_batches":  # may grow on the way, and nothing that is stored depends on it
-            continue
-        if made_with[name] != value:
+        if name not in may_grow and made_with[name] != value:
             raise CheckpointError(f"{path}: made with {name}={made_with[name]!r}, not {value!r}")
     state = empty_state(config, images)
     _load_weights(state.model, content.get("model"), path)

@@ -193,6 +193,27 @@ def num_epochs_before_all_is_on(config: TrialConfig) -> int:
     return max(config.frozen_epochs, before_head, *(num_deferred(share, config.epochs) for share in shares))
 
 
+def bound_to_length(config: TrialConfig, epochs: int) -> list[str]:
+    """The fields through which epochs that are over would have been others, if ``epochs`` had been asked for.
+
+    A schedule is spread over all epochs, the progressive sampler, too; a warm-up is a share of all steps; a fresh head
+    has the last epochs; what is deferred begins after a share of them. Without such a field a trial may get more epochs
+    later, and its rows are those of a trial that had them from the beginning.
+    """
+    deferred = {
+        name: num_deferred(share, config.epochs) != num_deferred(share, epochs)
+        for name, share in [("resample_from", config.resample_from), ("reweight_from", config.reweight_from)]
+    }
+    bound = {
+        "schedule": config.schedule != "constant",
+        "warmup_epochs": config.warmup_epochs > 0,
+        "sampler": config.sampler == "progressive",
+        "head_epochs": config.head_epochs > 0,
+        **deferred,
+    }
+    return [name for name, is_bound in bound.items() if is_bound and epochs != config.epochs]
+
+
 def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:
     """One pass over the training images: (mean loss, accuracy) over the samples as they were trained on."""
     config, device = state.config, images.pixels.device

@@ -106,8 +106,12 @@ def mixed_runs(folder: Path, recipes: list[Recipe], seeds: list[int]) -> list[st
     for recipe, seed in ((recipe, seed) for seed in seeds for recipe in recipes):
         path = folder / recipe.run_folder(seed)
         found = attempt(problems, read_config, path) if (path / "config.json").exists() else None
-        if found and found.of_roles(*KEPT) != recipe.run_config(seed, 1).of_roles(*KEPT):
-            problems.append(f"{path}: is a run of another recipe; move it away")
+        wanted = recipe.run_config(seed, 1)
+        if found and found.of_roles(*KEPT) != wanted.of_roles(*KEPT):
+            same_but_for_length = replace(found, epochs=wanted.epochs).of_roles(*KEPT) == wanted.of_roles(*KEPT)
+            lengths = f"of {found.epochs} epochs at most, and the study's trials now have {wanted.epochs}"
+            what = lengths if same_but_for_length else "of another recipe"
+            problems.append(f"{path}: is a run {what}; move it away")
     return problems
 
 

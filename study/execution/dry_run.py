@@ -7,6 +7,8 @@ import torch
 
 from study.execution.plan import StudyPlan
 from study.execution.trying import steps_lines
+from study.record.entries import goes_on
+from study.record.files import TrialRecord
 from study.record.recipes import COURSE
 from study.space.designs import grid
 from study.space.parameters import Parameter
@@ -16,14 +18,14 @@ from trainable.probe import seconds_per_image
 VALIDATION_SHARE = 0.4  # of the time that training takes for an image: no way back, no augmentation
 
 
-def lines(plan: StudyPlan, num_known: int) -> list[str]:
-    """Optimizer steps, search space and a rough time; ``num_known`` trials are there already."""
+def lines(plan: StudyPlan, known: Sequence[TrialRecord]) -> list[str]:
+    """Optimizer steps, search space and a rough time; ``known`` trials are there already."""
     return [
         *_skipped_lines(plan.pool.skipped),
         *steps_lines(plan.space, plan.base, len(plan.drawn.train)),
         "search space:",
         *(f"  {_words(parameter)}" for parameter in plan.space),
-        _time_line(plan, num_known),
+        _time_line(plan, known),
     ]
 
 
@@ -41,7 +43,7 @@ def _words(parameter: Parameter) -> str:
     return f"{text} (where {' and '.join(only)})" if only else text
 
 
-def _time_line(plan: StudyPlan, num_known: int) -> str:
+def _time_line(plan: StudyPlan, known: Sequence[TrialRecord]) -> str:
     if plan.resources.address is not None:
         return "time: cannot be told beforehand for a cluster"
     pool, num_trials = plan.pool, plan.num_trials
@@ -50,9 +52,15 @@ def _time_line(plan: StudyPlan, num_known: int) -> str:
     device = torch.device("cuda" if plan.resources.gpus else "cpu")
     per_image = seconds_per_image(plan.base, len(pool.class_names), pool.spec.image_size, device)
     epoch = per_image * (len(plan.drawn.train) + VALIDATION_SHARE * len(plan.drawn.val))
-    rounds = math.ceil(max(0, num_trials - num_known) / plan.resources.num_slots)
+    rounds = math.ceil(max(0, num_trials - len(known)) / plan.resources.num_slots)
+    begun = sum(
+        plan.base.epochs - len(trial.rows)
+        for trial in known
+        if trial.status == "running" or goes_on(trial.status, trial.reason, len(trial.rows), plan.base.epochs)
+    )
+    most = epoch * (plan.base.epochs * rounds + begun / plan.resources.num_slots)
     shown = duration(epoch) if epoch >= 10 else f"{epoch:.1f} s"
     return (
         f"time: an epoch takes about {shown} here, so the trials at most about "
-        f"{duration(epoch * plan.base.epochs * rounds)}; those that are stopped early make it less"
+        f"{duration(most)}; those that are stopped early make it less"
     )

@@ -46,6 +46,11 @@ class StudyPlan:
     warnings: list[str]
     before: Study | None  # study.json of the study that is resumed
 
+    @property
+    def epochs_of_scheduler(self) -> int:
+        """Those that the study began with, see ``Study``."""
+        return self.before.epochs_of_scheduler if self.before else self.base.epochs
+
     def keeps_last(self, reason: str) -> bool:
         """Whether a trial that has ended for ``reason`` keeps its last.pt: more epochs may be asked of some later."""
         return self.keep_checkpoints or reason == "epochs"
@@ -82,6 +87,7 @@ class StudyPlan:
             "objective": self.base.objective,
             "seed": self.base.seed,
             "epochs": self.base.epochs,
+            "first_epochs": self.epochs_of_scheduler,
             "trials": max(self.num_trials, self.before.trials if self.before else 0),
             "space": parameters.to_tables(self.space),
             "algorithm": self.algorithm,
@@ -108,11 +114,14 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     spec = attempt(problems, _data_spec, arguments, before)
     base = attempt(problems, _base, arguments, before, resources, space)
 
-    if before:
+    notes: list[str] = []
+    if before and folder:
         problems += protocol.differences(before, _asked(arguments, base, space, spec))
         if base and not protocol.are_others(before, arguments.data):
             problems += protocol.other_settings(before, base)
-    notes: list[str] = []
+        if base and base.epochs > before.epochs:
+            told = attempt(problems, protocol.longer, before, folder, base.epochs)
+            notes += [told] if told else []
 
     def look(pool: Pool) -> None:
         problems.extend(room_problems(resources.nodes if resources else (), len(pool.labels), pool.spec.image_size))

@@ -1,10 +1,16 @@
 """What all trials of a study have in common, so that a study which goes on may not change it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from study.record.entries import goes_on, trial_folder
+from study.record.files import read_trials
 from study.record.formats import Study
+from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.images.listing import shortened
 from trainable.images.origins import NAMED
 from trainable.images.pool import Pool
 
@@ -49,7 +55,44 @@ def differences(before: Study, asked: dict[str, Any]) -> list[str]:
         different.pop("data.labels", None)
     if "data.imbalance" in different:  # which says all of it
         different.pop("data.keep", None)
+    if different.get("epochs", 0) > before.epochs:
+        different.pop("epochs")  # see ``longer``
     return [_difference(before, ONE_PROTOCOL[key], old[key], value) for key, value in different.items()]
+
+
+def longer(before: Study, folder: Path, epochs: int) -> str:
+    """What comes of giving the study in ``folder`` more ``epochs`` than it had, in a sentence.
+
+    Raises:
+        UsageError: its trials' rows would not be those of a study begun so, or what they went on from is gone.
+    """
+    from trainable.loop import bound_to_length
+
+    trials = read_trials(folder, before)
+    bound: dict[str, list[int]] = {}
+    for trial in trials:
+        for name in bound_to_length(trial.config, epochs) if trial.rows else ():
+            bound.setdefault(f"{name}={getattr(trial.config, name)}", []).append(trial.number)
+    flag = f"--epochs {epochs} instead of {before.epochs}"
+    problems = [
+        f"{flag}: {field} goes by the number of epochs, so {_trials(numbers)} would have had other epochs "
+        f"from the beginning; {ANEW}"
+        for field, numbers in bound.items()
+    ]
+    ended = [trial.number for trial in trials if goes_on(trial.status, trial.reason, len(trial.rows), epochs)]
+    if gone := [number for number in ended if not (folder / trial_folder(number) / "last.pt").exists()]:
+        problems.append(f"{flag}: {_trials(gone)} cannot go on, as last.pt is gone; {ANEW}")
+    if problems:
+        raise UsageError(problems)
+    taken_up = f"{_trials(ended)} had reached {before.epochs} and will go on" if ended else "no trial had reached them"
+    if before.scheduler == "none":
+        return f"{flag}: {taken_up}"
+    ages = f"{before.scheduler} judges at the ages of a study of {before.epochs_of_scheduler} epochs, as it began"
+    return f"{flag}: {taken_up}; {ages}, and what it has stopped stays so"
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    return f"trial{'s' * (len(numbers) > 1)} {shortened(list(map(str, numbers)), 5)}"
 
 
 def other_settings(before: Study, base: TrialConfig) -> list[str]:

@@ -53,7 +53,7 @@ class Findings:
         """All but the ranking, as lines of at most 100 columns."""
         parts: list[list[str]] = []
         if self.verdict is not None:
-            parts.append(self.verdict.lines(num_ended(self.ranking.trials)))
+            parts.append(self.verdict.lines(num_ended(self.ranking.trials), self.ranking.study.epochs))
         if self.effects is not None:
             parts.append(self.effects.lines(self.importances))
         if self.balancing is not None:

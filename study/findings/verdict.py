@@ -193,10 +193,10 @@ class Verdict:
             f"opened again on {again.time}: {again.reason}" for again in self.test.reopened
         ]
 
-    def notes(self, num_trials: int) -> list[str]:
-        """What to keep in mind, a sentence each; ``num_trials`` of the study have ended by now."""
+    def notes(self, num_trials: int, epochs: int) -> list[str]:
+        """What to keep in mind, a sentence each; ``num_trials`` of the study, each of ``epochs``, have ended by now."""
         optimistic = [f"optimistic: {self.content.optimistic_reason}"] if self.content.optimistic else []
-        return [*self.extension_notes(num_trials), *self.stopped_notes(), *optimistic, *self.opening_notes()]
+        return [*self.extension_notes(num_trials, epochs), *self.stopped_notes(), *optimistic, *self.opening_notes()]
 
     def stopped_notes(self) -> list[str]:
         """Which recipes have a search score of fewer epochs than they were now trained for, a sentence each."""
@@ -206,18 +206,20 @@ class Verdict:
             if recipe.stopped_at
         ]
 
-    def extension_notes(self, num_trials: int) -> list[str]:
-        """Whether the study got more trials afterwards, in a sentence."""
-        confirmed = self.content.num_trials
-        if confirmed == num_trials:
-            return []
-        day = self.content.time[:10]
-        now = f"the study has {num_trials} now; the new ones are not confirmed"
-        return [f"confirmed on {day} with {confirmed} trials; {now}"]
+    def extension_notes(self, num_trials: int, epochs: int) -> list[str]:
+        """Whether the study got more trials or epochs afterwards, a sentence each."""
+        day, notes = self.content.time[:10], list[str]()
+        if self.content.num_trials != num_trials:
+            now = f"the study has {num_trials} now; the new ones are not confirmed"
+            notes.append(f"confirmed on {day} with {self.content.num_trials} trials; {now}")
+        if self.content.epochs != epochs:
+            now = f"the study's trials have {epochs} now, and none of so many is confirmed"
+            notes.append(f"confirmed on {day} with {self.content.epochs} epochs; {now}")
+        return notes
 
-    def lines(self, num_trials: int) -> list[str]:
-        """All of it, for a study of which ``num_trials`` have ended by now, as lines of at most 100 columns."""
-        return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials)]
+    def lines(self, num_trials: int, epochs: int) -> list[str]:
+        """All of it, for a study of which ``num_trials`` of ``epochs`` have ended by now, in lines of 100 columns."""
+        return [*self.confirmation_lines(), "", *self.test_lines(), *self.extension_notes(num_trials, epochs)]
 
 
 def _difference_lines(differences: list[Difference]) -> list[str]:

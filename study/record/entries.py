@@ -19,6 +19,7 @@ STATUS = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+CONTINUES = "continues"  # the attribute of an entry that takes the place of another one of the study's
 STATE = {status: state for state, status in STATUS.items()}
 
 
@@ -46,6 +47,33 @@ def _is_text(value: Any) -> bool:
 def is_own(frozen: optuna.trial.FrozenTrial) -> bool:
     """Whether this program has entered the trial in the journal, in which others may enter some, too."""
     return frozen.state != TrialState.WAITING and "recipe" in frozen.user_attrs
+
+
+def own_entries(folder: Path, found: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """The entries of the study's trials in the order of their numbers, among those ``found`` in its journal.
+
+    Optuna lets no trial go on that has ended. So one that is taken up again has a further entry, which names its number
+    and counts from then on.
+
+    Raises:
+        UsageError: an entry is to go on from a trial that is not there.
+    """
+    entries: list[optuna.trial.FrozenTrial] = []
+    for frozen in filter(is_own, found):
+        number = frozen.user_attrs.get(CONTINUES)
+        if number is None:
+            entries.append(frozen)
+        elif isinstance(number, int) and 0 <= number < len(entries):
+            entries[number] = frozen
+        else:
+            what = f"{CONTINUES} must be the number of a trial before it, not {number!r:.40}"
+            raise UsageError([f"{folder / JOURNAL}: damaged, cannot be used (trial {frozen.number}: {what})"])
+    return entries
+
+
+def goes_on(status: str, reason: str, num_epochs: int, epochs: int) -> bool:
+    """Whether a trial that has ended is to be taken up again: all that ended it was its limit, now ``epochs``."""
+    return status == "complete" and reason == "epochs" and num_epochs < epochs
 
 
 def left_alone(folder: Path, found: Sequence[optuna.trial.FrozenTrial]) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
-from study.record.entries import JOURNAL, STUDY_NAME, is_own, left_alone, read_entry, trial_folder
+from study.record.entries import JOURNAL, STUDY_NAME, goes_on, left_alone, own_entries, read_entry, trial_folder
 from study.record.formats import MODEL_FORMAT, Mistake, Model, Study, mistake_problems, model_problems, study_problems
 from study.record.rows import check_rows
 from trainable import objectives, records
@@ -63,7 +63,7 @@ def read_trials(
     """
     found = numbers_with_rows(folder)  # before the journal, where a study that is running enters a trial first
     everything = _read_journal(folder, len(found))
-    entries = list(filter(is_own, everything))
+    entries = own_entries(folder, everything)
     trials: list[TrialRecord] = []
     problems: list[str] = []
     for number, frozen in enumerate(entries):
@@ -79,7 +79,10 @@ def read_trials(
         except UsageError as error:
             problems += error.problems
             continue
-        trials.append(TrialRecord(number, entry.status, entry.reason, entry.recipe, config, rows))
+        epochs = max(config.epochs, study.epochs if study else 0)  # they may just have been raised
+        status = "running" if goes_on(entry.status, entry.reason, len(rows), epochs) else entry.status
+        reason = entry.reason if status == entry.status else ""
+        trials.append(TrialRecord(number, status, reason, entry.recipe, replace(config, epochs=epochs), rows))
     if any(number >= len(entries) for number in found):
         problems.append(_lost(folder, len(entries), len(found)))
     if problems:

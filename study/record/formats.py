@@ -59,6 +59,7 @@ class Study(StudyOfTrial):
     objective: str = TrialConfig.objective
     seed: Seed
     epochs: Positive
+    first_epochs: Positive | None = None  # with which it began; earlier versions could not raise them
     trials: Count
     space: dict[str, dict[str, Any]]
     algorithm: str
@@ -73,6 +74,11 @@ class Study(StudyOfTrial):
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def epochs_of_scheduler(self) -> int:
+        """Those by which its scheduler judges: as it began, lest trials be judged at other ages than those before."""
+        return self.first_epochs or self.epochs
 
     @property
     def minority_indices(self) -> list[int]:

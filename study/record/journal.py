@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study.record.entries import JOURNAL, STUDY_NAME
+from study.record.entries import CONTINUES, JOURNAL, STUDY_NAME
 from study.record.files import check_last_line, damaged_journal
 from trainable.cli import UsageError
 from trainable.files import OPTUNA_LOCK, append, naming
@@ -168,13 +168,27 @@ class Journal:
         params: dict[str, Any],
         distributions: dict[str, BaseDistribution],
         attributes: dict[str, Any],
+        reported: dict[int, float] | None = None,
     ) -> None:
         """Enters a running trial; it is one line, so it is there whole or not at all."""
         entry = optuna.create_trial(
-            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs=attributes,
+            intermediate_values=reported,
         )
         with _unchanged_by_others(self._path):
             self._ids[number] = self._storage.create_new_trial(self.study._study_id, entry)
+
+    def take_up(self, number: int, folder: str) -> None:
+        """Enters a trial that has ended, in the study's ``folder``, once more as running, with all that it has come to.
+
+        One line, as above.
+        """
+        before = self._storage.get_trial(self._ids[number])
+        attributes = {"recipe": before.user_attrs["recipe"], "folder": folder, CONTINUES: number}
+        self.add(number, before.params, before.distributions, attributes, before.intermediate_values)
 
     def report(self, number: int, epoch: int, best: float) -> None:
         """Enters the best score so far."""

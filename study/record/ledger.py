@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from study.record.entries import JOURNAL, STATUS, is_own, left_alone, read_entry, trial_folder
+from study.record.entries import JOURNAL, STATUS, goes_on, left_alone, own_entries, read_entry, trial_folder
 from study.record.files import has_rows, numbers_with_rows, write_atomically, write_study
 from study.record.journal import Journal, drop_torn_line
 from study.record.lock import LOCK, locked
@@ -144,6 +144,25 @@ class Ledger:
         state = TrialState.COMPLETE if reason else TrialState.PRUNED
         self._end(number, state, reason or f"scheduler, epoch {len(trial.best)}")
 
+    def lengthen(self, number: int, epochs: int) -> None:
+        """Gives a trial ``epochs`` at most; it goes on where it had ended at fewer.
+
+        Whoever is killed in between does the rest the next time: the entry in the journal comes before the config.
+        """
+        trial = self.trials[number]
+        before = trial.config.epochs
+        if goes_on(trial.status, trial.reason, len(trial.best), epochs):
+            for name in ("best.pt", "validation.npz"):  # cut anew from last.pt at the end
+                (self.trial_folder(number) / name).unlink(missing_ok=True)
+            self._journal.take_up(number, trial.folder)
+            self.ranked.remove((trial.best[-1], number))
+            trial.status, trial.reason = "running", ""
+        elif trial.status == "complete":
+            self.standings.end(before, trial.best[-1], epochs)
+        if before < epochs:
+            trial.config = replace(trial.config, epochs=epochs)
+            self._write_config(trial)
+
     def record(self, number: int, row: Row) -> None:
         """Enters an epoch's row; one that is there already, announced again, changes nothing."""
         trial = self.trials[number]
@@ -215,9 +234,10 @@ class Ledger:
         write_atomically(self.folder / trial.folder / "config.json", json.dumps(trial.config.to_dict(), indent=1))
 
     def _load_all(self) -> None:
+        assert self.folder is not None
         problems: list[str] = []
         found = self._journal.study.get_trials(deepcopy=False)
-        for number, frozen in enumerate(filter(is_own, found)):
+        for number, frozen in enumerate(own_entries(self.folder, found)):
             try:
                 self._load(number, frozen)
             except UsageError as error:
@@ -227,7 +247,6 @@ class Ledger:
         for trial in self.trials.values():
             if trial.status != "running":
                 self._trim(trial)  # whoever wrote its end may have been killed then
-        assert self.folder is not None
         if others := left_alone(self.folder, found):
             self.say(others)
 

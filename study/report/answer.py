@@ -17,6 +17,7 @@ SIGNS = {BETTER: "better than", WORSE: "worse than", UNCLEAR: "no visible differ
 def answer(findings: "Findings") -> dict[str, Any]:
     """The headline, and how sure it is in words."""
     leader, verdict, objective = findings.leader, findings.verdict, findings.ranking.objective
+    ranking = findings.ranking
     if leader is None:
         return {"headline": "No trial has finished an epoch yet", "recipe": "", "sure": []}
     sure = []
@@ -31,7 +32,7 @@ def answer(findings: "Findings") -> dict[str, Any]:
             sign = SIGNS[_sign(found.low, found.high)]
             gain, adjusted = signed(found), signed(found.adjusted)
             sure.append(f"{sign} {shown(found.second)} on fresh seeds: {gain}; after logit adjustment {adjusted}")
-        sure += [verdict.luck.words, *verdict.notes(num_ended(findings.ranking.trials))]
+        sure += [verdict.luck.words, *verdict.notes(num_ended(ranking.trials), ranking.study.epochs)]
     else:
         low, high = leader.get(objective.low), leader.get(objective.high)
         headline = (

@@ -37,6 +37,8 @@ class Searcher:
         self.algorithm, self.num_trials = algorithm, num_trials
         self._shown: dict[int, FrozenTrial] = {}
         self._take_up_lost()
+        for number in ledger.trials:  # the study may have been given more epochs
+            ledger.lengthen(number, base.epochs)
         self._interrupted = ledger.running()
 
     def _take_up_lost(self) -> None:
@@ -54,7 +56,10 @@ class Searcher:
         if self._interrupted:
             return self._interrupted.pop(0)
         number = len(self.ledger.trials)
-        return self._enter(number) if number < self.num_trials else None
+        trial = self._enter(number) if number < self.num_trials else None
+        if trial is not None:
+            self.ledger.lengthen(number, self.base.epochs)  # its config may be older than its entry
+        return trial
 
     def _enter(self, number: int) -> Trial | None:
         """Adds the trial ``number``, with the config that it has on disk or a new one; None at the end of a grid."""

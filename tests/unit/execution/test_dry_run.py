@@ -75,10 +75,12 @@ def test_the_time_is_that_of_the_trials_that_are_left(photos, shown):
     ledger = Ledger(plan.folder, plan.record())
     for number in range(4):
         ledger.add(TrialConfig(seed=number), "searched", {}, {})
+    for number in range(3):
+        ledger.fail(number, "no")
     ledger.close()
     found = shown("--val-fraction", "0.7")
     (line,) = [text for text in found if text.startswith("time: ")]
-    assert f"at most about {round(0.32 * 5 * ceil(4 / num_cores()))} s" in line
+    assert f"at most about {round(0.32 * 5 * (ceil(4 / num_cores()) + 1 / num_cores()))} s" in line
     assert "study set: 8 trials of at most 5 epochs, 4 of them there already" in found
 
 

@@ -20,7 +20,8 @@ from trainable.images import loading
 @pytest.fixture
 def checked(tmp_path, digits_pool, monkeypatch):
     """A function that checks a study's command as its start would, and writes nothing."""
-    monkeypatch.setattr(loading, "load", lambda spec, say=print, look=None: digits_pool)
+    pool = dataclasses.replace(digits_pool, spec=dataclasses.replace(digits_pool.spec, seed=3))
+    monkeypatch.setattr(loading, "load", lambda spec, say, look: look(pool) or pool)
     monkeypatch.setattr(plan, "machine_resources", lambda *given: RESOURCES)
 
     def check(*more):
@@ -109,3 +110,54 @@ def test_what_a_confirmation_has_checked_is_checked_again_under_the_lock(tmp_pat
     CHANGES[change](folder)
     with pytest.raises(UsageError, match="another command was at this study meanwhile"):
         asked.check_again()
+
+
+def train(asked, *schedules):
+    """Two trials that had come to the limit of two epochs, and one that was stopped after its first."""
+    ledger = Ledger(asked.folder)
+    for number in range(3):
+        values = {"schedule": schedules[number]} if schedules else {}
+        ledger.add(dataclasses.replace(asked.base, **values), "searched", {}, {})
+        for epoch in (1, 2) if number < 2 else (1,):
+            ledger.record(number, studies.row(epoch, 0.5, f1=[0.5] * 10))
+        if number < 2:
+            ledger.complete(number, "epochs")
+            (asked.folder / f"trials/{number}/last.pt").write_bytes(b"")
+        else:
+            ledger.stop(number, "scheduler, epoch 1")
+    ledger.close()
+
+
+def test_more_epochs_are_told_with_what_comes_of_them_and_the_scheduler_keeps_to_those_it_began_with(checked):
+    first = checked("--trials", "3")
+    begin(first)
+    train(first)
+    longer = checked("--trials", "3", "--epochs", "5")
+    assert [note for note in longer.warnings if "--epochs" in note] == [
+        "--epochs 5 instead of 2: trials 0, 1 had reached 2 and will go on; asha judges at the ages of a study of 2 "
+        "epochs, as it began, and what it has stopped stays so"
+    ]
+    assert (longer.base.epochs, longer.epochs_of_scheduler) == (5, 2)
+    begin(longer)
+    assert [trial.status for trial in files.read_trials(first.folder, files.read_study(first.folder))] == [
+        "running", "running", "stopped",
+    ]  # fmt: skip
+    again = checked("--trials", "3", "--epochs", "5")
+    assert (again.epochs_of_scheduler, [note for note in again.warnings if "--epochs" in note]) == (2, [])
+    assert checked("--epochs", "8").epochs_of_scheduler == 2
+    with pytest.raises(UsageError, match="was started with --epochs 5, now 4"):
+        checked("--epochs", "4")
+
+
+def test_more_epochs_are_refused_where_trials_would_have_been_others_or_cannot_go_on(checked):
+    asked = checked("--trials", "3")
+    begin(asked)
+    train(asked, "constant", "cosine", "cosine")
+    (asked.folder / "trials/0/last.pt").unlink()
+    with pytest.raises(UsageError) as refusal:
+        checked("--epochs", "5")
+    assert refusal.value.problems == [
+        "--epochs 5 instead of 2: schedule=cosine goes by the number of epochs, so trials 1, 2 would have had other "
+        "epochs from the beginning; use another --name for a new study",
+        "--epochs 5 instead of 2: trial 0 cannot go on, as last.pt is gone; use another --name for a new study",
+    ]

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import optuna
 import pytest
@@ -227,3 +228,73 @@ def test_smaller_batches_after_an_out_of_memory_reach_the_trials_config(folder):
     ledger.close()
     assert records.read_config(folder / "trials/3").num_micro_batches == 4
     assert Ledger(folder).trials[3].config.num_micro_batches == 4
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def lengthened(folder, steps=99):
+    """The ledger after all trials were given 6 epochs, or were about to be, when the process ended after ``steps``."""
+    ledger = Ledger(folder)
+    left = iter(range(steps))
+
+    def counted(function):
+        def step(*arguments, **options):
+            if next(left, None) is None:
+                raise Killed
+            return function(*arguments, **options)
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", counted(Path.unlink))
+        patch.setattr(ledger._journal, "take_up", counted(ledger._journal.take_up))
+        patch.setattr(ledger, "_write_config", counted(ledger._write_config))
+        try:
+            for number in ledger.trials:
+                ledger.lengthen(number, 6)
+        except Killed:
+            ledger.close()
+            return None
+    return ledger
+
+
+def test_a_trial_that_had_reached_its_limit_goes_on_and_others_stay_as_they_are_whenever_the_process_is_killed(folder):
+    ledger = Ledger(folder)
+    ledger.record(3, row(3, 0.4))
+    ledger.complete(3, "patience")
+    ledger.close()
+    for name in ("best.pt", "validation.npz"):
+        (folder / "trials/0" / name).write_bytes(b"")
+    for steps in range(8):
+        place = shutil.copytree(folder, folder.with_name(f"killed-{steps}"))
+        ledger = lengthened(place, steps) or lengthened(place)
+        assert [trial.status for trial in ledger.trials.values()] == ["running", "stopped", "failed", "complete"]
+        assert [trial.best for trial in ledger.trials.values()] == [[0.2, 0.5, 0.5], [0.1], [0.1], [0.3, 0.4, 0.4]]
+        assert ledger.ranked == [(0.1, 1), (0.1, 2), (0.4, 3)]
+        assert (list(ledger.standings.at(3)), list(ledger.standings.at(6))) == ([0.4, 0.5], [0.4])
+        ledger.record(0, row(4, 0.7))
+        ledger.record(0, row(5, 0.7))
+        ledger.record(0, row(6, 0.7))
+        ledger.complete(0, "epochs")
+        ledger.close()
+        again = Ledger(place)
+        assert [trial.config.epochs for trial in again.trials.values()] == [6] * 4
+        assert [trial.status for trial in again.trials.values()] == ["complete", "stopped", "failed", "complete"]
+        assert len(again.trials[0].best) == 6
+        again.close()
+        assert {path.name for path in (place / "trials/0").iterdir()} == {"config.json", "epochs.jsonl"}
+        states = [state for state, *_ in optunas_view(place)]
+        assert states.count(TrialState.COMPLETE) == 3  # that of three epochs is left as it was
+        assert states.count(TrialState.RUNNING) == 0
+    assert {path.name for path in (folder / "trials/0").iterdir()} > {"best.pt", "validation.npz"}
+
+
+@pytest.mark.parametrize("number", [-1, 4, "0", 1.5])
+def test_an_entry_that_goes_on_from_no_trial_is_refused(folder, number):
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    study = optuna.load_study(study_name="study", storage=storage)
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL, user_attrs={"recipe": "searched", "continues": number}))
+    with pytest.raises(UsageError, match="continues must be the number of a trial before it"):
+        Ledger(folder)

@@ -87,7 +87,7 @@ def test_trials_without_a_single_epoch_have_a_page(tmp_path):
 
 
 def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
-    lines = confirmed.verdict.lines(11)
+    lines = confirmed.verdict.lines(11, 6)
     assert max(map(len, lines)) <= 100
     first, second = (re.split(r"\s{2,}", line) for line in lines if line.startswith("trial 2  "))
     assert first == ["trial 2", "0.7500", "0.7100 (0.7000 to 0.7200)", "0.7100", "+0.0400", "0.7100", "-"]
@@ -101,7 +101,7 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert "On the test images, trial 2 minus course, shuffled: +0.2000 (-0.0100 to +0.4000)" in html
     assert confirmed.balancing.source.startswith("the course's two recipes on 3 fresh seeds")
     assert "the new ones are not confirmed" not in html
-    assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14))
+    assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14, 6))
 
 
 def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_path):
