@@ -113,15 +113,10 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     resources = attempt(problems, machine_resources, arguments, folder)
     spec = attempt(problems, _data_spec, arguments, before)
     base = attempt(problems, _base, arguments, before, resources, space)
-
     notes: list[str] = []
     if before and folder:
-        problems += protocol.differences(before, _asked(arguments, base, space, spec))
-        if base and not protocol.are_others(before, arguments.data):
-            problems += protocol.other_settings(before, base)
-        if base and base.epochs > before.epochs:
-            told = attempt(problems, protocol.longer, before, folder, base.epochs)
-            notes += [told] if told else []
+        asked = _asked(arguments, base, space, spec)
+        notes += attempt(problems, protocol.check, before, folder, asked, arguments.data, base) or []
 
     def look(pool: Pool) -> None:
         problems.extend(room_problems(resources.nodes if resources else (), len(pool.labels), pool.spec.image_size))

@@ -8,7 +8,7 @@ from typing import Any
 from study.record.entries import goes_on, trial_folder
 from study.record.files import read_trials
 from study.record.formats import Study
-from trainable.cli import UsageError
+from trainable.cli import UsageError, attempt
 from trainable.config import TrialConfig
 from trainable.images.listing import shortened
 from trainable.images.origins import NAMED
@@ -41,6 +41,21 @@ ANEW = "use another --name for a new study"
 def are_others(before: Study, data: str) -> bool:
     """Whether ``--data`` can only mean other images than the study's: a folder's may have moved, but not these."""
     return data != before.data.data and not NAMED.keys().isdisjoint({data, before.data.data})
+
+
+def check(before: Study, folder: Path, asked: dict[str, Any], data: str, base: TrialConfig | None) -> list[str]:
+    """What comes of going on with the study in ``folder`` as ``asked``, with ``data`` as given, a sentence each.
+
+    Raises:
+        UsageError: it would be another study.
+    """
+    problems = differences(before, asked)
+    if base and not are_others(before, data):
+        problems += other_settings(before, base)
+    told = attempt(problems, longer, before, folder, base.epochs) if base and base.epochs > before.epochs else None
+    if problems:
+        raise UsageError(problems)
+    return [told] if told else []
 
 
 def differences(before: Study, asked: dict[str, Any]) -> list[str]:
