@@ -1,4 +1,4 @@
-"""python -m benchmarks.curves FILE: records the learning curves that study.simulate replays.
+"""python -m benchmarks.curves FILE: records the learning curves that the test bed of study.simulate is fitted to.
 
 Trains the course's recipes and random ones of the default space, each with several seeds, every epoch of them (no
 early stopping), a trial on each core.
@@ -24,11 +24,14 @@ from trainable.config import TrialConfig
 from trainable.images.pool import DataSpec
 from trainable.streams import derive
 
+# the columns' names, before the epoch's number, and those of a row
+MEASURED = {"epoch": "minority_f1", "adjusted": "minority_f1_adjusted", "loss": "val_loss"}
+
 _pool: Any = None  # of a worker process: its images
 
 
 def main() -> int:
-    parser = Parser("benchmarks.curves", "Records learning curves for study.simulate.")
+    parser = Parser("benchmarks.curves", "Records learning curves for the test bed of study.simulate.")
     add_data_flags(parser)
     parser.add_argument("file", type=Path, help="the table to write")
     parser.add_argument("--configs", type=positive_int, default=200, help="the course's two recipes among them")
@@ -56,10 +59,10 @@ def main() -> int:
             lines.append(line)
             progress.update()
     names = [parameter.name for parameter in parameters.load(parameters.DEFAULT_SPACE)]
-    epochs = [f"epoch_{epoch}" for epoch in range(1, arguments.epochs + 1)]
+    epochs = [f"{name}_{epoch}" for name in MEASURED for epoch in range(1, arguments.epochs + 1)]
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items())
     head = [
-        "# minority F1 on validation after each epoch, for study.simulate; made by",
+        "# minority F1 on validation after each epoch, for study.simulate, the same adjusted, and the loss; made by",
         f"# python -m benchmarks.curves {shlex.join(sys.argv[1:])}",
         f"# commit {environment.commit()}; {versions}",
         ",".join(["config", "seed", *names, "epoch_seconds", *epochs]),
@@ -88,17 +91,20 @@ def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
 
     number, index, config = job
     images = trial_images(_pool, config.split_seed, config.cut_seed, torch.device("cpu"))
-    scores: list[float] = []
+    curves: dict[str, list[float]] = {name: [] for name in MEASURED}
     seconds: list[float] = []
     try:
         for row in loop.run(loop.new_state(config, images), images):
-            scores.append(row["minority_f1"])
+            for name, column in MEASURED.items():
+                curves[name].append(row[column])
             seconds.append(row["train_seconds"] + row["val_seconds"])
     except loop.DivergedError:  # it stays where it was
-        scores += [scores[-1] if scores else 0.0] * (config.epochs - len(scores))
-    values = config.to_dict()
-    searched = [values[parameter.name] for parameter in parameters.load(parameters.DEFAULT_SPACE)]
-    cells = [number, index, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *(f"{s:.5f}" for s in scores)]
+        for values in curves.values():
+            values += [values[-1] if values else 0.0] * (config.epochs - len(values))
+    fields = config.to_dict()
+    searched = [fields[parameter.name] for parameter in parameters.load(parameters.DEFAULT_SPACE)]
+    measured = [f"{value:.4g}" for values in curves.values() for value in values]
+    cells = [number, index, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *measured]
     return (number, index), ",".join(f"{c:.6g}" if isinstance(c, float) else str(c) for c in cells)
 
 

@@ -1,8 +1,8 @@
-"""python -m study.simulate: replays recorded learning curves, for anyone choosing an algorithm or a scheduler."""
+"""python -m study.simulate: studies on a test bed, for anyone choosing an algorithm or a scheduler."""
 
 import sys
 
-from study.space.parameters import ALGORITHMS, DEFAULT_SPACE, load
+from study.space.parameters import ALGORITHMS
 from study.strategy.scheduler import SCHEDULERS
 from trainable.cli import Parser, attempt, fail, file_path, positive_int, seed
 from trainable.command import command, output_is_essential
@@ -19,14 +19,14 @@ def main(argv: list[str] | None = None) -> int:
         setattr(arguments, flag, names)
 
     from study.execution import simulated
+    from study.execution.surrogate import DIGITS_CURVES
 
-    file = arguments.curves or simulated.DIGITS_CURVES
-    curves = attempt(problems, simulated.read_curves, file, load(DEFAULT_SPACE))
-    if problems:
+    bed = attempt(problems, simulated.bed, arguments.curves or DIGITS_CURVES)
+    if bed is None or problems:
         fail(parser.prog, problems)
     output_is_essential()
     lines = simulated.compare(
-        curves,
+        bed,
         arguments.algorithms,
         arguments.schedulers,
         arguments.workers,
@@ -39,8 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("study.simulate", "Replays recorded learning curves through the study's searcher and scheduler.")
-    curves = "the table of curves (default: 200 recipes on digits)"
+    parser = Parser(
+        "study.simulate", "Plays made-up trainings whose truth is known through the study's searcher and scheduler."
+    )
+    curves = "recorded curves that the trainings are to be like (default: 200 recipes on digits), or formula"
     parser.add_argument("--curves", type=file_path, default=None, metavar="FILE", help=curves)
     parser.add_argument("--algorithms", default="tpe,random", metavar="LIST", help=f"of {', '.join(ALGORITHMS)}")
     parser.add_argument(

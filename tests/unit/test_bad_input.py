@@ -168,7 +168,7 @@ FLAGS = {
 @pytest.mark.parametrize(("command", "flag"), [(command, flag) for command, flags in FLAGS.items() for flag in flags])
 def test_a_value_that_breaks_its_flags_rule_is_told_with_flag_rule_and_value(there, capsys, monkeypatch, command, flag):
     rule, values = FLAGS[command][flag]
-    monkeypatch.setattr(simulated, "read_curves", lambda path, space: None)  # which takes longest
+    monkeypatch.setattr(simulated, "bed", lambda curves: object())  # which takes longest
     for value in values:
         escaped = f"{flag}={value}".replace("{", "{{")
         (problem,) = told(there, capsys, command, [escaped])
@@ -453,6 +453,10 @@ CURVES = {
     "a seed too many": (
         "config,seed,{names},epoch_seconds,epoch_1\n0,0,{values},1,1\n0,1,{values},1,1\n1,0,{values},1,1\n",
         "as many seeds",
+    ),
+    "one recipe alone": (
+        "config,seed,{names},epoch_seconds,epoch_1\n0,0,{values},1,1\n0,1,{values},1,1\n",
+        "at least 12 configs",
     ),
     "another version's sampler": ("config,seed,{names},epoch_seconds,epoch_1\n0,0,{other},1,1\n", "sampler must be"),
     "JSON": ('{{"curves": [1, 2]}}', "has no column"),
