@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         ranking.write(ranked, folder)
         page.write(found, folder)
-        num_pictures = len(pictures.write(found, folder / "figures"))
+        num_pictures = len(pictures.write(found, folder / "figures", print))
     except OSError as error:
         print(f"study.analyze: {unwritable(error)}", file=sys.stderr)
         return EXIT_FAILED

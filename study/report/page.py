@@ -45,7 +45,8 @@ OTHER_SCORES = {
     "brier_score": "Brier score",
 }
 MAX_QUICK_TRIALS = 200  # the page of so many takes a few seconds, and the importances of more take longer
-PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+# without plotly's tool bar: where there is no mouse it always shows, over data and legends
+PLOTLY_CONFIG = {"responsive": True, "displayModeBar": False}
 
 
 def write(findings: "Findings", folder: Path) -> Path:
@@ -159,10 +160,10 @@ def ranking_columns(findings: "Findings") -> "pd.DataFrame":
             found[head] = _column(table[name])
     if "tied" in table:
         found["tied"] = ["=" if tied is True else "" for tied in table["tied"]]
-    for parameter in findings.space:
-        found[parameter.name] = _column(active.get(parameter.name) for active in actives)
     found["status"] = table["status"]
     found["epochs"] = epochs_of(table)
+    for parameter in findings.space:
+        found[parameter.name] = _column(active.get(parameter.name) for active in actives)
     found["best epoch"] = ["-" if epoch != epoch else f"{epoch:.0f}" for epoch in table["best_epoch"].astype(float)]
     for name, head in OTHER_SCORES.items():
         if name in table and (name != "f1_reweighted" or findings.ranking.was_cut):

@@ -1,6 +1,7 @@
 """figures/*.png: the confirmation, and the course's own pictures, from the ledger."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from study.findings.course import NUM_LAST, Comparison, Training
 from study.findings.summary import shown_trials
 from study.findings.verdict import Verdict
 from study.record.recipes import SHUFFLED, WEIGHTED
+from study.report import fonts
 from trainable.files import replacing
 from trainable.metrics import recall_per_class
 
@@ -26,17 +28,20 @@ MAX_HISTORIES = 20  # with more trials, only the leader and the course's recipes
 MAX_NAMED = 20  # classes; with more, a confusion matrix has no numbers and only some names
 
 
-def write(findings: "Findings", folder: Path) -> list[Path]:
+def write(findings: "Findings", folder: Path, say: Callable[[str], None] = lambda text: None) -> list[Path]:
     """Draws each trial's history, the leader, and the course's two recipes into ``folder``; the pictures' paths.
+
+    ``say`` is told what the pictures cannot show.
 
     Raises:
         OSError: one cannot be written.
     """
-    # a class may be named "$\\alpha" or in letters that the font lacks
-    with mpl.rc_context(
-        {"text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
-    ):
-        drawn = _draw(findings)
+    lettering = fonts.lettering(findings.ranking.study.class_names)
+    if lettering.note:
+        say(lettering.note)
+    look = {"font.family": lettering.families, "font.size": 9, "text.parse_math": False}  # a class named "$\\alpha"
+    with mpl.rc_context({**look, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}):
+        drawn = _draw(findings, lettering.names)
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():
             with replacing(folder / f"{name}.png") as file:
@@ -44,7 +49,7 @@ def write(findings: "Findings", folder: Path) -> list[Path]:
     return [folder / f"{name}.png" for name in drawn]
 
 
-def _draw(findings: "Findings") -> dict[str, Figure]:
+def _draw(findings: "Findings", class_names: list[str]) -> dict[str, Figure]:
     study, evidence = findings.ranking.study, findings.ranking.evidence
     drawn: dict[str, Figure] = {}
     shown = shown_trials(findings)
@@ -54,11 +59,11 @@ def _draw(findings: "Findings") -> dict[str, Figure]:
         drawn[f"history-{_file_name(title)}"] = history(Training(trials[number]), title)
     for number, title in shown.items():
         if evidence is not None and number in evidence:
-            drawn[f"confusion-{_file_name(title)}"] = confusion(evidence.confusion(number), study.class_names, title)
+            drawn[f"confusion-{_file_name(title)}"] = confusion(evidence.confusion(number), class_names, title)
     if findings.verdict is not None:
         drawn["confirmation"] = confirmation(findings.verdict)
     if findings.comparison is not None:
-        drawn["course-classes"] = classes(findings.comparison)
+        drawn["course-classes"] = classes(findings.comparison, [class_names[index] for index in study.minority_indices])
         drawn["course-comparison"] = comparison(findings.comparison)
         drawn["course-epochs-to-best"] = epochs_to_best(findings.comparison)
     return drawn
@@ -139,8 +144,8 @@ def confirmation(verdict: Verdict) -> Figure:
     return figure
 
 
-def classes(found: Comparison) -> Figure:
-    """The F1 of each minority class in the course's two recipes, with the improvement in per cent."""
+def classes(found: Comparison, names: Sequence[str]) -> Figure:
+    """The F1 of each minority class in the course's two recipes, with the improvement in per cent; their ``names``."""
     figure = Figure(figsize=(max(6.0, 1.6 * len(found.classes)), 4.5), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(found.classes))
@@ -149,7 +154,7 @@ def classes(found: Comparison) -> Figure:
     for place, improvement in enumerate(found.classes):
         height = max(improvement.shuffled, improvement.weighted)
         axis.text(place, height + 0.015, improvement.words, ha="center")
-    axis.set_xticks(places, [_short(c.name) for c in found.classes])
+    axis.set_xticks(places, [_short(name) for name in names])
     axis.set(ylabel="F1 at the best epoch", ylim=(0, 1.12), title="Minority classes: the course's two recipes")
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper right", ncols=2)

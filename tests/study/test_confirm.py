@@ -322,7 +322,7 @@ def test_killed_before_the_opening_the_same_command_goes_on(copy, written, monke
 
 
 def test_a_study_extended_afterwards_is_marked_where_it_is_ranked(copy, written, monkeypatch, capsys):
-    monkeypatch.setattr(pictures, "write", lambda found, folder: [])  # they take seconds, and are not looked at
+    monkeypatch.setattr(pictures, "write", lambda found, folder, say: [])  # they take seconds, and are not looked at
     analyze.main([str(copy)])
     assert "the new ones are not confirmed" not in capsys.readouterr().out
     (copy / "confirm.json").write_text(json.dumps({**written, "num_trials": 5}))

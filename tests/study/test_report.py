@@ -105,6 +105,37 @@ def test_a_click_sorts_the_table(opened):
         assert len(set(values)) > 5
 
 
+def test_what_became_of_a_trial_stands_within_a_small_screen(opened):
+    page, _, _ = opened
+    for head in page.locator(".dt-scroll-head th").all():
+        if head.inner_text().strip() in ("status", "epochs"):
+            box = head.bounding_box()
+            assert box["x"] + box["width"] < 1280
+
+
+def test_without_a_mouse_nothing_lies_over_the_charts(browser, finished):
+    context = browser.new_context(viewport={"width": 400, "height": 900}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto((finished[0] / "report.html").as_uri())
+    page.wait_for_function("document.querySelectorAll('.main-svg').length > 10")
+    assert page.evaluate("matchMedia('(hover: none)').matches")
+    assert page.locator(".modebar-btn").count() == 0
+    context.close()
+
+
+def test_on_paper_no_chart_lies_over_its_neighbour(browser, finished):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((finished[0] / "report.html").as_uri())
+    page.wait_for_function("document.querySelectorAll('.main-svg').length > 10")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.set_viewport_size({"width": 700, "height": 900})  # a sheet
+    page.emulate_media(media="print")
+    sticks_out = "[...document.querySelectorAll('.grid > * .main-svg')].filter(chart => chart.getBoundingClientRect()"
+    sticks_out += ".right > chart.closest('.grid > *').getBoundingClientRect().right + 1).length"
+    assert page.evaluate(sticks_out) == 0
+    page.close()
+
+
 @pytest.mark.parametrize("width", [400, 1400])
 def test_nothing_sticks_out_of_a_narrow_or_wide_page(browser, finished, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
