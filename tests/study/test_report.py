@@ -128,7 +128,7 @@ def test_on_paper_no_chart_lies_over_its_neighbour(browser, finished):
     page.goto((finished[0] / "report.html").as_uri())
     page.wait_for_function("document.querySelectorAll('.main-svg').length > 10")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.evaluate("document.documentElement.style.width = '700px'")  # a sheet: no window changes its size
+    page.evaluate("document.documentElement.style.width = '400px'")  # paper: no window changes its size
     page.emulate_media(media="print")
     sticks_out = "[...document.querySelectorAll('.grid > * .main-svg')].filter(chart => chart.getBoundingClientRect()"
     sticks_out += ".right > chart.closest('.grid > *').getBoundingClientRect().right + 1).length"
