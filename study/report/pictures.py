@@ -39,8 +39,17 @@ def write(findings: "Findings", folder: Path, say: Callable[[str], None] = lambd
     lettering = fonts.lettering(findings.ranking.study.class_names)
     if lettering.note:
         say(lettering.note)
-    look = {"font.family": lettering.families, "font.size": 9, "text.parse_math": False}  # a class named "$\\alpha"
-    with mpl.rc_context({**look, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}):
+    # a class may be named "$\\alpha"
+    with mpl.rc_context(
+        {
+            "font.family": lettering.families,
+            "font.size": 9,
+            "text.parse_math": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "axes.axisbelow": True,
+        }
+    ):
         drawn = _draw(findings, lettering.names)
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():
