@@ -94,9 +94,19 @@ def _parser() -> Parser:
         action="store_true",
         help="keep last.pt of every trial (default: of those that reached --epochs)",
     )
+    add_watcher_flags(parser)
     add_machine_flags(parser)
     add_precision_flag(parser.add_argument_group("precision"), "auto; a study that goes on keeps its own")
     return parser
+
+
+def add_watcher_flags(parser: Parser) -> None:
+    """The flags of tools in which people follow a study as it runs."""
+    group = parser.add_argument_group("live curves")
+    places = {"tensorboard": "to RESULTS/NAME/tensorboard", "mlflow": "to where MLFLOW_TRACKING_URI points"}
+    for name, place in places.items():
+        text = f"write them {place}, too; needs the package {name}"
+        group.add_argument(f"--{name}", dest="watchers", action="append_const", const=name, default=[], help=text)
 
 
 def show(plan: "StudyPlan") -> int:
@@ -162,6 +172,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     from study.execution.runner import Runner
     from study.execution.trying import steps_lines
     from study.execution.tune import drive
+    from study.execution.watchers import makers
     from study.record.ledger import Ledger
     from study.strategy import scheduler
     from study.strategy.searcher import Searcher
@@ -183,7 +194,8 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     display.say("\n".join(steps_lines(plan.space, plan.base, len(plan.drawn.train))))
     rule = scheduler.make(plan.scheduler, plan.epochs_of_scheduler)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)
-    failure = drive(runner, plan.pool, plan.resources, display, "study.search")
+    watchers = makers(plan.folder.name, plan.folder, plan.watchers)
+    failure = drive(runner, plan.pool, plan.resources, display, "study.search", watchers)
     ledger.close()
     return display, failure
 

@@ -15,6 +15,7 @@ class Report:
     reason: str = ""  # why the trial is over by itself
     failure: str = ""  # why it has come to nothing
     unwritable: str = ""  # why its checkpoint could not be written, which is not the trial's fault
+    gpu_bytes: int = 0  # of a GPU's memory, the most that the trial has held in this process
 
     @property
     def is_last(self) -> bool:

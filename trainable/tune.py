@@ -40,6 +40,7 @@ class RayTrial(tune.Trainable):
             "reason": report.reason,
             "failure": report.failure,
             "unwritable": report.unwritable,
+            "gpu_bytes": report.gpu_bytes,
             "training_iteration": report.num_epochs,
             "done": report.is_last,
         }
@@ -55,7 +56,7 @@ def report_in(flat_result: dict[str, Any]) -> Report:
     """The report in a result of a ``RayTrial``, which Tune has flattened meanwhile."""
     row = {key.removeprefix("row/"): value for key, value in flat_result.items() if key.startswith("row/")}
     texts = {name: flat_result.get(name, "") for name in ("reason", "failure", "unwritable")}
-    return Report(flat_result["training_iteration"], row or None, **texts)
+    return Report(flat_result["training_iteration"], row or None, **texts, gpu_bytes=flat_result.get("gpu_bytes", 0))
 
 
 def _end_with_parent() -> None:

@@ -40,6 +40,8 @@ class Worker:
         for name in ("_state", "_rows"):  # the last trial's memory goes to this one, or to another worker
             vars(self).pop(name, None)
         torch.cuda.empty_cache()
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
         key = (config.split_seed, config.cut_seed)
         if key not in self._images:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,7 +71,8 @@ class Worker:
                 return Report(num_epochs, unwritable=f"{self._last}: cannot be written ({error.strerror or error})")
         self._announced = True
         rows = self._state.rows
-        return Report(len(rows), rows[-1], loop.stop_reason(self._state.config, rows) or "")
+        gpu_bytes = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+        return Report(len(rows), rows[-1], loop.stop_reason(self._state.config, rows) or "", gpu_bytes=gpu_bytes)
 
     def _run_epoch(self) -> None:
         """Trains an epoch; where the GPU's memory does not suffice, again from the last checkpoint in smaller parts."""

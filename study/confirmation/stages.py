@@ -14,6 +14,7 @@ from study.confirmation.trained import open_runs
 from study.execution.display import Display
 from study.execution.machine import ray_running
 from study.execution.runner import Pause, Runner
+from study.execution.watchers import makers
 from study.findings.verdict import Verdict
 from study.record.confirmation import OnTestImages, Reopening
 from study.record.files import write_atomically
@@ -66,7 +67,8 @@ def _carry_out(plan: ConfirmationPlan, page: Callable[[Path], str], end_ray: Cal
         from study.execution.tune import drive
 
         runner = Runner(ledger, runs, Never(), pause, display.on_change)
-        failure = drive(runner, plan.pool, plan.resources, display, "study.confirm")
+        watchers = makers(f"{plan.folder.name}, confirmation", plan.runs_folder, ())
+        failure = drive(runner, plan.pool, plan.resources, display, "study.confirm", watchers)
     ledger.close()
     end_ray()
     if pause.interrupted:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from study.execution import protocol, trying
+from study.execution import protocol, trying, watchers
 from study.execution.cluster import room_problems
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.record import environment, files
@@ -42,6 +42,7 @@ class StudyPlan:
     resources: Resources
     time_budget_seconds: float | None
     keep_checkpoints: bool
+    watchers: tuple[str, ...]  # see execution.watchers
     command: str
     warnings: list[str]
     before: Study | None  # study.json of the study that is resumed
@@ -109,6 +110,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     before = attempt(problems, _study_before, folder) if folder else None
     if folder:
         attempt(problems, check_unlocked, folder)
+    problems += watchers.problems(arguments.watchers)
     space = attempt(problems, _space, arguments)
     resources = attempt(problems, machine_resources, arguments, folder)
     spec = attempt(problems, _data_spec, arguments, before)
@@ -152,6 +154,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         resources=resources,
         time_budget_seconds=arguments.time_budget,
         keep_checkpoints=arguments.keep_checkpoints,
+        watchers=tuple(dict.fromkeys(arguments.watchers)),
         command=command,
         warnings=warnings,
         before=before,

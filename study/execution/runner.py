@@ -90,9 +90,9 @@ class Runner:
         pause: Pause,
         on_change: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
-        """``on_change`` is told of a trial after each entry."""
+        """``on_change`` is told of a trial after each entry, and so are all ``listeners``."""
         self.ledger, self.source, self.scheduler, self.pause = ledger, source, scheduler, pause
-        self.on_change = on_change
+        self.listeners = [on_change]
         self.active: set[int] = set()  # numbers of the trials that have been handed out and go on
         self._failures_in_a_row: list[str] = []
         self._broken: str | None = None  # why nothing more may be written
@@ -110,7 +110,7 @@ class Runner:
             with self._writing():
                 trial = self.source.next()
         if trial is not None:
-            self.on_change(trial)
+            self._tell(trial)
             self.active.add(trial.number)
         return trial
 
@@ -122,7 +122,7 @@ class Runner:
         elif self._broken is None:
             with self._writing():
                 self._enter(number, report)
-            self.on_change(self.ledger.trials[number])
+            self._tell(self.ledger.trials[number])
         return number not in self.active or self.stops
 
     def fail(self, number: int, reason: str) -> None:
@@ -132,7 +132,7 @@ class Runner:
             with self._writing():
                 self.ledger.fail(number, reason)
             self._failures_in_a_row.append(f"trial {number}: {reason}")
-            self.on_change(self.ledger.trials[number])
+            self._tell(self.ledger.trials[number])
 
     def leave(self, number: int) -> None:
         """The trial is run no further for now; in the ledger it stays as it is, and whoever resumes takes it up."""
@@ -156,17 +156,22 @@ class Runner:
 
     def _enter(self, number: int, report: Report) -> None:
         trial = self.ledger.trials[number]
+        trial.gpu_bytes = report.gpu_bytes
         if report.row is not None:
             self.ledger.record(number, report.row)
         if report.reason:
             self.ledger.complete(number, report.reason)
         elif is_cut(self.scheduler, trial, self.ledger.standings):
-            self.on_change(trial)  # of its row, before its end
+            self._tell(trial)  # of its row, before its end
             self.ledger.stop(number, f"scheduler, epoch {len(trial.best)}")
         else:
             return
         self.active.discard(number)
         self._failures_in_a_row.clear()
+
+    def _tell(self, trial: Trial) -> None:
+        for listener in self.listeners:
+            listener(trial)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from study.execution import cluster
 from study.execution.runner import MAX_FAILURES_IN_A_ROW, FolderError, Runner, TooManyFailuresError
+from study.execution.watchers import Watcher, watched
 from trainable.files import SCRATCH
 from trainable.images.pool import Pool
 from trainable.tune import RayTrial, report_in
@@ -206,13 +207,27 @@ def run(runner: Runner, pool: Pool, resources: Resources, say: Callable[[str], N
     runner.raise_what_broke_it()
 
 
-def drive(runner: Runner, pool: Pool, resources: Resources, display: "Display", program: str) -> str | None:
+def drive(
+    runner: Runner,
+    pool: Pool,
+    resources: Resources,
+    display: "Display",
+    program: str,
+    watchers: dict[str, Callable[[], Watcher]],
+) -> str | None:
     """Runs trials until there are no more or a pause is asked for; why it broke off, or None.
+
+    ``watchers`` are made by these functions, and told of by these names.
 
     Raises:
         FailedError: Ray is not up yet, and cannot be started.
     """
-    with runner.pause.on_signals(display.say), ray_running(resources, program), display.shown():
+    with (
+        runner.pause.on_signals(display.say),
+        ray_running(resources, program),
+        watched(runner, watchers, display.say),
+        display.shown(),
+    ):
         try:
             run(runner, pool, resources, display.say)
         except TooManyFailuresError as error:

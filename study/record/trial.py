@@ -20,6 +20,7 @@ class Trial:
     reason: str = ""  # why it ended
     best: list[float] = field(default_factory=list)  # the objective's running best after each epoch
     row: Row | None = None  # the last
+    gpu_bytes: int = 0  # of a GPU's memory, the most that it has held, as its worker says; not on disk
 
     @property
     def objective(self) -> Objective:

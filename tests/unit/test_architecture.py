@@ -147,7 +147,7 @@ def test_trainable_knows_neither_the_study_nor_optuna_and_only_tune_py_knows_ray
 
 def test_of_the_study_only_execution_knows_ray():
     users = {name_of(path) for path in FILES if "ray" in {dotted.split(".")[0] for dotted in imported(path)}}
-    assert users == {f"study/execution/{name}.py" for name in ("cluster", "machine", "servers", "tune")} | {
+    assert users == {f"study/execution/{name}.py" for name in ("cluster", "gauges", "machine", "servers", "tune")} | {
         "trainable/tune.py"
     }
 

@@ -1,0 +1,62 @@
+"""A study's numbers as Prometheus gauges, in the metrics that each node of Ray's gives out. Imports Ray.
+
+A series cannot be taken back while this process lives. That of a trial that has ended is NaN: no comparison holds of
+it, so ``>= 0`` in a query leaves it out.
+"""
+
+import math
+from collections import Counter
+
+from ray.util.metrics import Gauge
+
+from study.record.trial import Trial
+from trainable.report import Row
+
+OF_TRIAL = {
+    "study_trial_epoch": "Epochs that the trial has finished",
+    "study_trial_best": "The highest so far of the score by which it is judged, see --objective",
+    "study_trial_minority_f1": "Minority F1 on the validation images after its last epoch",
+    "study_trial_images_per_second": "Training images per second in its last epoch",
+    "study_trial_gpu_memory_bytes": "The most memory of a GPU that it has held so far; 0 on a CPU",
+}
+TRIALS = "study_trials"
+STATES = ("running", "complete", "stopped", "failed")
+
+
+class Gauges:
+    """Keeps the gauges of the study called ``study``; Ray gives out their names with "ray_" before them."""
+
+    def __init__(self, study: str) -> None:
+        self._of_trial = {name: Gauge(name, text, ("study", "trial")) for name, text in OF_TRIAL.items()}
+        self._trials = Gauge(TRIALS, "Trials in each state", ("study", "state"))
+        self._study = study
+        self._states: dict[str, str] = {}  # of each trial
+
+    def on_change(self, trial: Trial) -> None:
+        name = trial.folder.removeprefix("trials/")
+        was_running = self._states.get(name) == "running"
+        self._states[name] = trial.status
+        numbers = Counter(self._states.values())
+        for state in STATES:
+            self._trials.set(numbers[state], {"study": self._study, "state": state})
+        if trial.status == "running" and trial.row is not None:
+            values = _values(trial, trial.row)
+        elif trial.status != "running" and was_running:
+            values = dict.fromkeys(OF_TRIAL, math.nan)
+        else:
+            return
+        for gauge, value in values.items():
+            self._of_trial[gauge].set(value, {"study": self._study, "trial": name})
+
+    def close(self) -> None:
+        """Nothing: the series end with this process."""
+
+
+def _values(trial: Trial, row: Row) -> dict[str, float]:
+    return {
+        "study_trial_epoch": row["epoch"],
+        "study_trial_best": trial.best[-1],
+        "study_trial_minority_f1": row["minority_f1"],
+        "study_trial_images_per_second": row["num_train_images"] / max(row["train_seconds"], 1e-9),
+        "study_trial_gpu_memory_bytes": trial.gpu_bytes,
+    }
