@@ -44,7 +44,8 @@ class TensorBoard:
     def _begin(self, trial: Trial, folder: Path) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        writer = self._writers[trial.number] = self._make(str(folder))
+        writer: Any = self._make(str(folder))
+        self._writers[trial.number] = writer
         self._num_written[trial.number] = 0
         # SummaryWriter.add_hparams would make a run of its own, that has ended
         experiment, start, _ = hparams(trial.config.of_roles("recipe"), {trial.objective.best: 0.0})
