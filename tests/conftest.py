@@ -22,19 +22,20 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
-# these run Ray studies, each of which takes all cores
-RAY = tuple(f"tests/study/test_{name}.py" for name in ("search", "confirm", "faults", "kills", "servers", "cluster"))
+# these run Ray studies: two at a time, which wait about as much as they compute
+RAY = (("search", "confirm"), ("servers", "faults", "kills", "cluster"))
+STUDIES = {f"tests/study/test_{name}.py": f"studies {index}" for index, names in enumerate(RAY) for name in names}
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests run in one process, which makes their fixtures once; those with Ray are as one file.
+    """A file's tests run in one process, which makes their fixtures once; those with Ray are as two files.
 
-    So one process works on the studies, which wait more than they compute, and the other on all the rest. (The marker
-    xdist_group would say the same; pytest-xdist 3.8 has no way to read it under pytest 9.2.)
+    (The marker xdist_group would say the same; pytest-xdist 3.8 has no way to read it under pytest 9.2.)
     """
 
     def _split_scope(self, nodeid):
-        return "ray" if nodeid.startswith(RAY) else nodeid.split("::")[0]
+        file = nodeid.split("::")[0]
+        return STUDIES.get(file, file)
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -44,7 +45,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_collection_modifyitems(items):
     """The studies first, since they take longest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in STUDIES)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -86,45 +86,57 @@ def test_whatever_else_ray_refuses_is_a_sentence_and_nothing_is_written(tmp_path
     assert session_pids(process.pid) == []
 
 
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_a_server_of_rays_that_dies_ends_the_study_soon_with_a_sentence_and_the_same_command_goes_on(tmp_path, name):
-    process = launch(tmp_path, "--trials", "4")
-    once(lambda: any(rows_of(tmp_path / "digits").values()), process)
-    os.kill(server(process, name), signal.SIGKILL)
-    start = time.monotonic()
-    _, err = process.communicate(timeout=240)
-    assert time.monotonic() - start < 30
-    assert process.returncode == 1, err
-    assert err.startswith("study.search: Ray has ended: its server at ")
-    assert err.endswith("; all epochs that were finished are kept, and the same command goes on\n")
-    assert err.count("\n") == 1
-    before = rows_of(tmp_path / "digits")
-    wait_until_gone(process.pid)
-    process = launch(tmp_path, "--trials", "4")
-    _, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
-    after = rows_of(tmp_path / "digits")
-    assert all(after[number].startswith(text) for number, text in before.items())
-    assert {status for status, _ in trials_of(tmp_path / "digits")} <= {"complete", "stopped"}
+def kill_gcs(process, folder, aside):
+    os.kill(server(process, "gcs_server"), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("part", ["", "trials", "study.journal"])
-def test_a_study_that_is_moved_while_it_runs_is_told_and_goes_on_once_it_is_back(tmp_path, part):
-    folder, aside = tmp_path / "digits", tmp_path / "aside"
-    process = launch(tmp_path, "--trials", "4")
-    once(lambda: any(rows_of(folder).values()), process)
-    (folder / part).rename(aside)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 1, err
-    place = str(folder / part) if part else str(folder)
-    back = "once it is back in its place, the same command goes on"
-    assert err == f"study.search: {place}: was deleted or moved while the study ran; {back}\n"
-    assert not (folder / part).exists()
-    aside.rename(folder / part)
-    process = launch(tmp_path, "--trials", "4")
+def kill_raylet(process, folder, aside):
+    os.kill(server(process, "raylet"), signal.SIGKILL)
+
+
+def move(part):
+    return lambda process, folder, aside: (folder / part).rename(aside)
+
+
+@pytest.mark.parametrize(
+    "blows",
+    [(kill_gcs, move("trials")), (kill_raylet, move("study.journal")), (move(""),)],
+    ids=["gcs", "raylet", "all"],
+)
+def test_a_server_of_rays_that_dies_or_a_study_that_is_moved_is_told_and_the_same_command_goes_on(tmp_path, blows):
+    """One blow after the other to one study, each as soon as an epoch is there that was not before."""
+    folder, aside, num_trials = tmp_path / "digits", tmp_path / "aside", 8
+    arguments = ["--trials", str(num_trials), "--cpus-per-trial", str(len(os.sched_getaffinity(0)))]
+    known = {}
+    for blow in blows:
+        process = launch(tmp_path, *arguments)
+        once(lambda: sum(map(len, rows_of(folder).values())) > sum(map(len, known.values())), process)  # noqa: B023
+        start = time.monotonic()
+        blow(process, folder, aside)
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 1, err
+        assert err.count("\n") == 1
+        if aside.exists():
+            place = next(place for place in (folder, folder / "trials", folder / "study.journal") if not place.exists())
+            back = "once it is back in its place, the same command goes on"
+            assert err == f"study.search: {place}: was deleted or moved while the study ran; {back}\n"
+            aside.rename(place)
+        else:
+            assert time.monotonic() - start < 30
+            assert err.startswith("study.search: Ray has ended: its server at ")
+            assert err.endswith("; all epochs that were finished are kept, and the same command goes on\n")
+        rows = rows_of(folder)
+        assert all(rows[number].startswith(text) for number, text in known.items())
+        known = rows
+        wait_until_gone(process.pid)
+    process = launch(tmp_path, *arguments)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
-    assert len(trials_of(folder)) == 4
+    rows = rows_of(folder)
+    assert all(rows[number].startswith(text) for number, text in known.items())
+    statuses = [status for status, _ in trials_of(folder)]
+    assert len(statuses) == num_trials
+    assert set(statuses) <= {"complete", "stopped"}
 
 
 def test_a_time_budget_ends_an_epoch_midway_and_the_trial_goes_on_from_the_one_before(tmp_path):

@@ -189,7 +189,9 @@ def test_a_trial_says_which_layers_its_weights_do_not_fit(tmp_path, capsys, file
     assert expected in capsys.readouterr().err.splitlines()
 
 
-@pytest.mark.parametrize("network", ["resnet32", "torchvision/mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "network", [pytest.param("resnet32", marks=pytest.mark.slow), "torchvision/mobilenet_v3_small"]
+)
 def test_images_of_320_pixels_are_trained_on(image_folder, tmp_path, capsys, network):
     for index in range(8):  # else there are too few to validate on
         Image.fromarray(np.full((20, 24, 3), 10 * index, np.uint8)).save(image_folder / f"train/fox/more{index}.png")
