@@ -155,9 +155,14 @@ def test_a_journal_cut_at_any_byte_of_its_last_lines_is_repaired_and_the_study_e
     fake_trainer(ledger, 7, stop_after)
     ledger.close()
     whole = (cut / "study.journal").read_bytes()
-    last_three = len(b"".join(whole.splitlines(keepends=True)[:-3]))
+    lines = whole.splitlines(keepends=True)
+    ends = [len(b"".join(lines[:count])) for count in range(len(lines) - 3, len(lines))]
+    # around the lines' ends each byte, within them every third
+    sizes = [
+        n for n in range(ends[0], len(whole)) if n % 3 == 0 or min(abs(n - end) for end in [*ends, len(whole)]) < 4
+    ]
     shutil.copytree(cut, tmp_path / "before")
-    for size in range(last_three, len(whole)):
+    for size in sizes:
         (cut / "study.journal").write_bytes(whole[:size])
         said = []
         Ledger(cut, say=said.append).close()

@@ -208,7 +208,7 @@ def test_scores_of_0_and_1_have_a_width_within_bounds(value):
 def test_the_mean_over_seeds_and_images_is_covered_where_seeds_alone_do_not(deviation, most_alone):
     """300 recipes of 5 seeds on images of their own; `python -m benchmarks calibration` is the long form."""
     rng, counts = np.random.default_rng(2), class_counts(20)
-    resamples = Resamples(labels_of(counts), NUM_CLASSES, MINORITY, num_resamples=200)
+    resamples = Resamples(labels_of(counts), NUM_CLASSES, MINORITY, num_resamples=100)
     covered = []
     for _ in range(300):
         models = [even_errors(0.7 + 0.05 * deviation * z, 20) for z in np.clip(rng.standard_normal(5), -3, 3)]
