@@ -191,7 +191,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots, objective)
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
-    display.say("\n".join(steps_lines(plan.space, plan.base, len(plan.drawn.train))))
+    display.say("\n".join(steps_lines(plan.space, plan.base, plan.train_counts)))
     rule = scheduler.make(plan.scheduler, plan.epochs_of_scheduler)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)
     watchers = makers(plan.folder.name, plan.folder, plan.watchers)

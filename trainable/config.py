@@ -4,7 +4,7 @@ No heavy import stands here: ``--help`` and every check of the arguments run bef
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from trainable.recipe import Recipe
 
 SEEDS = Range(0, 2**63 - 1)
 PRECISIONS = ("float32", "bfloat16")
+FEW_STEPS = 20  # of the optimizer in an epoch; below it a recipe is judged by how few they are
 OBJECTIVES = ("minority_f1", "macro_f1")
 
 
@@ -119,6 +120,21 @@ class TrialConfig(Recipe):
 
 
 FIELDS = options_of(TrialConfig)
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """How many batches an epoch has: a last one of a single image joins the one before it."""
+    return -(-num_images // batch_size) - (num_images > batch_size and num_images % batch_size == 1)
+
+
+def num_steps(num_images: int, batch_size: int, accumulation_steps: int) -> int:
+    """How many optimizer steps an epoch that shows so many images has."""
+    return -(-num_batches(num_images, batch_size) // accumulation_steps)
+
+
+def num_shown(sampler: str, counts: Sequence[int]) -> int:
+    """How many of ``counts`` training images of each class an epoch shows once the sampler is on."""
+    return len(counts) * min(counts) if sampler == "undersample" else sum(counts)
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from trainable import objectives
 from trainable.allocator import keep_freed_memory
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, num_steps
 from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import TrialImages
 from trainable.parts import networks, weights
@@ -155,7 +155,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
             **scores,
             objective.best: best[0],
             "best_epoch": best[1],
-            "learning_rate": state.config.learning_rate,
+            "learning_rate": _last_learning_rate(state.config, images, epoch),
             "num_train_images": len(images.train),
             "num_micro_batches": state.config.num_micro_batches,
             "train_seconds": trained - start,
@@ -234,14 +234,14 @@ def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[flo
     torch.manual_seed(derive("dropout", config.seed, epoch))
     state.step.start_epoch(epoch)
     batches = batch_slices(len(order), config.batch_size)
-    num_before, num_steps, num_warm = _steps(config, images, epoch)
+    num_before, num_in_all, num_warm = _steps(config, images, epoch)
     for number, first in enumerate(range(0, len(batches), config.accumulation_steps), num_before):
         group = batches[first : first + config.accumulation_steps]
         group_size = group[-1].stop - group[0].start
         for batch in group:
             state.step.accumulate(order[batch], dice[batch], labels[batch], group_size)
         if config.schedule != "constant" or config.warmup_epochs:
-            set_learning_rate(state.optimizer, learning_rate_factor(config.schedule, number, num_steps, num_warm))
+            set_learning_rate(state.optimizer, learning_rate_factor(config.schedule, number, num_in_all, num_warm))
         state.step.update()
         if state.average is not None:
             state.average.update(number)
@@ -256,20 +256,23 @@ def _steps(config: TrialConfig, images: TrialImages, epoch: int) -> tuple[int, i
     first, last = (before_head + 1, config.epochs) if trains_head_alone(config, epoch) else (1, before_head)
 
     def of_epoch(number: int) -> int:
-        return -(-num_batches(num_drawn(config, counts, number), config.batch_size) // config.accumulation_steps)
+        return num_steps(num_drawn(config, counts, number), config.batch_size, config.accumulation_steps)
 
     def of_epochs(start: int, stop: int) -> int:
         # all epochs before the re-sampling have as many, and all from then on
         begun = min(max(num_deferred(config.resample_from, config.epochs) + 1, start), stop)
         return (begun - start) * of_epoch(start) + (stop - begun) * of_epoch(stop - 1)
 
-    num_steps = of_epochs(first, last + 1)
-    return of_epochs(first, epoch), num_steps, warmup_steps(config.warmup_epochs, last + 1 - first, num_steps)
+    num_in_all = of_epochs(first, last + 1)
+    return of_epochs(first, epoch), num_in_all, warmup_steps(config.warmup_epochs, last + 1 - first, num_in_all)
 
 
-def num_batches(num_images: int, batch_size: int) -> int:
-    """How many ``batch_slices`` makes."""
-    return -(-num_images // batch_size) - (num_images > batch_size and num_images % batch_size == 1)
+def _last_learning_rate(config: TrialConfig, images: TrialImages, epoch: int) -> float:
+    """The learning rate at the epoch's last step."""
+    num_before, num_in_all, num_warm = _steps(config, images, epoch)
+    num_shown = num_drawn(config, images.train_counts, epoch)
+    last = num_before + num_steps(num_shown, config.batch_size, config.accumulation_steps) - 1
+    return config.learning_rate * learning_rate_factor(config.schedule, last, num_in_all, num_warm)
 
 
 def batch_slices(num_images: int, batch_size: int) -> list[slice]:

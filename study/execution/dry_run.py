@@ -22,7 +22,7 @@ def lines(plan: StudyPlan, known: Sequence[TrialRecord]) -> list[str]:
     """Optimizer steps, search space and a rough time; ``known`` trials are there already."""
     return [
         *_skipped_lines(plan.pool.skipped),
-        *steps_lines(plan.space, plan.base, len(plan.drawn.train)),
+        *steps_lines(plan.space, plan.base, plan.train_counts),
         "search space:",
         *(f"  {_words(parameter)}" for parameter in plan.space),
         _time_line(plan, known),

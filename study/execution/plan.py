@@ -52,6 +52,11 @@ class StudyPlan:
         """Those that the study began with, see ``Study``."""
         return self.before.epochs_of_scheduler if self.before else self.base.epochs
 
+    @property
+    def train_counts(self) -> list[int]:
+        """Training images of each class."""
+        return class_counts(self.pool, self.drawn.train)
+
     def keeps_last(self, reason: str) -> bool:
         """Whether a trial that has ended for ``reason`` keeps its last.pt: more epochs may be asked of some later."""
         return self.keep_checkpoints or reason == "epochs"

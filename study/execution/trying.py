@@ -7,10 +7,9 @@ from typing import Any
 
 from study.space.parameters import Space
 from trainable.cli import UsageError, attempt
-from trainable.config import FIELDS, TrialConfig
+from trainable.config import FEW_STEPS, FIELDS, TrialConfig, num_shown, num_steps
 from trainable.network_fields import TORCHVISION
 
-FEW_STEPS = 20  # of the optimizer in an epoch; below it a recipe is judged by how few they are
 FOR_WEIGHTS = {"frozen_epochs", "backbone_rate"}  # fields that are of little use without weights to start from
 
 
@@ -66,14 +65,19 @@ def to_probe(space: Space, base: TrialConfig) -> TrialConfig:
     return base
 
 
-def steps_lines(space: Space, base: TrialConfig, num_images: int) -> list[str]:
-    """How many optimizer steps an epoch of ``num_images`` has at the ends of the space; and a note if that is few."""
-    from trainable.loop import num_batches
+def steps_lines(space: Space, base: TrialConfig, counts: Sequence[int]) -> list[str]:
+    """How many optimizer steps an epoch has at the ends of the space; and a note if that is few.
 
+    ``counts`` are the training images of each class.
+    """
+    fewest_shown, most_shown = (
+        choose(num_shown(sampler, counts) for sampler in values_of(space, base, "sampler")) for choose in (min, max)
+    )
     batches, accumulated = (values_of(space, base, name) for name in ("batch_size", "accumulation_steps"))
-    fewest, most = (-(-num_batches(num_images, batches[end]) // accumulated[end]) for end in (-1, 0))
+    fewest = num_steps(fewest_shown, batches[-1], accumulated[-1])
+    most = num_steps(most_shown, batches[0], accumulated[0])
     sizes, numbers = (_range(values[0], values[-1]) for values in (batches, accumulated))
-    made_of = f"{num_images} images in batches of {sizes}, {numbers} to a step"
+    made_of = f"{_range(fewest_shown, most_shown)} images in batches of {sizes}, {numbers} to a step"
     found = [f"optimizer steps in an epoch: {_range(fewest, most)} ({made_of})"]
     if fewest < FEW_STEPS:
         found.append(f"note: fewer than {FEW_STEPS} steps in an epoch are few; a smaller batch_size may do better")

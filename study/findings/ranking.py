@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from scipy.stats import binomtest
@@ -16,6 +17,7 @@ from study.space.parameters import Space
 from study.statistics.intervals import Interval
 from study.words import ends
 from trainable.cli import printable
+from trainable.config import FEW_STEPS, num_shown, num_steps
 from trainable.objectives import Objective
 from trainable.parts.corrections import corrects_twice
 
@@ -157,7 +159,7 @@ class Ranking:
         lines += [words] if (words := self.tied_words()) else []
         if self.was_cut:
             lines.append("validation was drawn before the cut, so F1 is measured at the original class frequencies")
-        lines += self.memory_lines() + self.correction_lines() + self.boundary_lines() + self.notes
+        lines += self.memory_lines() + self.correction_lines() + self.step_lines() + self.boundary_lines() + self.notes
         return lines + (self.evidence.damaged if self.evidence else [])
 
     def memory_lines(self) -> list[str]:
@@ -172,9 +174,32 @@ class Ranking:
 
     def correction_lines(self, max_trials: int = 20) -> list[str]:
         """Of the best trials, those that make up for rare classes in more than one place."""
-        best = self.scored.head(max_trials)["trial"] if not self.table.empty else []
-        places = {trial.number: corrects_twice(trial.config.active()) for trial in self.trials}
-        return [f"trial {number} corrects twice: {', '.join(places[number])}" for number in best if places.get(number)]
+        if self.table.empty:
+            return []
+        best = self.scored.head(max_trials)
+        pairs = zip(best["trial"], best["corrects_twice"], strict=True)
+        return [f"trial {number} corrects twice: {places}" for number, places in pairs if places]
+
+    def step_lines(self) -> list[str]:
+        """That few optimizer steps in an epoch decide, where the best trial or a recipe of the course has few."""
+        if self.scored.empty:
+            return []
+        leader = self.scored.iloc[0]
+        if (own := self._num_steps(leader)) < FEW_STEPS:
+            few = f"optimizer steps in an epoch of trial {leader['trial']}: {own}, which is few"
+            return [f"{few}; a smaller batch_size may do better"]
+        others = self.scored[self.scored["recipe"] != SEARCHED].sort_values("trial")
+        return [
+            f"optimizer steps in an epoch: {number} of {row['recipe']}, {own} of trial {leader['trial']}; "
+            "that may be part of its gain"
+            for _, row in others.iterrows()
+            if (number := self._num_steps(row)) < FEW_STEPS
+        ]
+
+    def _num_steps(self, row: "pd.Series[Any]") -> int:
+        """Optimizer steps in an epoch of the trial in this row of the table, once its sampler is on."""
+        shown = num_shown(row["sampler"], self.study.class_counts.train)
+        return num_steps(shown, int(row["batch_size"]), int(row["accumulation_steps"]))
 
     def boundary_lines(self) -> list[str]:
         """The searched ranges whose best trials crowd an end of the range, beyond which better ones may lie."""
@@ -237,6 +262,7 @@ def rank(folder: Path) -> Ranking:
                 "status": trial.status,
                 "reason": trial.reason,
                 "recipe": trial.recipe,
+                "corrects_twice": ", ".join(corrects_twice(trial.config.active())),
                 "seconds": sum(row["train_seconds"] + row["val_seconds"] for row in rows),
                 **{
                     class_column(score, name): value

@@ -90,6 +90,7 @@ def page(findings: "Findings") -> str:
         num_cut=sum(findings.ranking.study.class_counts.audit),
         warnings=findings.ranking.memory_lines()
         + findings.ranking.correction_lines()
+        + findings.ranking.step_lines()
         + findings.ranking.boundary_lines()
         + findings.ranking.notes,
         costs=_costs(findings),
@@ -168,6 +169,8 @@ def ranking_columns(findings: "Findings") -> "pd.DataFrame":
     for name, head in OTHER_SCORES.items():
         if name in table and (name != "f1_reweighted" or findings.ranking.was_cut):
             found[head] = _column(table[name])
+    if table["corrects_twice"].any():
+        found["corrects twice"] = table["corrects_twice"]
     found["seconds"] = table["seconds"].round().astype(int)
     found["reason"] = table["reason"]
     return found

@@ -13,7 +13,7 @@ from study.space import parameters
 from tests.trial.test_checkpoint import assert_same
 from trainable import checkpoint, loop
 from trainable.arguments import default_config
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, num_batches
 from trainable.evaluation import evaluate
 from trainable.images.trial import trial_images
 from trainable.parts.heads import CosineLinear
@@ -160,13 +160,18 @@ def test_ldam_ends_in_cosines_in_full_precision(images):
 def test_the_learning_rate_goes_by_the_steps_of_all_epochs_and_a_fresh_head_begins_anew(images, monkeypatch):
     factors = []
     monkeypatch.setattr(loop, "set_learning_rate", lambda optimizer, factor: factors.append(factor))
-    rows(images, schedule="cosine", sampler="undersample", resample_from=0.5, batch_size=64, accumulation_steps=1)
+    told = rows(
+        images, schedule="cosine", sampler="undersample", resample_from=0.5, batch_size=64, accumulation_steps=1
+    )
     num_late = -(-10 * int(images.train_counts.min()) // 64)
     assert len(factors) == 2 * 13 + 2 * num_late  # 816 images, and then as few as are left
     expected = [(1 + math.cos(math.pi * step / len(factors))) / 2 for step in range(len(factors))]
     assert factors == pytest.approx(expected)
+    last = [12, 25, 25 + num_late, 25 + 2 * num_late]  # the last step of each epoch
+    assert [row["learning_rate"] for row in told] == pytest.approx([1e-3 * expected[step] for step in last])
     factors.clear()
-    rows(images, schedule="cosine", head_epochs=1, batch_size=64, accumulation_steps=1)
+    told = rows(images, schedule="cosine", head_epochs=1, batch_size=64, accumulation_steps=1)
+    assert [row["learning_rate"] for row in told] == pytest.approx([1e-3 * factors[step] for step in (12, 25, 38, 51)])
     expected = [(1 + math.cos(math.pi * step / number)) / 2 for number in (3 * 13, 13) for step in range(number)]
     assert factors == pytest.approx(expected)
 
@@ -174,7 +179,7 @@ def test_the_learning_rate_goes_by_the_steps_of_all_epochs_and_a_fresh_head_begi
 @pytest.mark.parametrize("num_images", range(1, 40))
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_batches_are_as_many_as_there_are_slices(num_images, batch_size):
-    assert loop.num_batches(num_images, batch_size) == len(loop.batch_slices(num_images, batch_size))
+    assert num_batches(num_images, batch_size) == len(loop.batch_slices(num_images, batch_size))
 
 
 def test_with_averaged_weights_the_average_is_judged_and_kept(images):

@@ -69,7 +69,7 @@ def problems_of(tmp_path, *arguments):
     ],
 )
 def test_the_optimizer_steps_of_an_epoch_are_told_at_both_ends_and_few_are_warned_of(tables, num_images, line):
-    told, *notes = trying.steps_lines(space(**tables), TrialConfig(), num_images)
+    told, *notes = trying.steps_lines(space(**tables), TrialConfig(), [num_images])
     assert told.startswith(f"optimizer steps in an epoch: {line}")
     is_few = int(line.split()[0]) < 20
     assert [note.startswith("note: fewer than 20 steps in an epoch are few") for note in notes] == [True] * is_few

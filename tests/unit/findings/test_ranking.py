@@ -10,12 +10,14 @@ from study.findings import ranking as analyze
 from study.findings.evidence import Evidence
 from study.record import files
 from study.record.ledger import Ledger
+from study.report.page import ranking_columns
 from study.space.parameters import from_tables
 from study.statistics.intervals import Resamples, behind, intervals
 from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 from trainable.objectives import MINORITY_F1
+from trainable.parts.corrections import corrects_twice
 from trainable.records import STUDY_FORMAT
 
 
@@ -177,14 +179,49 @@ def test_class_names_do_not_drive_the_terminal_in_an_analysis(tmp_path, name):
 
 def test_trials_among_the_best_that_correct_twice_are_named_with_both_places():
     twice = TrialConfig(sampler="weighted", loss="balanced_softmax")
-    configs = [twice, TrialConfig(sampler="weighted"), TrialConfig(), twice]
-    trials = [
-        files.TrialRecord(number, "searched", "complete", "", config, []) for number, config in enumerate(configs)
-    ]
-    found = analyze.Ranking(STUDY, table_of([0.1] * 4), trials)
+    places = [", ".join(corrects_twice(config.active())) for config in (twice, TrialConfig(), TrialConfig(), twice)]
+    found = analyze.Ranking(STUDY, table_of([0.1] * 4).assign(corrects_twice=places))
     words = "corrects twice: weighted sampler, balanced softmax"
     assert found.correction_lines() == [f"trial 0 {words}", f"trial 3 {words}"]
     assert found.correction_lines(max_trials=2) == [f"trial 0 {words}"]
+
+
+def test_double_correction_has_its_column_in_the_ranking_and_on_the_page_where_there_is_some(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    path = folder / "trials/3/config.json"
+    path.write_text(json.dumps(TrialConfig(epochs=6, seed=3, sampler="weighted", class_weights="inverse").to_dict()))
+    ranking = analyze.rank(folder)
+    analyze.write(ranking, folder)
+    table = pd.read_csv(folder / "ranking.csv", keep_default_na=False).set_index("trial")["corrects_twice"]
+    assert table[3] == "weighted sampler, inverse class weights"
+    assert (table.drop(3) == "").all()
+    assert list(ranking_columns(summary.find(ranking, folder))["corrects twice"]) == list(table)
+    path.write_text(json.dumps(TrialConfig(epochs=6, seed=3).to_dict()))
+    assert "corrects twice" not in ranking_columns(summary.find(analyze.rank(folder), folder))
+
+
+def steps_told(counts, *rows):
+    """What is said of the steps of trials, the best first: (recipe, batch size, accumulation, sampler) of each."""
+    table = table_of([0.1] * len(rows)).assign(
+        **{name: [row[place] for row in rows]
+           for place, name in enumerate(("recipe", "batch_size", "accumulation_steps", "sampler"))}
+    )  # fmt: skip
+    study = SimpleNamespace(judged_by=MINORITY_F1, class_counts=SimpleNamespace(train=counts))
+    return analyze.Ranking(study, table).step_lines()
+
+
+def test_few_optimizer_steps_are_told_where_they_decide():
+    course, many = ("course, shuffled", 128, 2, "shuffle"), ("searched", 32, 1, "shuffle")
+    assert steps_told([800, 62], ("searched", 128, 8, "shuffle"), course) == [
+        "optimizer steps in an epoch of trial 0: 1, which is few; a smaller batch_size may do better"
+    ]
+    assert steps_told([800, 62], many, course) == [
+        "optimizer steps in an epoch: 4 of course, shuffled, 27 of trial 0; that may be part of its gain"
+    ]
+    assert steps_told([8000, 620], many, course) == []
+    assert steps_told([800, 62], many, ("searched", 128, 8, "shuffle")) == []  # which led to nothing
+    (line,) = steps_told([8000, 62], ("searched", 128, 1, "undersample"), course)
+    assert line.startswith("optimizer steps in an epoch of trial 0: 1,")
 
 
 def test_a_leader_whose_images_cannot_be_compared_is_not_said_to_be_tied_or_to_stand_out():
