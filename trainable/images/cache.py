@@ -82,9 +82,7 @@ class Entry:
             self.cache_dir.mkdir(parents=True, exist_ok=True)
             self._remove_old_partials()
             with replacing(self.array_path) as file:
-                # a full disk is told here: found while writing to mapped memory, it would kill the process
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, self._num_bytes)
+                _reserve(file, self._num_bytes)
                 file.write(self._header)
                 images = self._mapped(file, "r+")
                 scale = decode(images)
@@ -106,6 +104,30 @@ class Entry:
         for path in self.cache_dir.iterdir():
             if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < time.time() - PARTIAL_SECONDS:
                 path.unlink(missing_ok=True)
+
+
+def mapped(path: Path, shape: tuple[int, int], fill: Callable[[np.ndarray], None]) -> np.memmap:
+    """An int32 array of zeros in a new file at ``path``, after ``fill`` has written into it; mapped, for reading.
+
+    Raises:
+        UsageError: the cache cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            _reserve(file, 4 * shape[0] * shape[1])
+            array = np.memmap(file, np.int32, "r+", 0, shape)
+            fill(array)
+            array.flush()
+        return np.memmap(path, np.int32, "r", 0, shape)
+    except OSError as error:
+        raise UsageError([_unwritable(path.parent, error)]) from error
+
+
+def _reserve(file: BinaryIO, num_bytes: int) -> None:
+    """A full disk is told here: found while writing to mapped memory, it would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
 
 
 def remembered(cache_dir: Path, seen: object, find: Callable[[], list[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from trainable.images.layout import list_parts
 from trainable.images.listing import MAX_TOLD, Listing, shortened
 from trainable.images.origins import FOLDER, origin
 from trainable.images.parts import PART_NAMES
-from trainable.images.pool import DataSpec, Pool, SealedImages, pack
+from trainable.images.pool import DataSpec, Pool, SealedImages, pack, pack_into
 from trainable.images.sources import Source
 from trainable.images.splits import TEST_FRACTION, _set_aside, num_left
 
@@ -65,7 +65,7 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
     if outlined is None or problems:
         raise UsageError(problems)
     look(outlined)
-    for note in memory.notes(len(outlined.labels), spec.image_size):
+    for note in memory.notes(len(outlined.labels), spec.image_size, spec.cache_dir):
         say(note)
     train = sources.folder(train_listing, spec, say)
     val = None
@@ -110,7 +110,7 @@ def _pool(
 ) -> Pool:
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     spec, minority_line = _settled(spec, train.class_names, counts.tolist(), has_own_val=val is not None)
-    images, labels = train.images, train.labels
+    labels, parts = train.labels, [(train.images, np.arange(len(train.labels)))]
     numbers = numbered([*groups["train"], *groups.get("val", [])]) if groups else None
     test_groups = num_groups(numbered(groups["test"])) if groups and "test" in groups else None
     contents = [train.content_hash, val.content_hash if val else ""]
@@ -123,25 +123,48 @@ def _pool(
         kept = np.setdiff1d(np.arange(len(labels)), test)
         if numbers is not None:
             test_groups, numbers = num_groups(numbers[test]), np.delete(numbers, test)
-        images, labels = images[kept], labels[kept]
+        labels, parts = labels[kept], [(train.images, kept)]
     if val is not None:
-        images, labels = np.concatenate([images, val.images]), np.concatenate([labels, val.labels])
+        labels = np.concatenate([labels, val.labels])
+        parts.append((val.images, np.arange(len(val.labels))))
+    fingerprint = hashlib.sha256(
+        json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
+    ).hexdigest()
     return Pool(
         spec=spec,
-        pixels=pack(images),
+        pixels=_packed(parts, Path(spec.cache_dir) / f"{fingerprint[:32]}.pixels" if train.listing else None),
         labels=labels,
         class_names=train.class_names,
         num_own_val=len(val.labels) if val else 0,
         test_counts=test_counts,
-        fingerprint=hashlib.sha256(
-            json.dumps([*contents, spec.own_test, spec.seed, train.class_names]).encode()
-        ).hexdigest(),
+        fingerprint=fingerprint,
         scale=train.scale,
         skipped=train.skipped + (val.skipped if val else ()),
         minority_line=minority_line,
         groups=numbers,
         test_groups=test_groups,
     )
+
+
+def _packed(parts: Sequence[tuple[np.ndarray, np.ndarray]], path: Path | None) -> np.ndarray:
+    """The pixels of (images, positions in them), one part after the other, as ``pack`` makes them.
+
+    In a file at ``path``, if there may be one, where the memory should not hold them.
+    """
+    image_size, num_images = parts[0][0].shape[1], sum(len(positions) for _, positions in parts)
+    shape = num_images, image_size**2 + 1
+
+    def fill(packed: np.ndarray) -> None:
+        start = 0
+        for images, positions in parts:
+            pack_into(packed[start : start + len(positions)], images, positions)
+            start += len(positions)
+
+    if path is not None and memory.are_too_many(num_images, image_size, memory.free_bytes()):
+        return cache.mapped(path, shape, fill)
+    packed = np.zeros(shape, np.int32)
+    fill(packed)
+    return packed
 
 
 def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:

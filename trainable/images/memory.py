@@ -1,4 +1,4 @@
-"""How much memory the images of a study take, told before it is taken."""
+"""How much memory the images of a study take, told before it is taken, and whether that is too much."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,12 +6,21 @@ from pathlib import Path
 GIB = 2**30
 
 
-def notes(num_images: int, image_size: int) -> Iterator[str]:
-    """A sentence where images of ``image_size`` pixels on a side take more than half of the memory that is free."""
-    needed, free = needed_bytes(num_images, image_size), free_bytes()
-    if free is not None and needed > free / 2:
-        taken, there = f"{needed / GIB:.1f} GiB of memory", f"{free / GIB:.1f} GiB that are free"
-        yield f"--image-size {image_size}: {num_images} images take {taken}, of {there}; a smaller size takes less"
+def notes(num_images: int, image_size: int, cache_dir: str) -> Iterator[str]:
+    """A sentence where images of ``image_size`` pixels on a side take more memory than there should be taken."""
+    free = free_bytes()
+    if free is not None and are_too_many(num_images, image_size, free):
+        taken = f"{needed_bytes(num_images, image_size) / GIB:.1f} GiB of memory"
+        yield (
+            f"--image-size {image_size}: {num_images} images take {taken}, of {free / GIB:.1f} GiB that are free; "
+            f"so they stay in a file in {cache_dir} and are read as they are needed, which is slower; a smaller size "
+            "takes less"
+        )
+
+
+def are_too_many(num_images: int, image_size: int, free: int | None) -> bool:
+    """Whether they take more than half of the ``free`` bytes: a study holds them twice, here and for its trials."""
+    return free is not None and needed_bytes(num_images, image_size) > free / 2
 
 
 def needed_bytes(num_images: int, image_size: int) -> int:

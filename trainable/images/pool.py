@@ -8,6 +8,8 @@ import numpy as np
 from trainable.images.decoding import Scale
 from trainable.images.origins import origin
 
+CHUNK_PIXELS = 2**22
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -77,6 +79,18 @@ class Pool:
     test_groups: int | None = None  # how many the test images are of, where there are groups and it is known
     leaks: str = ""  # what in these images could stand on two sides of a split, in a sentence
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What trials in other processes are given: of pixels that are mapped from a file only where that lies."""
+        state = dict(vars(self))
+        if isinstance(self.pixels, np.memmap):
+            state["pixels"] = self.pixels.filename, self.pixels.shape
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(place := state["pixels"], tuple):
+            state = {**state, "pixels": np.memmap(place[0], np.int32, "r", 0, place[1])}
+        vars(self).update(state)
+
     @property
     def minority(self) -> tuple[int, ...]:
         assert self.spec.minority is not None
@@ -97,10 +111,27 @@ def pack(images: np.ndarray) -> np.ndarray:
     The form that trials share and gather from: one word moves a whole pixel, and the last is what a rotation
     brings in from outside.
     """
-    num_images, size = images.shape[:2]
-    packed = np.zeros((num_images, size * size + 1, 4), np.uint8)
-    packed[:, :-1, :3] = images.reshape(num_images, size * size, 3)
-    return packed.view(np.int32)[:, :, 0]
+    packed = np.zeros((len(images), images.shape[1] ** 2 + 1), np.int32)
+    pack_into(packed, images, np.arange(len(images)))
+    return packed
+
+
+def pack_into(packed: np.ndarray, images: np.ndarray, positions: np.ndarray) -> None:
+    """Writes the images at ``positions`` into ``packed``, int32 zeros (len(positions), S * S + 1), part by part.
+
+    Either may lie in a file and be larger than the memory.
+    """
+    size = images.shape[1]
+    step = chunk_length(size)
+    for start in range(0, len(positions), step):
+        chunk = images[positions[start : start + step]]
+        rows = packed[start : start + step, :-1, None].view(np.uint8)
+        rows[:, :, :3] = chunk.reshape(len(chunk), size * size, 3)
+
+
+def chunk_length(image_size: int) -> int:
+    """How many images are taken into memory at a time."""
+    return max(1, CHUNK_PIXELS // max(1, image_size**2))
 
 
 def unpack(pixels: np.ndarray, image_size: int) -> np.ndarray:
@@ -111,7 +142,7 @@ def unpack(pixels: np.ndarray, image_size: int) -> np.ndarray:
 def channel_statistics(pool: Pool, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel, float64 (3,), in units of [0, 1] pixels; exact sums."""
     total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    for chunk in np.array_split(positions, -(-len(positions) // 4096)):
+    for chunk in np.array_split(positions, -(-len(positions) // chunk_length(pool.spec.image_size))):
         values = unpack(pool.pixels[chunk], pool.spec.image_size).reshape(-1, 3).astype(np.int32)
         total += values.sum(axis=0, dtype=np.int64)
         squares += (values * values).sum(axis=0, dtype=np.int64)
