@@ -179,8 +179,8 @@ def _searched(algorithm: str, stopping: str) -> Callable[[Setting, Space, np.ran
                 book.record(number, {"epoch": epoch, "best_minority_f1": curves[number][epoch - 1]})
                 if epoch == EPOCHS:
                     book.complete(number, "epochs")
-                elif scheduler.is_cut(rule, trial, book.standings):
-                    book.stop(number, "scheduler")
+                elif why := scheduler.why_stopped(rule, trial, book):
+                    book.stop(number, why)
                 if trial.status != "running":
                     running.remove(number)
         return [{"trial": n, "status": t.status, "minority_f1": t.best[-1], "curve": t.best, **t.config.to_dict()}

@@ -14,7 +14,7 @@ from benchmarks.harness import SCRATCH, Figure, Outcome, Row
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy import scheduler
-from study.strategy.scheduler import is_cut
+from study.strategy.scheduler import why_stopped
 from study.strategy.searcher import Searcher
 from trainable.arguments import default_config
 from trainable.cli import Parser
@@ -76,12 +76,12 @@ def _study(algorithm: str, num_trials: int, folder: Path | None) -> None:
         for epoch in range(1, NUM_EPOCHS + 1):
             start = time.perf_counter()
             ledger.record(trial.number, {"epoch": epoch, "best_minority_f1": _made_up(trial.config, epoch)})
-            cut = is_cut(rule, trial, ledger.standings)
+            cut = why_stopped(rule, trial, ledger)
             results.append(time.perf_counter() - start)
             if cut:
                 break
         if cut:
-            ledger.stop(trial.number, "scheduler")
+            ledger.stop(trial.number, cut)
         else:
             ledger.complete(trial.number, "epochs")
     total = time.perf_counter() - begin

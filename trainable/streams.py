@@ -17,6 +17,7 @@ PURPOSES = {
     "grid": 11,
     "simulation": 12,
     "head": 13,
+    "design": 14,
     "resampling": 20,
     "halves": 21,
     "confirmation": 22,

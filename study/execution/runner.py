@@ -13,7 +13,7 @@ from typing import Protocol
 
 from study.record.ledger import Ledger
 from study.record.trial import Trial
-from study.strategy.scheduler import Scheduler, is_cut
+from study.strategy.scheduler import Scheduler, why_stopped
 from trainable import command
 from trainable.cli import UsageError, unwritable
 from trainable.report import Report
@@ -161,9 +161,9 @@ class Runner:
             self.ledger.record(number, report.row)
         if report.reason:
             self.ledger.complete(number, report.reason)
-        elif is_cut(self.scheduler, trial, self.ledger.standings):
+        elif why := why_stopped(self.scheduler, trial, self.ledger):
             self._tell(trial)  # of its row, before its end
-            self.ledger.stop(number, f"scheduler, epoch {len(trial.best)}")
+            self.ledger.stop(number, why)
         else:
             return
         self.active.discard(number)

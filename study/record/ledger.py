@@ -142,7 +142,7 @@ class Ledger:
 
         reason = stop_reason(trial.config, read_rows(folder))
         state = TrialState.COMPLETE if reason else TrialState.PRUNED
-        self._end(number, state, reason or f"scheduler, epoch {len(trial.best)}")
+        self._end(number, state, reason or f"stopped at {len(trial.best)}")
 
     def lengthen(self, number: int, epochs: int) -> None:
         """Gives a trial ``epochs`` at most; it goes on where it had ended at fewer.

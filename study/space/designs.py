@@ -13,6 +13,17 @@ NUM_GRID_LEVELS = 3  # of a range: both ends and the middle
 MAX_GRID_POINTS = 100_000
 
 
+DESIGN_EVERY = 8  # searched trials: one of them is a point of the design
+
+
+def place(index: int) -> int | None:
+    """Which point of the design the ``index``-th searched trial (from 0) is; None if it is none.
+
+    The design is a Sobol sequence of its own, so that its few points are spread over the choices of each field.
+    """
+    return index // DESIGN_EVERY if index >= 0 and index % DESIGN_EVERY == 0 else None
+
+
 def sobol_point(space: Space, index: int, seed: int) -> dict[str, Any]:
     """The ``index``-th (from 0) point of a scrambled Sobol sequence over all fields, each evenly on its own scale.
 

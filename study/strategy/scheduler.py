@@ -6,24 +6,29 @@ order of arrival decide alike on the same curves.
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from study.record.recipes import SEARCHED
-from study.record.standings import Standings
+from study.record.recipes import COURSE, SEARCHED
+from study.space import designs
 
 if TYPE_CHECKING:
+    from study.record.ledger import Ledger
     from study.record.trial import Trial
+
+
+FLOOR = 0.1  # of a curve's best: below it nothing is known of the recipe yet
 
 
 class Scheduler(Protocol):
     """Decides whether a running trial goes on."""
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
+    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
         """Whether a trial with the running best ``best`` after ``epoch`` is to be stopped.
 
-        ``rung`` is what the standings have at this epoch, the trial's own entry among them.
+        ``rung`` is what the standings have at this epoch, the trial's own entry among them. No trial is stopped before
+        the epoch ``risen``.
         """
         ...
 
@@ -32,7 +37,7 @@ class Scheduler(Protocol):
 class Never:
     """Every trial runs to its own end."""
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
+    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
         return False
 
 
@@ -40,21 +45,20 @@ class Never:
 class Asha:
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
-    At the milestones ``grace * reduction_factor ** k`` a trial goes on if it is among the best
-    ``1 / reduction_factor`` (rounded up) of all that got there. No decision is made before that many trials as
-    ``reduction_factor`` are there.
+    At the milestones ``grace * reduction_factor ** k``, or from ``risen`` on where that is later, a trial goes on if it
+    is among the best ``1 / reduction_factor`` (rounded up) of all that got there. No decision is made before that many
+    trials as ``reduction_factor`` are there.
     """
 
     grace: int  # epochs
     reduction_factor: int = 3
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
-        if not self._is_milestone(epoch) or len(rung) < self.reduction_factor:
+    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
+        if not self._is_milestone(epoch, max(self.grace, risen)) or len(rung) < self.reduction_factor:
             return False
         return _num_better(best, rung) >= math.ceil(len(rung) / self.reduction_factor)
 
-    def _is_milestone(self, epoch: int) -> bool:
-        milestone = self.grace
+    def _is_milestone(self, epoch: int, milestone: int) -> bool:
         while milestone < epoch:
             milestone *= self.reduction_factor
         return milestone == epoch
@@ -71,17 +75,48 @@ class Median:
     grace: int  # epochs
     min_trials: int = 5
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float]) -> bool:
-        if epoch < self.grace or len(rung) < self.min_trials:
+    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
+        if epoch < max(self.grace, risen) or len(rung) < self.min_trials:
             return False
         return _num_better(best, rung) > len(rung) / 2
 
 
-def is_cut(scheduler: Scheduler, trial: "Trial", standings: Standings) -> bool:
-    """Whether ``trial`` is to be stopped where it stands; the course's recipes, which others are held to, never are."""
-    if trial.recipe != SEARCHED or not trial.best:
-        return False
-    return scheduler.stops(len(trial.best), trial.best[-1], standings.at(len(trial.best)))
+def is_protected(trial: "Trial") -> bool:
+    """Whether no scheduler stops the trial: the course's recipes, which others are held to, and points of the design.
+
+    What is left of the others has been chosen by score; the design is a part of the space that has not.
+    """
+    return trial.recipe != SEARCHED or designs.place(trial.number - len(COURSE)) is not None
+
+
+def why_stopped(scheduler: Scheduler, trial: "Trial", ledger: "Ledger") -> str:
+    """Why ``trial`` is to be stopped where it stands, as it is recorded: "stopped at 4: 7 of 21 were better".
+
+    Empty where it goes on.
+    """
+    epoch, risen = len(trial.best), _risen(ledger.trials)
+    if not epoch or risen is None or is_protected(trial):
+        return ""
+    best, rung = trial.best[-1], ledger.standings.at(epoch)
+    if not scheduler.stops(epoch, best, rung, risen):
+        return ""
+    return f"stopped at {epoch}: {_num_better(best, rung)} of {len(rung)} were better"
+
+
+def _risen(trials: Mapping[int, "Trial"]) -> int | None:
+    """The epoch by which both of the course's recipes had more than FLOOR of the best that they have had so far.
+
+    None where one has nothing yet and may still rise. One that came to nothing in all its epochs says nothing.
+    """
+    latest = 1
+    for number in range(len(COURSE)):
+        trial = trials.get(number)
+        if trial is None or not trial.best or trial.best[-1] <= 0:
+            if trial is None or trial.status == "running":
+                return None
+            continue
+        latest = max(latest, 1 + bisect_right(trial.best, FLOOR * trial.best[-1]))
+    return latest
 
 
 def _num_better(best: float, rung: Sequence[float]) -> int:

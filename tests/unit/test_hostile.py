@@ -266,7 +266,7 @@ def test_the_search_enters_lost_trials_again_as_they_were_and_says_so(study, num
     for trial, before in list(zip(again, trials, strict=True))[num_known:]:
         assert (trial.status, trial.rows, trial.config, trial.recipe) == (before.status, before.rows, before.config,
                                                                          before.recipe)  # fmt: skip
-        stopped = f"scheduler, epoch {len(trial.rows)}"
+        stopped = f"stopped at {len(trial.rows)}"
         assert trial.reason == {"complete": "epochs", "stopped": stopped, "running": ""}[trial.status]
     assert ranking.rank(study).table["minority_f1"].tolist() == ranked["minority_f1"].tolist()
     ledger, source, said = searcher(study, num_trials)

@@ -124,7 +124,7 @@ def train(asked, *schedules):
             ledger.complete(number, "epochs")
             (asked.folder / f"trials/{number}/last.pt").write_bytes(b"")
         else:
-            ledger.stop(number, "scheduler, epoch 1")
+            ledger.stop(number, "stopped at 1: 2 of 3 were better")
     ledger.close()
 
 

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.record.ledger import Ledger
+from study.record.recipes import COURSE, SEARCHED
 from study.record.standings import Standings
+from study.space.designs import DESIGN_EVERY
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Median, Never
 from tests import studies
@@ -75,6 +77,62 @@ def test_a_trial_that_ended_by_itself_stands_in_later_rungs_and_a_stopped_one_do
     assert [list(standings.at(epoch)) for epoch in (1, 2, 3, MAX_EPOCHS, MAX_EPOCHS + 1)] == [
         [0.7, 0.9], [0.9, 0.95], [0.9], [0.9], []
     ]  # fmt: skip
+
+
+def study_of(*curves, epochs=MAX_EPOCHS):
+    """A ledger with raw curves, the course's two first; of those that are over with True beside them."""
+    ledger = Ledger(None)
+    for number, (raw, ended) in enumerate(curves):
+        recipe = COURSE[number].name if number < len(COURSE) else SEARCHED
+        ledger.add(TrialConfig(epochs=epochs), recipe, {}, {})
+        for epoch, best in enumerate(running_best(raw), 1):
+            ledger.record(number, studies.row(epoch, best))
+        if ended:
+            ledger.complete(number, "epochs")
+    return ledger
+
+
+RISEN = ([0.5, 0.6, 0.7], False)
+
+
+def test_a_stopped_trial_says_at_which_epoch_and_behind_how_many():
+    ledger = study_of(RISEN, RISEN, ([0.1, 0.9], False), ([0.3, 0.4], False), ([0.2, 0.3], False))
+    asha = Asha(grace=2)
+    assert scheduler.why_stopped(asha, ledger.trials[4], ledger) == "stopped at 2: 4 of 5 were better"
+    assert scheduler.why_stopped(asha, ledger.trials[3], ledger) == "stopped at 2: 3 of 5 were better"
+    assert [scheduler.why_stopped(asha, ledger.trials[number], ledger) for number in (0, 1)] == ["", ""]
+    assert scheduler.why_stopped(Never(), ledger.trials[4], ledger) == ""
+
+
+def test_nothing_is_stopped_before_both_of_the_courses_recipes_have_left_the_floor():
+    slow = [0.0, 0.0, 0.0, 0.1, 0.3, 0.5]
+    others = [([0.5] * 5, False), ([0.5] * 5, False)]
+
+    def epochs_that_stop(first, is_over=False):
+        stops = []
+        for epoch in range(1, 6):
+            ledger = study_of((first, is_over), ([0.5] * 6, False), *others, ([0.0] * epoch, False))
+            if scheduler.why_stopped(Median(grace=1, min_trials=2), ledger.trials[4], ledger):
+                stops.append(epoch)
+        return stops
+
+    assert epochs_that_stop(slow) == [4, 5]  # 0.1 is more than a tenth of 0.5
+    assert epochs_that_stop([0.0, 0.02, 0.04, 0.04, 0.3, 0.5]) == [5]
+    assert epochs_that_stop(slow[:3]) == []  # it may still rise
+    assert epochs_that_stop([0.0] * 6) == []
+    assert epochs_that_stop([0.0] * 6, is_over=True) == [1, 2, 3, 4, 5]  # it came to nothing, and says nothing
+
+
+def test_ashas_first_milestone_is_where_the_courses_recipes_have_risen():
+    asha = Asha(grace=2, reduction_factor=3)
+    assert [epoch for epoch in range(1, 31) if asha.stops(epoch, 0.1, [0.1, *[0.9] * 5], 5)] == [5, 15]
+
+
+def test_points_of_the_design_are_never_stopped_and_there_are_more_of_them_in_a_larger_study():
+    ledger = study_of(RISEN, RISEN, *[([0.5], False)] * 8, *[([0.1], False)] * 20)
+    stopped = [n for n, trial in ledger.trials.items() if scheduler.why_stopped(Asha(grace=1), trial, ledger)]
+    designed = [2 + DESIGN_EVERY * place for place in range(4)]
+    assert stopped == [n for n in range(10, 30) if n not in designed]
 
 
 def test_grace_is_a_fifth_of_the_epochs():

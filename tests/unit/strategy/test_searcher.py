@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from study.record.ledger import Ledger
 from study.space import parameters
+from study.space.designs import DESIGN_EVERY
 from study.space.parameters import ALGORITHMS, Parameter
 from study.strategy.searcher import Searcher
 from tests import studies
@@ -108,6 +109,14 @@ def test_sobol_points_fill_the_space_more_evenly_than_random_ones():
 
     # 32 points of a scrambled Sobol sequence: one in each 32nd of each axis
     assert largest_gap("sobol") <= 2 / 32 < largest_gap("random")
+
+
+def test_the_few_points_of_the_design_are_spread_over_the_choices_of_each_knob():
+    configs = run_all(Ledger(None), "tpe", 2 + 8 * DESIGN_EVERY)[2::DESIGN_EVERY]
+    assert len(configs) == 8
+    assert sorted(config.sampler for config in configs) == ["shuffle"] * 4 + ["weighted"] * 4
+    assert {config.accumulation_steps for config in configs} == {1, 2, 4, 8}
+    assert sorted(int(8 * config.dropout / 0.7) for config in configs) == list(range(8))  # one in each eighth
 
 
 @given(st.integers(1, 50), st.integers(1, 60), st.booleans(), st.floats(0, 1))
