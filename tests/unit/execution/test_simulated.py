@@ -73,15 +73,10 @@ def test_a_scheduler_spends_its_epochs_on_more_trials():
 
 def test_a_simulation_asks_the_studys_own_scheduler(monkeypatch):
     seen = []
-    monkeypatch.setattr(Asha, "stops", lambda self, epoch, best, rung: seen.append(epoch) or False)
-    list(simulated.simulate(Bump(), "random", Asha(2), 2, 3, seed=0))
-    assert seen == [
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]  # of the third trial, whose sixth epoch is its own end; the first two are the course's
+    monkeypatch.setattr(Asha, "stops", lambda self, epoch, best, rung, risen: seen.append(epoch) or False)
+    list(simulated.simulate(Bump(), "random", Asha(2), 2, 4, seed=0))
+    # of the fourth trial, whose sixth epoch is its own end; the first three are the course's and a point of the design
+    assert seen == [1, 2, 3, 4, 5]
 
 
 def test_the_command_prints_a_line_for_each_combination(capsys):
