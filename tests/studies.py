@@ -148,7 +148,7 @@ def _entries(number, recipe, status, reason, rows):
     return entries
 
 
-def confirm(folder: Path, num_trials=11, opened=True, low=0.05):
+def confirm(folder: Path, num_trials=11, opened=True, low=0.05, on_test=None):
     """A confirm.json beside it: trial 2 and the course's recipes on three seeds."""
     scores = {
         "trial-2": [0.70, 0.72, 0.71],
@@ -159,7 +159,7 @@ def confirm(folder: Path, num_trials=11, opened=True, low=0.05):
     test = {"opened": "2026-02-02T00:00:00", "reopened": [{"time": "2026-02-03", "reason": EVIL}], "recipes": {
         name: {"scores": own, "scores_adjusted": own, "scores_offsets": own,
                "mean": own[0], "low": own[0] - 0.02, "high": own[0] + 0.02,
-               "confusion": [[1]]} for name, own in scores.items()},
+               "confusion": [[1]]} | (on_test or {}) for name, own in scores.items()},
         "differences": [{"first": "trial-2", "second": other, "estimate": 0.2, "low": -0.01, "high": 0.4,
                          "adjusted": interval} for other in ("course-shuffled", "course-weighted")]}  # fmt: skip
     content = {

@@ -1,7 +1,7 @@
 """What a confirmation's runs are worth: their validation scores, the audit images, the test images. Uses torch."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from study.confirmation import classes
 from study.confirmation.plan import ConfirmationPlan
 from study.confirmation.trained import TrainedRun, TrainedRuns
 from study.record.confirmation import Confirmation, ConfirmedRecipe, ConfirmedScore, Difference, Estimate, RecipeOnTest
@@ -69,7 +70,7 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
 
 
 def measure_test(
-    runs: TrainedRuns, winner: str, test: SealedImages, seed: int
+    runs: TrainedRuns, winner: str, test: SealedImages, class_names: Sequence[str], seed: int
 ) -> tuple[dict[str, RecipeOnTest], list[Difference]]:
     """The test scores of the winner and the course's recipes, each run's best epoch, and how far the winner is beyond.
 
@@ -102,6 +103,8 @@ def measure_test(
             mean=float(means.estimate[index]),
             **_ends(means, index),
             confusion=confusion_matrix(all_labels, predictions[0, index].ravel(), images.num_classes).tolist(),
+            classes=classes.by_class(resamples, labels, predictions[0, index], class_names, images.minority),
+            false_alarms=classes.false_alarms(resamples, labels, predictions[0, index], images.minority),
         )
         for index, name in enumerate(tested)
     }

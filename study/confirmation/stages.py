@@ -123,7 +123,8 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
         assert plan.reopen_reason is not None
         reopened = [*test_before.reopened, Reopening(time=opened, reason=plan.reopen_reason)]
         opened = test_before.opened
-    recipes, differences = scoring.measure_test(runs, content.winner, plan.test, plan.study.seed)
+    names, seed = plan.pool.class_names, plan.study.seed
+    recipes, differences = scoring.measure_test(runs, content.winner, plan.test, names, seed)
     test = OnTestImages(opened=opened, reopened=reopened, recipes=recipes, differences=differences)
     content = replace(content, test=test)
     write_atomically(plan.folder / "confirm.json", to_json(content))  # before anybody sees a score

@@ -22,6 +22,7 @@ from trainable.cli import UsageError
 from trainable.decoding import read_file, to_json
 from trainable.evaluation import evaluation_batch
 from trainable.files import PARTIAL, check_folder, naming
+from trainable.images import loading
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.metrics import confusion_matrix, minority_f1
@@ -153,13 +154,14 @@ def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[Mistake
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
-    names = winner.class_names
+    names, files = winner.class_names, loading.paths(pool)
     return [
         Mistake(
             label=names[labels[index]],
             predicted=names[predicted[index]],
             probability=float(probabilities[index].max()),
             png=_png(pixels[index]),
+            file=files[positions[index]] if files else None,
         )
         for index in worst
     ]

@@ -4,6 +4,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from study.findings import on_test
 from study.record.confirmation import Confirmation, ConfirmedRecipe, Difference, OnTestImages, RecipeOnTest
 from study.record.recipes import is_course, shown
 from study.words import signed
@@ -182,7 +183,9 @@ class Verdict:
             "fresh seeds: the same means as above; test: each run's best epoch;",
             "offsets: after adding decision offsets fitted on that run's validation images only",
         ]
-        lines += [*_difference_lines(self.test_differences), *self.opening_notes(), ""]
+        lines += _difference_lines(self.test_differences)
+        lines += on_test.lines(self.test.recipes[self.winner.name])
+        lines += [*self.opening_notes(), ""]
         return lines + textwrap.wrap(self.luck.words, 100, subsequent_indent="  ")
 
     def opening_notes(self) -> list[str]:

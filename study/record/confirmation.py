@@ -72,6 +72,20 @@ class ConfirmedScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassOnTest:
+    """How a recipe does on the test images of one class, mean of the seeds; its intervals are over seeds and images."""
+
+    __pydantic_config__ = EXACT
+
+    name: str
+    rare: bool  # of the minority
+    images: Count
+    recall: Estimate
+    precision: Estimate
+    f1: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecipeOnTest:
     """A recipe on the test images; lists have a value for each seed."""
 
@@ -83,7 +97,10 @@ class RecipeOnTest:
     mean: Share
     low: Share
     high: Share
-    confusion: list[list[Count]]
+    confusion: list[list[Count]]  # of all seeds together; row = true class
+    # younger than the first files
+    classes: list[ClassOnTest] = field(default_factory=list)  # those that have test images
+    false_alarms: Estimate | None = None  # share of the common classes' images that are taken for a rare class
 
 
 @dataclass(frozen=True, kw_only=True)

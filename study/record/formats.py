@@ -173,6 +173,7 @@ class Mistake:
     predicted: str
     probability: Share  # of what it predicts
     png: str  # the image, in base64
+    file: str | None = None  # path relative to the data folder; None: it is no file, or of an earlier version
 
 
 def mistake_problems(mistakes: list[Mistake]) -> Iterable[str]:

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from study.findings import summary
+from study.findings import on_test, summary
 from study.findings.evidence import class_columns
 from study.findings.ranking import epochs_of
 from study.record.files import write_atomically
@@ -77,7 +78,8 @@ def page(findings: "Findings") -> str:
     """The page's HTML. Names are escaped by the template, by `charts` and by itables, each where it shows them."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"f1": f1, "duration": duration, "sentence": lambda text: text[0].upper() + text[1:]}
-    trials = summary.shown_trials(findings)
+    trials, verdict = summary.shown_trials(findings), findings.verdict
+    tested = verdict.tested(verdict.winner.name) if verdict else None
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         study=findings.ranking.study,
         asked=asdict(findings.ranking.study),
@@ -85,7 +87,9 @@ def page(findings: "Findings") -> str:
         objective=findings.ranking.objective,
         answer=answer.answer(findings),
         cards=answer.cards(findings),
-        verdict=findings.verdict,
+        verdict=verdict,
+        false_alarms=on_test.false_alarm_words(tested) if tested else "",
+        test_confusion=_test_confusion(findings),
         num_trials=len(findings.ranking.trials),
         num_cut=sum(findings.ranking.study.class_counts.audit),
         warnings=findings.ranking.memory_lines()
@@ -104,6 +108,14 @@ def page(findings: "Findings") -> str:
         shown=shown,
         signed=signed,
     )
+
+
+def _test_confusion(findings: "Findings") -> Any:
+    verdict = findings.verdict
+    tested = verdict.tested(verdict.winner.name) if verdict else None
+    if tested is None or not tested.classes:
+        return ""
+    return _html(charts.confusion(np.array(tested.confusion), findings.ranking.study.class_names))
 
 
 def _counts(findings: "Findings") -> str:

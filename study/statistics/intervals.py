@@ -95,6 +95,7 @@ class Resamples:
             ]
             self.counts = np.array([_worth(numbers[self._slices[name]]) for name in self.minority])
         self._worths = self.counts / counts[self.minority]  # of an image of each minority class; 1 without groups
+        self._groups = None if groups is None or are_alone(groups) else groups[self._order]
 
     def score(self, predictions: np.ndarray) -> Scores:
         """The scores of trials that predict ``predictions``: whole numbers in [0, num_classes), (T, n)."""
@@ -120,6 +121,22 @@ class Resamples:
                 total += 2 * true_positives / np.maximum(sizes, np.float32(1e-6))
             resampled[trials] = total[:, 1:] / len(self.minority)
         return Scores(class_f1.mean(axis=1), resampled, class_f1, class_sizes, self.counts)
+
+    def shares(self, part: np.ndarray, whole: np.ndarray) -> Scores:
+        """What share of the images ``whole`` are of its ``part``: for T trials, as if each was a score of one class.
+
+        Both say how often an image counts, (T, n) or, where it is the same for all trials, (1, n). Recall is the share
+        of a class's images that are found, F1 that of twice the hits among the class and all that were called it.
+        """
+        sums = [counted[:, self._order].astype(np.float32) @ self._weights.T for counted in (part, whole)]
+        parts, wholes = np.broadcast_arrays(*sums)  # (T, 1 + R)
+        found = parts / np.maximum(wholes, np.float32(1e-6))
+        counted = whole[:, self._order].any(axis=0)
+        num_images = max(int(counted.sum()), 1)
+        worth = num_images if self._groups is None else _worth(self._groups[counted]) if counted.any() else 0.0
+        sizes = wholes[:, :1].astype(np.float64) * worth / num_images
+        of_class = found[:, :1].astype(np.float64)
+        return Scores(of_class[:, 0], found[:, 1:], of_class, sizes, np.array([worth]))
 
 
 def _worth(groups: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from trainable.images.drawing import num_groups, numbered
 from trainable.images.groups import by_regex, by_table
 from trainable.images.layout import list_parts
 from trainable.images.listing import MAX_TOLD, Listing, shortened
-from trainable.images.origins import FOLDER, origin
+from trainable.images.origins import FOLDER, NAMED, origin
 from trainable.images.parts import PART_NAMES
 from trainable.images.pool import DataSpec, Pool, SealedImages, pack, pack_into
 from trainable.images.sources import Source
@@ -165,6 +165,29 @@ def _packed(parts: Sequence[tuple[np.ndarray, np.ndarray]], path: Path | None) -
     packed = np.zeros(shape, np.int32)
     fill(packed)
     return packed
+
+
+def paths(pool: Pool) -> list[str] | None:
+    """The path of each of the pool's images, relative to the data folder; None where they are no files of their own.
+
+    Raises:
+        UsageError: the files can no longer be listed.
+    """
+    spec, skipped = pool.spec, set(pool.skipped)
+    if spec.data in NAMED:
+        return None
+    listings, _ = list_parts(spec)
+    left = {}
+    for part in ("train", "val"):
+        if part in listings:
+            listing = listings[part]
+            left[part] = listing.only([listing.path(index) not in skipped for index in range(len(listing.names))])
+    found = {part: [listing.path(index) for index in range(len(listing.names))] for part, listing in left.items()}
+    if not spec.own_test:
+        groups = _groups(spec, left, lambda text: None)
+        test = _set_aside(left["train"].labels, spec.seed, numbered(groups["train"]) if groups else None)
+        found["train"] = np.delete(np.array(found["train"], object), test).tolist()
+    return [path for of_part in found.values() for path in of_part]
 
 
 def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:

@@ -104,6 +104,33 @@ def test_a_confirmation_puts_search_confirmed_and_test_side_by_side(confirmed):
     assert any("the study has 14 now" in note for note in confirmed.verdict.notes(14, 6))
 
 
+def test_the_winners_classes_on_the_test_images_stand_on_the_page_and_the_rare_ones_in_the_terminal(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    score = {"estimate": 0.8, "low": 0.6, "high": 0.9}
+    classes = [
+        {"name": name, "rare": index < 2, "images": 30, "recall": score, "precision": score, "f1": score}
+        for index, name in enumerate(studies.CLASS_NAMES)
+    ]
+    alarms = {"estimate": 0.0123, "low": 0.0002, "high": 0.03}
+    matrix = np.eye(4, dtype=int).tolist()
+    studies.confirm(folder, on_test={"classes": classes, "false_alarms": alarms, "confusion": matrix})
+    (folder / "winner").mkdir()
+    mistake = {"label": "cat", "predicted": "dog", "probability": 0.9, "png": "AAAA", "file": f"cat/{studies.EVIL}"}
+    (folder / "winner/mistakes.json").write_text(json.dumps([mistake]))
+    found = summary.find(rank(folder), folder)
+    html, lines = page.page(found), found.lines()
+    assert max(map(len, lines)) <= 100
+    told = lines.index("the winner on test images of the rare classes, mean of the seeds (95 %):")
+    name = studies.EVIL[:23] + "…"
+    assert re.split(r"\s{2,}", lines[told + 2]) == [name, "30", *["0.800 (0.60 to 0.90)"] * 3]
+    words = "alse alarms: 1.2 % (0.02 to 3.0 %) of the other classes' images are taken for a rare class"
+    assert lines[told + 4] == f"f{words}"
+    assert f"F{words}".replace("'", "&#39;") in html
+    assert html.count("0.8000 (0.6000 to\n0.9000)") == 12
+    assert "cat/&lt;img" in html
+    assert studies.EVIL not in html
+
+
 def test_a_winner_that_cannot_be_told_from_the_courses_is_not_called_best(tmp_path):
     folder = studies.write(tmp_path / "study")
     studies.confirm(folder, low=-0.01)
