@@ -177,7 +177,7 @@ def paths(pool: Pool) -> list[str] | None:
     if spec.data in NAMED:
         return None
     listings, _ = list_parts(spec)
-    left = {}
+    left: dict[str, Listing] = {}
     for part in ("train", "val"):
         if part in listings:
             listing = listings[part]
