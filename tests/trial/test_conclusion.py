@@ -17,12 +17,12 @@ from tests.conftest import DIGITS_STUDY
 def concluded(tmp_path_factory):
     """The folder of a confirmed study of photographs in groups of five, its plan, and what was said."""
     place = tmp_path_factory.mktemp("photos")
-    studies.write_photos(place / "photos", {"cat": 60, "dog": 60, "fox": 25})
+    studies.write_photos(place / "photos", {"cat": 60, "dog": 60, "fox": 60})
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winner, "_export", lambda *arguments: None)  # it takes seconds, and is tested elsewhere
-        asked = ["--data", place / "photos", "--group", r"/\d", "--cache-dir", place / "cache", "--minority", "fox"]
-        plan = studies.begin(*DIGITS_STUDY, "--results", place, *asked, "--trials", "2")
+        asked = ["--data", place / "photos", "--group", r"\w+/\d", "--cache-dir", place / "cache", "--minority", "fox"]
+        plan = studies.begin(*DIGITS_STUDY, "--results", place / "results", *asked, "--trials", "2")
         studies.finish(plan)
         confirmation = studies.begin_confirmation(plan.folder, "--top", "1", "--seeds", "2")
         studies.train(confirmation)
