@@ -42,6 +42,11 @@ class Listing:
         """The path of an image relative to the data folder, as globs see it."""
         return f"{self.folder}/{self.names[index]}" if self.folder else self.names[index]
 
+    @property
+    def paths(self) -> list[str]:
+        """Of all images, in their order."""
+        return [self.path(index) for index in range(len(self.names))]
+
     def only(self, keep: Sequence[bool]) -> "Listing":
         """The same without the images where ``keep`` is False."""
         kept = [index for index, is_kept in enumerate(keep) if is_kept]

@@ -176,18 +176,15 @@ def paths(pool: Pool) -> list[str] | None:
     spec, skipped = pool.spec, set(pool.skipped)
     if spec.data in NAMED:
         return None
-    listings, _ = list_parts(spec)
-    left: dict[str, Listing] = {}
-    for part in ("train", "val"):
-        if part in listings:
-            listing = listings[part]
-            left[part] = listing.only([listing.path(index) not in skipped for index in range(len(listing.names))])
-    found = {part: [listing.path(index) for index in range(len(listing.names))] for part, listing in left.items()}
+    left = dict[str, Listing]()
+    for part, listing in list_parts(spec)[0].items():
+        left[part] = listing.only([path not in skipped for path in listing.paths])
+    found = {part: listing.paths for part, listing in left.items()}
     if not spec.own_test:
         groups = _groups(spec, left, lambda text: None)
         test = _set_aside(left["train"].labels, spec.seed, numbered(groups["train"]) if groups else None)
         found["train"] = np.delete(np.array(found["train"], object), test).tolist()
-    return [path for of_part in found.values() for path in of_part]
+    return [*found["train"], *found.get("val", [])]
 
 
 def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:
@@ -230,7 +227,7 @@ def load_test(pool: Pool, say: Callable[[str], None] = print) -> SealedImages:
 def _groups(spec: DataSpec, listings: Mapping[str, Listing], say: Callable[[str], None]) -> dict[str, list[str]] | None:
     """The group of each image in each part that is used; None where each image is one of its own."""
     used = {part: listing for part, listing in listings.items() if part != "test" or spec.own_test}
-    paths = {part: [listing.path(index) for index in range(len(listing.names))] for part, listing in used.items()}
+    paths = {part: listing.paths for part, listing in used.items()}
     told = {part: listing.groups for part, listing in used.items() if listing.groups is not None}
     if told and spec.group is not None:
         raise UsageError([f"--group {spec.group}: must be left out where the table has a column group"])
@@ -248,7 +245,7 @@ def _leaks(
 ) -> list[str]:
     """What could stand on two sides of a split, beyond exact copies: a sentence, or none."""
     sources_of = {"train": train} | ({"val": val} if val is not None else {})
-    paths = [listings[part].path(index) for part in sources_of for index in range(len(listings[part].names))]
+    paths = [path for part in sources_of for path in listings[part].paths]
     together: np.ndarray | None = None
     if val is not None and own_test:  # nothing is drawn: each part is a side
         together = numbered([part for part in sources_of for _ in listings[part].names])
