@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from benchmarks.harness import Figure, Outcome, Row
 from study.statistics import intervals, seeds
-from study.statistics.intervals import Intervals, Resamples
+from study.statistics.intervals import Intervals
+from study.statistics.resamples import Resamples
 from trainable.cli import Parser, positive_int, seed
 from trainable.metrics import f1_per_class
 from trainable.streams import derive

@@ -24,6 +24,7 @@ from trainable.cli import (
     unwritable,
 )
 from trainable.command import command, output_is_essential
+from trainable.config import OBJECTIVES
 from trainable.images import origins
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ def _parser() -> Parser:
         type=file_path,
         metavar="SPACE",
         help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: course)",
+    )
+    group.add_argument(
+        "--objective",
+        default=None,
+        type=file_path,
+        metavar="OBJECTIVE",
+        help=f"what trials are judged by: {', '.join(OBJECTIVES)}, or the file of a table of costs: a column "
+        "true_class and, for each class, one that says what it costs to predict it (default: minority_f1)",
     )
     group.add_argument(
         "--set",

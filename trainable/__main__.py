@@ -112,6 +112,7 @@ def _load(spec: "DataSpec", config: TrialConfig | None, problems: list[str]) -> 
 
     Before anything is decoded, or downloaded, all else has been looked at.
     """
+    from trainable import objectives
     from trainable.images import loading
     from trainable.images.splits import check_split, split
 
@@ -120,6 +121,7 @@ def _load(spec: "DataSpec", config: TrialConfig | None, problems: list[str]) -> 
 
     def look(pool: "Pool") -> None:
         found = check_split(pool, split(pool, config.split_seed, config.cut_seed))[0] if config else []
+        found += objectives.problems(config.objective, len(pool.class_names)) if config else []
         if config and not problems and not found:
             from trainable.loop import check_network  # torch: not for what is refused without
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainable import sealed
+from trainable import objectives, sealed
 from trainable.cli import UsageError
-from trainable.config import TrialConfig
+from trainable.config import FIELDS, TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.loop import TrialState, bound_to_length, empty_state, network
 from trainable.parts.optimizers import MOMENTS, load_moments
@@ -40,6 +40,8 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
         "predictions": state.predictions,
         "val_labels": images.labels[images.val],
     }
+    if state.likelihoods:
+        content["likelihoods"] = state.likelihoods
     if images.val_groups is not None:
         content["val_groups"] = images.val_groups
     _write(path, content)
@@ -70,7 +72,9 @@ def _check(content: dict[str, Any]) -> None:
     for name in ("config", "model", "optimizer", "best"):
         if not isinstance(content[name], dict):
             raise ValueError(f"{name} is no table")
-    content["rows"] = rows = checked_rows(content["rows"])
+    text = content["config"].get("objective", TrialConfig.objective)
+    objective = objectives.named(str(FIELDS["objective"].checked(text)))
+    content["rows"] = rows = checked_rows(content["rows"], objective)
     if not rows:
         raise ValueError("it has no epoch")
     num_classes = len(rows[0]["f1"])
@@ -81,6 +85,12 @@ def _check(content: dict[str, Any]) -> None:
         raise ValueError(f"predictions must be of each of the {len(rows)} epochs")
     for part in predictions:
         _check_tensor("predictions", part, (2, num_images), (torch.uint8, torch.int16))
+    likelihoods = content.setdefault("likelihoods", [])
+    if not isinstance(likelihoods, list) or len(likelihoods) != (len(rows) if objective.of_scores else 0):
+        raise ValueError(f"likelihoods must be of each epoch where the objective is {objective.words}")
+    for part in likelihoods:
+        num_minority = part.shape[-1] if isinstance(part, torch.Tensor) and 0 < part.shape[-1] <= num_classes else 1
+        _check_tensor("likelihoods", part, (2, num_images, num_minority), (torch.float16,))
     for name, values in [("val_labels", labels), *(("predictions", part) for part in predictions)]:
         if not 0 <= int(values.min()) <= int(values.max()) < num_classes:
             raise ValueError(f"{name} has values that are none of the {num_classes} classes")
@@ -157,10 +167,13 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
                 f"it is of {num_val} validation images in {num_classes} classes, and the study has "
                 f"{len(images.val)} in {images.num_classes}"
             )
+        if any(part.shape[-1] != len(images.minority) for part in content["likelihoods"]):
+            raise ValueError(f"its likelihoods are not of {len(images.minority)} minority classes")
         _load_optimizer(state, content["optimizer"])
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
     state.rows, state.best, state.predictions = content["rows"], content["best"], content["predictions"]
+    state.likelihoods = content["likelihoods"]
     return state
 
 
@@ -231,11 +244,19 @@ def finish(folder: Path) -> None:
         logits=best["logits"].numpy(),
         predictions=predictions[:, 0],
         predictions_adjusted=predictions[:, 1],
+        **_likelihoods(content["likelihoods"]),
         **({} if groups is None else {"groups": groups.numpy()}),
     )
     sealed.write(validation_path, arrays)
     row = content["rows"][content["rows"][-1]["best_epoch"] - 1]
     _write(best_path, {"format": BEST_FORMAT, "config": content["config"], "row": row, "model": best["model"]})
+
+
+def _likelihoods(parts: list[torch.Tensor]) -> dict[str, Any]:
+    if not parts:
+        return {}
+    found = torch.stack(parts).numpy()  # (num_epochs, 2, num_val, num_minority)
+    return {"likelihoods": found[:, 0], "likelihoods_adjusted": found[:, 1]}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainable import costs
 from trainable.cli import UsageError, shown
 from trainable.options import Choices, Range, Role, option, options_of
 from trainable.recipe import Recipe
@@ -15,7 +16,14 @@ from trainable.recipe import Recipe
 SEEDS = Range(0, 2**63 - 1)
 PRECISIONS = ("float32", "bfloat16")
 FEW_STEPS = 20  # of the optimizer in an epoch; below it a recipe is judged by how few they are
-OBJECTIVES = ("minority_f1", "macro_f1")
+OBJECTIVES = (
+    "minority_f1",
+    "macro_f1",
+    "balanced_accuracy",
+    "worst_class_recall",
+    "minority_average_precision",
+    "minority_f1_adjusted",
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,11 @@ class TrialConfig(Recipe):
 
     epochs: int = option(50, Range(1), "passes over the training images, at most", "length", role="protocol")
     objective: str = option(
-        "minority_f1", Choices(OBJECTIVES), "score by which the best epoch is chosen", "objective", role="protocol"
+        "minority_f1",
+        Choices(OBJECTIVES, costs.PATTERN, f"{costs.PREFIX}ROW;ROW;…"),
+        "score by which the best epoch is chosen",
+        "objective",
+        role="protocol",
     )
     seed: int = option(0, SEEDS, "initialisation, order, augmentation and dropout", "seeds", role="seed")
     split_seed: int = option(0, SEEDS, "which images are for validation", "seeds", role="seed")
@@ -76,6 +88,11 @@ class TrialConfig(Recipe):
         alone = {name: getattr(config, name) for name in ("frozen_epochs", "head_epochs") if getattr(config, name)}
         if (number := sum(alone.values())) >= config.epochs:
             problems.append(f"{' plus '.join(alone)} must be below epochs, {config.epochs}, not {number}")
+        if config.objective.startswith(costs.PREFIX):
+            try:
+                costs.parse(config.objective)
+            except ValueError as error:
+                problems.append(f"objective {error}, not {shown(config.objective)}")
         active = config.active()
         problems += [
             f"{name} has no effect unless {FIELDS[name].condition()}, so it cannot be {value!r}"

@@ -51,11 +51,23 @@ def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoc
     return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
 
 
-def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages, objective: Objective) -> Row:
-    """The validation part of a row, from the logits of the validation images and what ``predict`` makes of them."""
+def likelihoods(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoch: int) -> torch.Tensor:
+    """How likely each minority class is, plain and after logit adjustment: log odds, float16 (2, n, K) on the CPU."""
+    both = (logits, adjusted_logits(logits, images.train_counts, config, epoch))
+    found = [metrics.log_odds(values.float().cpu().numpy(), images.minority) for values in both]
+    return torch.from_numpy(np.stack(found)).half()
+
+
+def score(
+    logits: torch.Tensor, predictions: torch.Tensor, judged: torch.Tensor, images: TrialImages, objective: Objective
+) -> Row:
+    """The validation part of a row, from the logits of the validation images and what ``predict`` makes of them.
+
+    ``judged`` are what the objective looks at: the predictions, or the ``likelihoods``.
+    """
     labels = images.labels[images.val]
     plain, after = (
-        objective.score(labels.numpy(), judged, images.num_classes, images.minority) for judged in predictions.numpy()
+        objective.score(labels.numpy(), values, images.num_classes, images.minority) for values in judged.numpy()
     )
     confusion, adjusted = (
         metrics.confusion_matrix(labels.numpy(), row, images.num_classes) for row in predictions.numpy()
@@ -69,7 +81,7 @@ def score(logits: torch.Tensor, predictions: torch.Tensor, images: TrialImages, 
         "f1": f1.tolist(),
         "minority_f1_adjusted": metrics.minority_f1(adjusted, images.minority),
         objective.adjusted: after,
-        objective.name: plain,
+        objective.name: after if objective.is_adjusted else plain,
     }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from trainable import objectives
 from trainable.allocator import keep_freed_memory
 from trainable.config import TrialConfig, num_steps
-from trainable.evaluation import evaluate, predict, score
+from trainable.evaluation import evaluate, likelihoods, predict, score
 from trainable.images.trial import TrialImages
 from trainable.parts import networks, weights
 from trainable.parts.augmentation import augmentation
@@ -51,6 +51,7 @@ class TrialState:
     rows: list[Row]
     best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
     predictions: list[torch.Tensor] = field(default_factory=list)  # of each epoch, see ``predict``
+    likelihoods: list[torch.Tensor] = field(default_factory=list)  # the same, where the objective looks at them
     average: AveragedWeights[nn.Module] | None = None
     step: Step | None = None  # from the first epoch on; holds nothing that would have to be saved
 
@@ -135,7 +136,8 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         trained = time.perf_counter()
         logits = evaluate(state.judged, images, images.val, state.config.precision)
         predictions = predict(logits, images, state.config, epoch)
-        scores = score(logits, predictions, images, objective)
+        judged = likelihoods(logits, images, state.config, epoch) if objective.of_scores else predictions
+        scores = score(logits, predictions, judged, images, objective)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
             if not math.isfinite(loss):
                 raise DivergedError(f"{name} is {loss} in epoch {epoch}")
@@ -164,6 +166,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         }
         state.rows.append(row)
         state.predictions.append(predictions)
+        state.likelihoods += [judged] if objective.of_scores else []
         yield row
 
 

@@ -80,26 +80,41 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def one_vs_rest(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def log_odds(logits: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """How likely an image is of each of the ``classes``, float32 (n, K), from logits (n, num_classes).
+
+    Sorted as the probabilities are, but not all alike where these are nearly 1.
+    """
+    found = np.empty((len(logits), len(classes)), np.float32)
+    for index, name in enumerate(classes):
+        others = np.delete(logits, name, axis=1).astype(np.float64)
+        highest = others.max(axis=1)
+        found[:, index] = logits[:, name] - highest - np.log(np.exp(others - highest[:, None]).sum(axis=1))
+    return found
+
+
+def one_vs_rest(
+    labels: np.ndarray, scores: np.ndarray, classes: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """How well each class's scores tell its images from all others: area under the ROC curve, and average precision.
 
-    float64 (num_classes,) each, in [0, 1]; NaN where a class has no image, and the area also where it has all.
-    ``labels`` are whole numbers (n,), ``scores`` float (n, num_classes), the higher the likelier. As scikit-learn's
-    ``roc_auc_score`` and ``average_precision_score`` of ``labels == class``, ties counted as there.
+    Of the ``classes`` (default: all), float64 (K,) each, in [0, 1]; NaN where a class has no image, and the area also
+    where it has all. ``labels`` are whole numbers (n,), ``scores`` float (n, K), the higher the likelier. As
+    scikit-learn's ``roc_auc_score`` and ``average_precision_score`` of ``labels == class``, ties counted as there.
     """
     areas, precisions = np.full((2, scores.shape[1]), np.nan)
     num_images = len(labels)
-    for name, everything in enumerate(np.sort(scores, axis=0).T):
-        own = np.sort(scores[labels == name, name])
+    for index, everything in enumerate(np.sort(scores, axis=0).T):
+        own = np.sort(scores[labels == (index if classes is None else classes[index]), index])
         num_others = num_images - len(own)
         if not len(own):
             continue
         # how many are below each of the class's images, or at most as high: of all images, and of the class's own
         below, up_to = (np.searchsorted(everything, own, side) for side in ("left", "right"))
         own_below, own_up_to = (np.searchsorted(own, own, side) for side in ("left", "right"))
-        precisions[name] = ((len(own) - own_below) / (num_images - below)).mean()
+        precisions[index] = ((len(own) - own_below) / (num_images - below)).mean()
         if num_others:
-            areas[name] = (below - own_below + up_to - own_up_to).mean() / 2 / num_others
+            areas[index] = (below - own_below + up_to - own_up_to).mean() / 2 / num_others
     return areas, precisions
 
 

@@ -34,6 +34,7 @@ from trainable.decoding import (
 )
 from trainable.files import check_folder
 from trainable.images.pool import DataSpec
+from trainable.objectives import MINORITY_F1, Objective
 from trainable.report import Row
 
 STUDY_FORMAT = 1
@@ -75,7 +76,6 @@ class EpochRow(TypedDict):
     macro_f1: Share
     f1: Annotated[list[Share], Field(min_length=2)]  # of each class
     minority_f1_adjusted: Share
-    best_minority_f1: Share  # so far
     best_epoch: Positive
     learning_rate: Annotated[float, Field(ge=0)]
     num_train_images: Positive
@@ -159,10 +159,10 @@ def _class_problems(study: StudyOfTrial) -> Iterable[str]:
     )
 
 
-def read_rows(folder: Path, num_classes: int | None = None) -> list[Row]:
+def read_rows(folder: Path, num_classes: int | None = None, objective: Objective = MINORITY_F1) -> list[Row]:
     """The rows in a trial's epochs.jsonl, in the order of the epochs; a half-written last line is left out.
 
-    Where ``num_classes`` is given, the rows must be of so many classes.
+    Where ``num_classes`` is given, the rows must be of so many classes. They must have the scores of ``objective``.
 
     Raises:
         UsageError: a line is damaged, or rows are out of order.
@@ -179,7 +179,7 @@ def read_rows(folder: Path, num_classes: int | None = None) -> list[Row]:
             raise refusal(path, ["a line holds more than one row"])
     except ValidationError as error:
         raise _damaged_line(path, lines) from error
-    if problems := list(row_problems(rows, num_classes)):
+    if problems := list(row_problems(rows, num_classes, objective)):
         raise refusal(path, problems)
     return rows
 
@@ -193,7 +193,7 @@ def _damaged_line(path: Path, lines: Sequence[bytes]) -> UsageError:
     return refusal(path, ["a line holds more than one row"])
 
 
-def checked_rows(rows: Any) -> list[Row]:
+def checked_rows(rows: Any, objective: Objective = MINORITY_F1) -> list[Row]:
     """Rows that come from elsewhere than a file of lines, as ``read_rows`` gives them.
 
     Raises:
@@ -203,12 +203,14 @@ def checked_rows(rows: Any) -> list[Row]:
         found: list[Row] = adapter(list[EpochRow]).validate_python(rows)
     except ValidationError as error:
         raise ValueError(f"rows{words(error.errors(include_url=False)[0])}") from error
-    for problem in row_problems(found):
+    for problem in row_problems(found, objective=objective):
         raise ValueError(problem)
     return found
 
 
-def row_problems(rows: Sequence[Row], num_classes: int | None = None) -> Iterable[str]:
+def row_problems(
+    rows: Sequence[Row], num_classes: int | None = None, objective: Objective = MINORITY_F1
+) -> Iterable[str]:
     """What is wrong between rows that are right one by one."""
     if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
         yield "its epochs are not 1, 2, 3, …"
@@ -216,12 +218,20 @@ def row_problems(rows: Sequence[Row], num_classes: int | None = None) -> Iterabl
         if row["best_epoch"] > row["epoch"]:
             yield f"best_epoch of epoch {row['epoch']} must be an epoch up to it, not {row['best_epoch']}"
             return
+        for name in (objective.name, objective.adjusted, objective.best):
+            if not _is_share(row.get(name)):
+                yield f"{name} of epoch {row['epoch']} must be a number from 0 to 1, not {shown(row.get(name))}"
+                return
     lengths = {len(row["f1"]) for row in rows}
     if len(lengths | ({num_classes} if num_classes and rows else set())) > 1:
         yield (
             f"f1 must have a value for each of the study's classes{f', {num_classes}' if num_classes else ''}, not "
             + (" or ".join(map(str, sorted(lengths))))
         )
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def read_config(folder: Path) -> TrialConfig:

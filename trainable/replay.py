@@ -19,13 +19,15 @@ def _read_trial(folder: Path) -> "tuple[DataSpec, TrialConfig, list[Row], str, b
     Raises:
         UsageError: it is no trial of a study, or files are damaged; all of them.
     """
-    from trainable import records
+    from trainable import objectives, records
 
     # the trial's own folder may not be a link
     study = records.read_study(Path(os.path.abspath(folder)).parent.parent, records.StudyOfTrial)
     problems: list[str] = []
     config = attempt(problems, records.read_config, folder)
-    rows = attempt(problems, records.read_rows, folder, len(study.class_names))
+    if config is None:
+        raise UsageError(problems)
+    rows = attempt(problems, records.read_rows, folder, len(study.class_names), objectives.named(config.objective))
     if not problems and not rows:
         problems.append(f"--replay {folder}: the trial has no epoch to compare with")
     if problems:

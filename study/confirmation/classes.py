@@ -6,7 +6,7 @@ import numpy as np
 
 from study.record.confirmation import ClassOnTest, Estimate
 from study.statistics import seeds
-from study.statistics.intervals import Resamples, Scores
+from study.statistics.resamples import Resamples, Scores
 
 
 def by_class(

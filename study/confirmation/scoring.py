@@ -15,8 +15,9 @@ from study.confirmation.trained import TrainedRun, TrainedRuns
 from study.record.confirmation import Confirmation, ConfirmedRecipe, ConfirmedScore, Difference, Estimate, RecipeOnTest
 from study.record.recipes import is_course
 from study.statistics import seeds
-from study.statistics.intervals import Intervals, Resamples
-from trainable.evaluation import evaluate, predict
+from study.statistics.intervals import Intervals
+from study.statistics.resamples import Resamples
+from trainable.evaluation import evaluate, likelihoods, predict
 from trainable.images.pool import SealedImages
 from trainable.metrics import confusion_matrix, recall_per_class
 
@@ -58,7 +59,7 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
     # the same halves for all recipes
     score, adjusted = (
         seeds.two_halves(labels, predictions, num_classes, minority, run.seed, run.groups, run.objective)
-        for predictions in (run.predictions, run.adjusted)
+        for predictions in run.judged
     )
     best = confusion_matrix(labels, run.predictions[run.best_epoch - 1], num_classes)
     audit_recall = math.nan
@@ -82,14 +83,15 @@ def measure_test(
     """
     tested = [name for name in runs if is_course(name) or name == winner]
     labels, images, num_seeds = test.labels, runs[winner][0].images, len(runs[winner])
-    predictions = np.empty((3, len(tested), num_seeds, len(labels)), np.min_scalar_type(images.num_classes))
     pixels = torch.from_numpy(test.pixels).to(images.pixels.device)
-    for column in _shown(num_seeds):
-        for index, name in enumerate(tested):
-            predictions[:, index, column] = _predict_test(runs[name][column], pixels)
+    by_seed = [[_predict_test(runs[name][column], pixels) for name in tested] for column in _shown(num_seeds)]
+    found = [by_seed[column][index] for index in range(len(tested)) for column in range(num_seeds)]
     # the same resamples for all runs
-    resamples = Resamples(labels, images.num_classes, images.minority, seed=seed, groups=test.groups)
-    raw, adjusted, shifted = (resamples.score(part.reshape(-1, len(labels))) for part in predictions)
+    resamples = Resamples(
+        labels, images.num_classes, images.minority, seed=seed, groups=test.groups, objective=runs[winner][0].objective
+    )
+    raw, adjusted, shifted = (resamples.score(np.stack([judged[part] for _, judged in found])) for part in range(3))
+    predictions = np.stack([predicted for predicted, _ in found]).reshape(len(tested), num_seeds, -1)
     means = seeds.means_on_images(raw, num_seeds)
     scores, scores_adjusted, scores_offsets = (
         part.score.reshape(-1, num_seeds).tolist() for part in (raw, adjusted, shifted)
@@ -102,9 +104,9 @@ def measure_test(
             scores_offsets=scores_offsets[index],
             mean=float(means.estimate[index]),
             **_ends(means, index),
-            confusion=confusion_matrix(all_labels, predictions[0, index].ravel(), images.num_classes).tolist(),
-            classes=classes.by_class(resamples, labels, predictions[0, index], class_names, images.minority),
-            false_alarms=classes.false_alarms(resamples, labels, predictions[0, index], images.minority),
+            confusion=confusion_matrix(all_labels, predictions[index].ravel(), images.num_classes).tolist(),
+            classes=classes.by_class(resamples, labels, predictions[index], class_names, images.minority),
+            false_alarms=classes.false_alarms(resamples, labels, predictions[index], images.minority),
         )
         for index, name in enumerate(tested)
     }
@@ -121,12 +123,20 @@ def measure_test(
     return recipes, differences
 
 
-def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> np.ndarray:
-    """What a run's model says of images: plain, after logit adjustment, with its decision offsets; (3, n)."""
+def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What a run's model says of images: the classes, (n,), and what the objective looks at, (3, n, …).
+
+    That is as it is, after logit adjustment, and with decision offsets.
+    """
     images = replace(run.images, pixels=pixels)  # normalised as the run's training images were
+    objective, config = run.objective, run.recipe.config
     logits = evaluate(run.model, images, torch.arange(len(pixels)))
-    shifted = (logits.cpu().numpy() + run.offsets.values).argmax(axis=1)
-    return np.stack([*predict(logits, images, run.recipe.config, run.best_epoch).numpy(), shifted])
+    shifted = objective.judged(logits.cpu().numpy() + run.offsets.values, images.minority)
+    plain, adjusted = predict(logits, images, config, run.best_epoch).numpy()
+    if objective.of_scores:
+        return plain, np.stack([*likelihoods(logits, images, config, run.best_epoch).numpy(), shifted])
+    decided = adjusted if objective.is_adjusted else plain
+    return decided, np.stack([decided, adjusted, shifted])
 
 
 def _shown(num_seeds: int) -> Iterable[int]:

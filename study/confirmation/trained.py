@@ -18,6 +18,7 @@ from trainable.cli import UsageError
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images
 from trainable.objectives import Objective
+from trainable.parts.losses import log_trained_prior
 
 
 @dataclass(frozen=True)
@@ -67,33 +68,42 @@ class TrainedRun:
         return self._validation[validation.PREDICTIONS]
 
     @property
-    def adjusted(self) -> np.ndarray:
-        """The same after logit adjustment."""
-        return self._validation[validation.ADJUSTED]
+    def judged(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the objective looks at in each epoch, and the same after logit adjustment, (num_epochs, n, …)."""
+        plain, adjusted = validation.judged(self.objective)
+        return self._validation[plain], self._validation[adjusted]
 
     @cached_property
     def best_epoch(self) -> int:
         """The epoch of ``model``, counted from 1: the first with the highest score on the validation images."""
         num_classes, minority = self.images.num_classes, self.images.minority
-        scores = [self.objective.score(self.labels, row, num_classes, minority) for row in self.predictions]
+        scores = [self.objective.score(self.labels, row, num_classes, minority) for row in self.judged[0]]
         return 1 + scores.index(max(scores))
 
     @cached_property
     def offsets(self) -> offsets.Offsets:
-        """The decision offsets: its validation images, and nothing else, fix them."""
-        return offsets.fit(
-            self.logits,
+        """The decision offsets: its validation images, and nothing else, fix them.
+
+        Logit adjustment is part of them where the objective looks at what is predicted after it.
+        """
+        counts, before = self.images.train_counts, np.zeros(self.images.num_classes)
+        if self.objective.is_adjusted:
+            before = -log_trained_prior(self.recipe.config, counts, self.best_epoch).double().numpy()
+        found = offsets.fit(
+            self.logits + before,
             self.labels,
-            self.images.train_counts.tolist(),
+            counts.tolist(),
             self.images.minority,
             self.seed,
             self.groups,
-            self.objective,
+            self.objective.of_decisions,
         )
+        return replace(found, values=found.values + before)
 
     @cached_property
     def _validation(self) -> dict[str, np.ndarray]:
         names, max_epochs = list(validation.LAYOUT), self.recipe.config.epochs
+        names += validation.OF_LIKELIHOODS if self.objective.of_scores else ()
         path, images = self.folder / "validation.npz", self.images
         found = validation.read(path, names, images.num_classes, len(images.val), max_epochs)
         return dict(zip(names, found, strict=True))

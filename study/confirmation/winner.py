@@ -17,7 +17,7 @@ from torch import nn
 from study.confirmation.trained import TrainedRun
 from study.record.files import read_model, write_atomically
 from study.record.formats import Mistake, Model, Validation
-from trainable import checkpoint
+from trainable import checkpoint, objectives
 from trainable.cli import UsageError
 from trainable.decoding import read_file, to_json
 from trainable.evaluation import evaluation_batch
@@ -211,8 +211,9 @@ def _export(winner: Winner, folder: Path) -> None:
 
 def _how_to(winner: Winner) -> str:
     model, size = winner.model, winner.image_size
+    objective = objectives.named(config_from(model.config).objective).of_decisions
     shift = (
-        f"Decision offsets (tau {model.offsets_tau:.2f}) are part of it: they raised minority F1 by "
+        f"Decision offsets (tau {model.offsets_tau:.2f}) are part of it: they raised {objective.words} by "
         f"{model.offsets_gain:+.4f} on validation images that had not chosen them."
         if model.offsets_tau
         else "No decision offsets: they did not help on validation images that had not chosen them."

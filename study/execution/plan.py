@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from study.execution import protocol, trying, watchers
+from study.execution import objectives, protocol, trying, watchers
 from study.execution.cluster import room_problems
 from study.execution.machine import Resources, machine_resources, with_precision
+from study.execution.objectives import CostTable, Named
 from study.record import environment, files
 from study.record.formats import Study
 from study.record.lock import check_unlocked
@@ -119,6 +120,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     space = attempt(problems, _space, arguments)
     resources = attempt(problems, machine_resources, arguments, folder)
     spec = attempt(problems, _data_spec, arguments, before)
+    objective = attempt(problems, objectives.read, arguments.objective, before)
     base = attempt(problems, _base, arguments, before, resources, space)
     notes: list[str] = []
     if before and folder:
@@ -127,7 +129,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
     def look(pool: Pool) -> None:
         problems.extend(room_problems(resources.nodes if resources else (), len(pool.labels), pool.spec.image_size))
-        notes.extend(_first_look(pool, before, base, space, problems))
+        notes.extend(_first_look(pool, before, base, space, objective, problems))
 
     pool = attempt(problems, loading.load, spec, print, look) if spec else None
     if pool is None:
@@ -145,7 +147,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         warnings += _grid_warnings(space, num_trials)
     probed = trying.to_probe(space, base)
     probed, reason = with_precision(probed, arguments.precision, before, pool, resources)
-    base = replace(base, precision=probed.precision)
+    base = replace(base, precision=probed.precision, objective=objective.text(pool.class_names))
     return StudyPlan(
         folder=folder,
         pool=pool,
@@ -167,14 +169,23 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
 
 
 def _first_look(
-    pool: Pool, before: Study | None, base: TrialConfig | None, space: Space | None, known: list[str]
+    pool: Pool,
+    before: Study | None,
+    base: TrialConfig | None,
+    space: Space | None,
+    objective: Named | CostTable | None,
+    known: list[str],
 ) -> list[str]:
     """Notes on how the space goes with the images, of which names and numbers are there and no pixel yet.
 
     Raises:
         UsageError: they do not go together, or problems are ``known`` already.
     """
-    found = protocol.differences(before, {"data.minority": pool.spec.minority}) if before else []
+    found: list[str] = []
+    settled: dict[str, Any] = {"data.minority": pool.spec.minority}
+    if objective and (text := attempt(found, objective.text, pool.class_names)):
+        settled["objective"] = text
+    found += protocol.differences(before, settled) if before else []
     notes: list[str] = []
     if base:
         found += check_split(pool, split(pool, base.split_seed, base.cut_seed))[0]

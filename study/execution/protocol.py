@@ -29,6 +29,7 @@ ONE_PROTOCOL = {
     "data.exclude": "--exclude",
     "data.skip_bad_files": "--skip-bad-files",
     "data.squash": "--squash",
+    "objective": "--objective",
     "epochs": "--epochs",
     "space": "--space",
     "algorithm": "--algorithm",

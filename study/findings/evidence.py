@@ -1,7 +1,7 @@
 """What a study's trials said of the validation images: validation.npz of each, and how sure their scores are."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from study.record import validation
-from study.statistics.intervals import Interval, Intervals, Resamples, Scores, behind, intervals
+from study.record.files import TrialRecord
+from study.record.formats import Study
+from study.statistics.intervals import Interval, Intervals, behind, intervals
+from study.statistics.resamples import Resamples, Scores
 from trainable import metrics
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
@@ -38,7 +41,7 @@ class Evidence:
 
     numbers: list[int]  # the trials, (T,)
     labels: np.ndarray  # int64 (n,)
-    predictions: np.ndarray  # unsigned (T, n): the class with the largest logit
+    predictions: np.ndarray  # unsigned (T, n): the class with the largest logit, adjusted where the objective is
     num_classes: int
     scores: Scores
     intervals: Intervals  # of the objective, (T,)
@@ -67,31 +70,25 @@ class Evidence:
         return Interval(float(self.behind.estimate[index]), max(low, -1.0), min(high, 1.0))
 
 
-def read(
-    folder: Path,
-    best_scores: Mapping[int, float],
-    num_classes: int,
-    num_images: int,
-    minority: Sequence[int],
-    seed: int,
-) -> Evidence | None:
-    """The evidence of those trials that have a validation.npz; None if none has.
-
-    ``best_scores`` are all trials' scores by number; ``num_images`` are the validation images of the study, at most so
-    many; ``minority`` are the classes' indices; ``seed`` draws the resamples.
-    """
-    found: list[int] = []
+def read(folder: Path, trials: Sequence[TrialRecord], study: Study) -> Evidence | None:
+    """The evidence of those ``trials`` of the study in ``folder`` that have a validation.npz; None if none has."""
+    objective, num_classes, minority = study.judged_by, len(study.class_names), study.minority_indices
+    found: list[TrialRecord] = []
     predictions: list[np.ndarray] = []
+    judged: list[np.ndarray] = []
     labels: np.ndarray | None = None
     groups = np.array([], np.int64)
     damaged: list[str] = []
     probable: list[Probable] = []
-    for number in best_scores:
-        path = folder / "trials" / str(number) / "validation.npz"
+    names = [*EVIDENCE, *([validation.ADJUSTED] if objective.is_adjusted else [])]
+    for trial in trials:
+        path = folder / "trials" / str(trial.number) / "validation.npz"
         if not path.exists():  # it runs, or has failed
             continue
         try:
-            own_labels, logits, own_groups = validation.read(path, EVIDENCE, num_classes, num_images)
+            own_labels, logits, own_groups, *adjusted = validation.read(
+                path, names, num_classes, sum(study.class_counts.val), trial.config.epochs
+            )
         except UsageError as error:
             damaged.append(f"{path}: damaged, so this trial has no interval ({error.__cause__})")
             continue
@@ -101,16 +98,20 @@ def read(
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
         logits = logits.astype(np.float32)
-        predictions.append(logits.argmax(axis=1).astype(np.min_scalar_type(num_classes)))
+        decided = adjusted[0][trial.rows[-1]["best_epoch"] - 1] if adjusted else logits.argmax(axis=1)
+        predictions.append(decided.astype(np.min_scalar_type(num_classes)))
+        if objective.of_scores:
+            judged.append(objective.judged(logits, minority))
         probable.append(_probable(labels, metrics.softmax(logits)))
-        found.append(number)
+        found.append(trial)
     if labels is None or not found:
         return None
-    everything = np.stack(predictions)
-    scores = Resamples(labels, num_classes, minority, seed=seed, groups=groups).score(everything)
-    best = max(found, key=lambda number: (best_scores[number], -number))
-    gaps = behind(scores, found.index(best))
-    return Evidence(found, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged, probable)
+    everything, numbers = np.stack(predictions), [trial.number for trial in found]
+    resamples = Resamples(labels, num_classes, minority, seed=study.seed, groups=groups, objective=objective)
+    scores = resamples.score(np.stack(judged) if judged else everything)
+    best = max(found, key=lambda trial: (trial.score or 0.0, -trial.number)).number
+    gaps = behind(scores, numbers.index(best))
+    return Evidence(numbers, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged, probable)
 
 
 def _probable(labels: np.ndarray, probabilities: np.ndarray) -> Probable:

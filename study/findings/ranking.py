@@ -242,8 +242,7 @@ def rank(folder: Path) -> Ranking:
     trials = files.read_trials(folder, study, notes.append)
     names, minority, counts = study.class_names, study.minority_indices, study.class_counts
     objective = study.judged_by
-    best_scores = {trial.number: trial.score or 0.0 for trial in trials}
-    found = evidence.read(folder, best_scores, len(names), sum(counts.val), minority, study.seed)
+    found = evidence.read(folder, trials, study)
     entries = []
     for trial in trials:
         rows, config = trial.rows, trial.config.to_dict()
@@ -270,7 +269,7 @@ def rank(folder: Path) -> Ranking:
                     for name, value in zip(names, values, strict=False)
                 },
                 "max_epochs": config.pop("epochs"),
-                **config,
+                **{name: value for name, value in config.items() if name != "objective"},
             }
         )
     table = pd.DataFrame.from_records(entries)

@@ -71,9 +71,12 @@ def read_trials(
         try:
             entry = read_entry(folder, number, frozen)
             place = folder / entry.folder
-            rows = read_rows(place, len(study.class_names) if study else None)
             config = read_config(place)
-            check_rows(place, rows, entry.reported, objectives.named(config.objective))
+            objective = objectives.named(config.objective)
+            if study and config.objective != study.objective:
+                raise UsageError([f"{place}: is judged by {objective.words}, and the study by {study.judged_by.words}"])
+            rows = read_rows(place, len(study.class_names) if study else None, objective)
+            check_rows(place, rows, entry.reported, objective)
             if len(rows) > config.epochs:
                 raise UsageError([f"{place}: has {len(rows)} epochs, and by its config.json at most {config.epochs}"])
         except UsageError as error:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from study.space.parameters import Space, from_tables
 from trainable import objectives
 from trainable.cli import UsageError
-from trainable.config import TrialConfig
+from trainable.config import FIELDS, TrialConfig
 from trainable.decoding import EXACT, EXACT_WITH_MORE, Amount, Count, Number, Positive, Seed, Share, unique_problems
 from trainable.objectives import Objective
 from trainable.records import StudyOfTrial, config_from
@@ -105,6 +105,11 @@ def study_problems(study: Study) -> Iterable[str]:
         counts = getattr(study.class_counts, part)
         if counts is not None and len(counts) != len(study.class_names):
             yield f"class_counts.{part} must have a number for each of the {len(study.class_names)} classes"
+    try:
+        text = str(FIELDS["objective"].checked(study.objective))
+        yield from objectives.problems(text, len(study.class_names))
+    except ValueError as error:
+        yield str(error)
     try:
         _ = study.searched
     except UsageError as error:

@@ -27,7 +27,7 @@ def check_rows(folder: Path, rows: Sequence[Row], reported: Mapping[int, float],
             raise UsageError([f"{path}: {scores}; one of the two is of another study"])
 
 
-def recover_rows(folder: Path) -> None:
+def recover_rows(folder: Path, objective: Objective) -> None:
     """Brings epochs.jsonl up to last.pt, which is written first.
 
     Raises:
@@ -38,7 +38,7 @@ def recover_rows(folder: Path) -> None:
         return
     from trainable import checkpoint
 
-    num_known = len(read_rows(folder))
+    num_known = len(read_rows(folder, objective=objective))
     try:
         missing = checkpoint.read(path)["rows"][num_known:]
     except checkpoint.CheckpointError as error:

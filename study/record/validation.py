@@ -10,8 +10,11 @@ import numpy as np
 
 from trainable import sealed
 from trainable.cli import UsageError
+from trainable.objectives import Objective
 
-LABELS, LOGITS, PREDICTIONS, ADJUSTED, GROUPS = "labels", "logits", "predictions", "predictions_adjusted", "groups"
+LABELS, LOGITS, GROUPS = "labels", "logits", "groups"
+PREDICTIONS, ADJUSTED = "predictions", "predictions_adjusted"
+LIKELIHOODS, LIKELIHOODS_ADJUSTED = "likelihoods", "likelihoods_adjusted"
 LAYOUT: dict[str, tuple[type[np.generic], tuple[str, ...]]] = {
     LABELS: (np.integer, ("images",)),
     LOGITS: (np.floating, ("images", "classes")),  # of the best epoch
@@ -19,7 +22,20 @@ LAYOUT: dict[str, tuple[type[np.generic], tuple[str, ...]]] = {
     ADJUSTED: (np.integer, ("epochs", "images")),  # after logit adjustment
     GROUPS: (np.integer, ("images",)),  # equal for images of one group, from 0; not there: each is one of its own
 }
-BEFORE_GROUPS = LAYOUT.keys() - {GROUPS}
+# where the objective looks at them: log odds of each minority class
+OF_LIKELIHOODS: dict[str, tuple[type[np.generic], tuple[str, ...]]] = {
+    LIKELIHOODS: (np.floating, ("epochs", "images", "minority")),
+    LIKELIHOODS_ADJUSTED: (np.floating, ("epochs", "images", "minority")),
+}
+EVERYTHING = LAYOUT | OF_LIKELIHOODS
+BEFORE_GROUPS = EVERYTHING.keys() - {GROUPS}
+
+
+def judged(objective: Objective) -> tuple[str, str]:
+    """The arrays of each epoch that the objective looks at: as it is, and after logit adjustment."""
+    if objective.of_scores:
+        return LIKELIHOODS, LIKELIHOODS_ADJUSTED
+    return ADJUSTED if objective.is_adjusted else PREDICTIONS, ADJUSTED
 
 
 def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, max_epochs: int = 0) -> list[np.ndarray]:
@@ -32,7 +48,7 @@ def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, ma
         UsageError: the file is missing, damaged, or its arrays are not of such images, classes or epochs.
     """
     sizes = {"classes": num_classes}
-    most = {"classes": num_classes, "images": max_images, "epochs": max_epochs}
+    most = {"classes": num_classes, "minority": num_classes, "images": max_images, "epochs": max_epochs}
     found = []
     try:
         with zipfile.ZipFile(io.BytesIO(sealed.read(path))) as archive:
@@ -43,7 +59,8 @@ def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, ma
                     continue
                 array = _read_array(archive, name, sizes, most)
                 limit, what = (sizes["images"], "groups") if name == GROUPS else (num_classes, "classes")
-                if name != LOGITS and array.size and not 0 <= int(array.min()) <= int(array.max()) < limit:
+                is_whole = EVERYTHING[name][0] is np.integer
+                if is_whole and array.size and not 0 <= int(array.min()) <= int(array.max()) < limit:
                     raise ValueError(f"{name} has values that are none of the {limit} {what}")
                 found.append(array)
     except Exception as error:  # what a damaged archive or header raises is not documented and varies
@@ -52,7 +69,7 @@ def read(path: Path, names: Sequence[str], num_classes: int, max_images: int, ma
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, sizes: dict[str, int], most: dict[str, int]) -> np.ndarray:
-    kind, axes = LAYOUT[name]
+    kind, axes = EVERYTHING[name]
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as file:
         if np.lib.format.read_magic(file) != (1, 0):

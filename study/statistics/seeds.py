@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.statistics.intervals import Intervals, Scores, discordance, smoothed, t_quantile, wilson
+from study.statistics.intervals import Intervals, discordance, smoothed, t_quantile, wilson
+from study.statistics.resamples import Scores
 from trainable.images.drawing import are_alone, draw_groups
 from trainable.objectives import MINORITY_F1, Objective
 from trainable.streams import derive

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from study.confirmation import classes
-from study.statistics.intervals import Resamples
+from study.statistics.resamples import Resamples
 
 NAMES = ["a", "b", "c", "d"]
 

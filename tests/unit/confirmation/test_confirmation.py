@@ -194,7 +194,7 @@ def test_a_runs_files_are_opened_once_whatever_is_asked_of_it(tmp_path):
     assert (run.labels == labels).all()
     (tmp_path / "validation.npz").unlink()
     assert (run.predictions == 0).all()
-    assert (run.adjusted == 1).all()
+    assert (run.judged[1] == 1).all()
     assert (run.logits == stored["logits"]).all()
     again = offsets.fit(run.logits, labels, [1, 2, 3, 4], [0], 7)
     assert (run.offsets.tau, run.offsets.gain) == (again.tau, again.gain)

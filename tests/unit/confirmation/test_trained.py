@@ -18,5 +18,8 @@ WRONG, HALF, RIGHT = [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]
 def test_the_best_epoch_is_the_first_with_the_highest_minority_f1(epochs, best):
     images = SimpleNamespace(num_classes=2, minority=(0,))
     run = TrainedRun(SimpleNamespace(config=TrialConfig()), 0, Path(), images, np.array([]))
-    vars(run)["_validation"] = {validation.LABELS: LABELS, validation.PREDICTIONS: np.array(epochs, np.uint8)}
+    plain = np.array(epochs, np.uint8)
+    vars(run)["_validation"] = {
+        validation.LABELS: LABELS, validation.PREDICTIONS: plain, validation.ADJUSTED: 1 - plain
+    }  # fmt: skip
     assert run.best_epoch == best

@@ -12,7 +12,8 @@ from study.record import files
 from study.record.ledger import Ledger
 from study.report.page import ranking_columns
 from study.space.parameters import from_tables
-from study.statistics.intervals import Resamples, behind, intervals
+from study.statistics.intervals import behind, intervals
+from study.statistics.resamples import Resamples
 from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig

@@ -18,7 +18,8 @@ from benchmarks.calibration import (
     true_f1,
     uneven_errors,
 )
-from study.statistics.intervals import Resamples, Scores, difference, intervals, tied_with_best
+from study.statistics.intervals import difference, intervals, tied_with_best
+from study.statistics.resamples import Resamples, Scores
 from trainable.metrics import confusion_matrix, minority_f1
 
 MINORITY = [0, 1, 2]
@@ -36,7 +37,7 @@ def scores_of(minority_f1, resampled, class_sizes):
     """Scores of one minority class, from plain numbers."""
     f1 = np.array(minority_f1, float)
     sizes = np.full((len(f1), 1), float(class_sizes))
-    return Scores(f1, np.array(resampled, np.float32), f1[:, None], sizes, class_counts=np.array([10**6]))
+    return Scores(f1, np.array(resampled, np.float32), f1[:, None], sizes, np.array([10**6]), np.ones((len(f1), 1)))
 
 
 def test_scores_are_those_of_the_confusion_of_each_resample_in_a_loop():
@@ -75,7 +76,7 @@ def test_the_bootstrap_error_is_the_delta_methods():
     labels, predictions = made_up(num_trials=1, num_images=3000)
     scores = Resamples(labels, 5, MINORITY, num_resamples=4000).score(predictions)
     influence = np.zeros(3000)
-    for name, f1, size in zip(MINORITY, scores.class_f1[0], scores.class_sizes[0], strict=True):
+    for name, f1, size in zip(MINORITY, scores.class_scores[0], scores.class_sizes[0], strict=True):
         called = predictions[0] == name
         influence += (2 * (called & (labels == name)) - f1 * called) / size / 3
     variance = sum((labels == name).sum() * influence[labels == name].var(ddof=1) for name in range(5))
@@ -100,7 +101,7 @@ def test_predictions_of_other_images_are_refused(wrong):
 
 
 def test_a_minority_class_without_images_is_refused():
-    with pytest.raises(ValueError, match=r"every minority class needs an image, but they have \[3, 0\]"):
+    with pytest.raises(ValueError, match=r"every class of it needs an image, but they have \[3, 0\]"):
         Resamples(np.zeros(3, int), 2, [0, 1])
 
 
@@ -289,7 +290,7 @@ def test_images_that_are_groups_of_their_own_have_the_same_bits_as_without_group
         Resamples(labels, 5, MINORITY, num_resamples=50, groups=groups).score(predictions)
         for groups in (None, np.random.default_rng(0).permutation(200))
     )
-    for name in ("score", "resampled", "class_f1", "class_sizes", "class_counts"):
+    for name in ("score", "resampled", "class_scores", "class_sizes", "class_counts"):
         assert np.array_equal(getattr(plain, name), getattr(alone, name))
         assert getattr(plain, name).dtype == getattr(alone, name).dtype
 

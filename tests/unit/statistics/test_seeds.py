@@ -7,7 +7,8 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from benchmarks.calibration import MINORITY, NUM_CLASSES, class_counts, draw, even_errors, f1_of, labels_of, true_f1
-from study.statistics.intervals import Resamples, Scores, difference, intervals
+from study.statistics.intervals import difference, intervals
+from study.statistics.resamples import Resamples, Scores
 from study.statistics.seeds import (
     best_recipe,
     confirmed,
@@ -130,7 +131,8 @@ def runs_of(scores, image_effects, num_images=10**6):
     scores = np.asarray(scores, float)
     resampled = (scores[..., None] + np.asarray(image_effects)).reshape(scores.size, -1).astype(np.float32)
     f1 = scores.ravel()
-    return Scores(f1, resampled, f1[:, None], np.full((scores.size, 1), 1e9), np.array([num_images]))
+    ones = np.ones((scores.size, 1))
+    return Scores(f1, resampled, f1[:, None], 1e9 * ones, np.array([num_images]), ones)
 
 
 def half_width(found):
