@@ -323,14 +323,24 @@ def test_importance_goes_to_the_knob_that_decides():
     assert all(len(line) <= 100 for line in effects.fit(table, SPACE).lines(found))
 
 
-def confirmation(raw, adjusted, first="course-weighted", second="course-shuffled"):
-    """What a confirmation of two recipes on 6 seeds found: (estimate, low, high) of their difference."""
+def confirmation(raw, adjusted, first="course-weighted", second="course-shuffled", changes=(0.0, 0.0)):
+    """What a confirmation of two recipes on 6 seeds found: (estimate, low, high) of their difference.
+
+    ``changes`` are what logit adjustment did to the shuffled one and to the weighted.
+    """
     ends = ("estimate", "low", "high")
     far = dict.fromkeys(ends, 9.0)
     other = Difference(first="trial-3", second=first, **far, adjusted=Estimate(**far))
     pair = Difference(first=first, second=second, **dict(zip(ends, raw, strict=True)),
                       adjusted=Estimate(**dict(zip(ends, adjusted, strict=True))))  # fmt: skip
-    return Verdict(SimpleNamespace(seeds=[0] * 6, recipes=[None] * 3, differences=[other, pair]))
+    noise = np.linspace(-0.05, 0.05, 6)
+    recipes = [
+        SimpleNamespace(name=name, scores=[0.6] * 6, scores_adjusted=0.6 + change + noise)
+        for name, change in zip(["course-shuffled", "course-weighted"], changes, strict=True)
+    ]
+    return Verdict(
+        SimpleNamespace(seeds=[0] * 6, recipes=[SimpleNamespace(name="trial-3"), *recipes], differences=[other, pair])
+    )
 
 
 def test_balancing_on_fresh_seeds_is_the_difference_of_the_courses_recipes_whichever_came_first():
@@ -368,6 +378,29 @@ def test_balancing_in_the_search_is_the_samplers_effect_and_says_so():
 )
 def test_the_answer_in_words(raw, adjusted, words):
     assert balancing.from_confirmation(confirmation(raw, adjusted)).words == words
+
+
+@pytest.mark.parametrize(
+    ("raw", "adjusted", "changes", "words"),
+    [
+        # seen on real images: plain 0.63, adjusted 0.50, and "after logit adjustment it helps, +0.18"
+        ((0.05, -0.02, 0.12), (0.18, 0.1, 0.26), (-0.13, 0),
+         "no difference can be seen; logit adjustment itself harms the shuffled recipe here"),
+        ((-0.1, -0.2, -0.05), (0.18, 0.1, 0.26), (-0.3, -0.1),
+         "no, it harms; logit adjustment itself harms the shuffled and the weighted recipe here"),
+        ((0.1, 0.05, 0.2), (0.1, 0.05, 0.2), (-0.2, 0),
+         "yes; logit adjustment itself harms the shuffled recipe here"),
+        ((0.1, 0.05, 0.2), (0, -0.1, 0.1), (0.2, 0),
+         "before logit adjustment, yes; the adjustment alone may do as much"),
+    ],
+)  # fmt: skip
+def test_an_adjustment_that_harms_is_said_first_and_nothing_is_concluded_from_it(raw, adjusted, changes, words):
+    found = balancing.from_confirmation(confirmation(raw, adjusted, changes=changes))
+    assert found.words == words
+    margin = stats.t.ppf(0.975, 5) * np.linspace(-0.05, 0.05, 6).std(ddof=1) / 6**0.5
+    shuffled = found.of_adjustment["shuffled"]
+    assert (shuffled.estimate, shuffled.high) == pytest.approx((changes[0], changes[0] + margin))
+    assert found.lines()[1].startswith(f"  logit adjustment itself: shuffled {changes[0]:+.3f} (")
 
 
 def test_the_courses_recipes_enter_where_the_space_holds_them():
