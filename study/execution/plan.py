@@ -136,15 +136,12 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         raise UsageError(problems)
     if before and (changed := protocol.changes(before, pool)):
         raise UsageError(changed)
-    usual = origin(pool.spec.data)
-    num_trials = arguments.trials or (before.trials if before else usual.trials)
+    num_trials = arguments.trials or (before or origin(pool.spec.data)).trials
     drawn = split(pool, base.split_seed, base.cut_seed)
     few, warnings = check_split(pool, drawn)
     if few:
         raise UsageError(few)
-    warnings += notes
-    if arguments.algorithm == "grid":
-        warnings += _grid_warnings(space, num_trials)
+    warnings += notes + (_grid_warnings(space, num_trials) if arguments.algorithm == "grid" else [])
     probed = trying.to_probe(space, base)
     probed, reason = with_precision(probed, arguments.precision, before, pool, resources)
     base = replace(base, precision=probed.precision, objective=objective.text(pool.class_names))
