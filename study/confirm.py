@@ -19,6 +19,10 @@ def main(argv: list[str] | None = None) -> int:
     from study.confirmation.plan import preflight
 
     try:
+        if arguments.refit:
+            from study.confirmation import refit
+
+            return refit.carry_out(refit.preflight(arguments, parser.problems, again), _page)
         plan = preflight(arguments, parser.problems, again)
 
         from study.confirmation import stages  # Ray, which a refusal need not wait for
@@ -49,6 +53,12 @@ def _parser() -> Parser:
         default=None,
         metavar="REASON",
         help="score on the test images again, after they have been opened; the reason is recorded for every reader",
+    )
+    group.add_argument(
+        "--refit",
+        action="store_true",
+        help="once all that is done: train the winner once more, on training and validation images together, for as "
+        "many epochs as validation chose, and put that model into winner/; no validation image then judges it",
     )
     add_place_flags(parser)
     add_machine_flags(parser)

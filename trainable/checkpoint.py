@@ -249,7 +249,16 @@ def finish(folder: Path) -> None:
     )
     sealed.write(validation_path, arrays)
     row = content["rows"][content["rows"][-1]["best_epoch"] - 1]
-    _write(best_path, {"format": BEST_FORMAT, "config": content["config"], "row": row, "model": best["model"]})
+    write_model(best_path, content["config"], row, best["model"])
+
+
+def write_model(path: Path, config: dict[str, Any], row: dict[str, Any], weights: dict[str, Any]) -> None:
+    """Writes a ``best.pt``: a network's weights, and the config and the row of the epoch that they are of.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write(path, {"format": BEST_FORMAT, "config": config, "row": row, "model": weights})
 
 
 def _likelihoods(parts: list[torch.Tensor]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages, trial_images
 from trainable.report import Report
 
+Draw = Callable[[Pool, int, int, torch.device], TrialImages]  # from the pool, the split's seed and the cut's
 TRACE = "STUDY_TRACE"  # environment: a file that gets a line "trial epoch" as each epoch starts, whatever comes of it
 
 
@@ -21,8 +23,9 @@ class Worker:
     It serves one trial after the other and keeps the images meanwhile.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, draw: Draw = trial_images) -> None:
+        """``draw`` says which of the pool's images a trial has for what."""
+        self._pool, self._draw = pool, draw
         self._images: dict[tuple[int, int], TrialImages] = {}
 
     def begin(self, number: int, folder: Path, config: TrialConfig) -> None:
@@ -45,7 +48,7 @@ class Worker:
         key = (config.split_seed, config.cut_seed)
         if key not in self._images:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            self._images = {key: trial_images(self._pool, *key, device)}
+            self._images = {key: self._draw(self._pool, *key, device)}
         images = self._images[key]
         if self._last.exists():
             content = checkpoint.read(self._last)

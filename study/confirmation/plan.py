@@ -102,7 +102,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         problems += mixed_runs(folder / "confirm", recipes, seeds)
     attempt(problems, check_writable, folder, "folder")
     resources = attempt(problems, machine_resources, arguments, folder)
-    pool = attempt(problems, _load_pool, study, arguments, problems, recipes or (), resources)
+    pool = attempt(problems, load_pool, study, arguments, problems, recipes or (), resources)
     if pool is None or recipes is None:
         raise UsageError(problems)
     test = _load_test(pool)
@@ -133,7 +133,7 @@ def _seal_problems(before: Confirmation | None, reopen_reason: str | None) -> li
     return [] if is_text else [f"--reopen-test must give a reason, in UTF-8, not {shown(reopen_reason)}"]
 
 
-def _load_pool(
+def load_pool(
     study: Study,
     arguments: argparse.Namespace,
     known: Sequence[str],

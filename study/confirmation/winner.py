@@ -14,17 +14,20 @@ import torch
 from PIL import Image
 from torch import nn
 
+from study.confirmation.offsets import Offsets
 from study.confirmation.trained import TrainedRun
 from study.record.files import read_model, write_atomically
 from study.record.formats import Mistake, Model, Validation
 from trainable import checkpoint, objectives
 from trainable.cli import UsageError
+from trainable.config import TrialConfig
 from trainable.decoding import read_file, to_json
 from trainable.evaluation import evaluation_batch
 from trainable.files import PARTIAL, check_folder, naming
 from trainable.images import loading
 from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
+from trainable.images.trial import TrialImages
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.parts.folding import without_batch_norm
 from trainable.records import config_from, read_config
@@ -112,32 +115,54 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
         minority_f1(confusion_matrix(run.labels, logits.argmax(axis=1), images.num_classes), minority)
         for logits in (run.logits, run.logits + fitted.values)
     )
+    validation = Validation(minority_f1=plain, minority_f1_with_offsets=shifted)
+    config = read_config(run.folder)
+    made = Made(study_name, RULE, run.recipe.name, run.seed, config, images, fitted, validation)
+    write_model(folder, made, read_file(run.folder / "best.pt"), pool, images.val.numpy())
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a model for winner/ was made."""
+
+    study: str
+    rule: str
+    recipe: str
+    seed: int
+    config: TrialConfig
+    images: TrialImages
+    offsets: Offsets
+    validation: Validation | None
+
+
+def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, judged: np.ndarray) -> None:
+    """Writes winner/ as above: ``weights`` as of a best.pt, and the mistakes among the images at ``judged``."""
     model = Model(
-        study=study_name,
-        rule=RULE,
-        recipe=run.recipe.name,
-        seed=run.seed,
-        config=read_config(run.folder).to_dict(),
+        study=made.study,
+        rule=made.rule,
+        recipe=made.recipe,
+        seed=made.seed,
+        config=made.config.to_dict(),
         class_names=list(pool.class_names),
-        minority=[pool.class_names[index] for index in minority],
-        image_size=images.image_size,
+        minority=[pool.class_names[index] for index in pool.minority],
+        image_size=made.images.image_size,
         scale=dict(pool.scale),
         squash=pool.spec.squash,
-        mean=images.mean.tolist(),
-        std=images.std.tolist(),
-        offsets=fitted.values.tolist(),
-        offsets_tau=fitted.tau,
-        offsets_gain=fitted.gain,
-        validation=Validation(minority_f1=plain, minority_f1_with_offsets=shifted),
+        mean=made.images.mean.tolist(),
+        std=made.images.std.tolist(),
+        offsets=made.offsets.values.tolist(),
+        offsets_tau=made.offsets.tau,
+        offsets_gain=made.offsets.gain,
+        validation=made.validation,
     )
-    final, weights = folder / "winner", read_file(run.folder / "best.pt")
+    final = folder / "winner"
     with naming(final), tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as name:
         partial = Path(name) / "winner"
         partial.mkdir()
         write_atomically(partial / "weights.pt", weights)
         write_atomically(partial / "model.json", to_json(model))
         winner = read(partial.parent)
-        mistakes = [asdict(mistake) for mistake in _mistakes(winner, pool, images.val.numpy())]
+        mistakes = [asdict(mistake) for mistake in _mistakes(winner, pool, judged)] if len(judged) else []
         write_atomically(partial / "mistakes.json", json.dumps(mistakes))
         write_atomically(partial / "README.md", _how_to(winner))
         _export(winner, partial)
@@ -212,11 +237,13 @@ def _export(winner: Winner, folder: Path) -> None:
 def _how_to(winner: Winner) -> str:
     model, size = winner.model, winner.image_size
     objective = objectives.named(config_from(model.config).objective).of_decisions
+    not_helpful = "they did not help on validation images that had not chosen them"
+    why_none = not_helpful if model.validation else "no image is left that could choose them"
     shift = (
         f"Decision offsets (tau {model.offsets_tau:.2f}) are part of it: they raised {objective.words} by "
         f"{model.offsets_gain:+.4f} on validation images that had not chosen them."
         if model.offsets_tau
-        else "No decision offsets: they did not help on validation images that had not chosen them."
+        else f"No decision offsets: {why_none}."
     )
     shape = (
         "stretched where it is not square"

@@ -149,7 +149,7 @@ class Model:
     offsets: list[Annotated[float, Field(ge=-MAX_OFFSET, le=MAX_OFFSET)]]
     offsets_tau: Number
     offsets_gain: Number
-    validation: Validation
+    validation: Validation | None  # None: it was trained on the validation images, too
 
 
 def model_problems(model: Model) -> Iterable[str]:

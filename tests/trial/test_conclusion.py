@@ -1,16 +1,25 @@
 """What a confirmation leaves at its end, made in this process from photographs."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from study import confirm
+from study.confirmation import refit as refitting
 from study.confirmation import stages, winner
 from study.findings import ranking, summary
 from study.record import files
 from study.report import page
 from tests import studies
 from tests.conftest import DIGITS_STUDY
+from trainable.cli import UsageError
+from trainable.images.splits import split
+from trainable.images.trial import images_of
+from trainable.loop import new_state, train_epoch
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +63,55 @@ def test_mistakes_have_the_names_of_their_files(concluded):
         assert mistake["file"].split("/")[0] == mistake["label"]
         assert (plan.pool.spec.data + "/" + mistake["file"]).endswith(".png")
     assert mistakes[0]["file"] in page.page(summary.find(ranking.rank(folder), folder))
+
+
+def refit(folder, *more):
+    parser = confirm._parser()
+    return refitting.preflight(
+        parser.parse([str(folder), "--refit", *more]), parser.problems, "python -m study.confirm"
+    )
+
+
+def test_a_refit_trains_on_validation_images_too_for_as_long_as_they_chose_and_takes_the_winners_place(
+    concluded, monkeypatch, tmp_path, capsys
+):
+    folder = shutil.copytree(concluded[0], tmp_path / "photos")
+    monkeypatch.setattr(winner, "_export", lambda *arguments: None)
+    seeds = files.read_confirmation(folder).seeds
+    for seed, best in zip(seeds, (2, 1), strict=True):  # what their validation images chose
+        path = folder / "confirm" / f"{files.read_confirmation(folder).winner}-{seed}" / "epochs.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row | {"best_epoch": min(best, row["epoch"])}) + "\n" for row in rows))
+    plan = refit(folder)
+    assert (plan.best_epochs, plan.epochs) == ([2, 1], 1)
+    before = files.read_model(folder)
+    assert refitting.carry_out(plan, lambda folder: "the page") == 0
+    model = files.read_model(folder)
+    assert model.validation is None
+    assert model.rule.endswith("no validation image has judged this model")
+    assert (model.offsets, model.recipe, model.config) == ([0.0] * 3, before.recipe, before.config)
+    assert files.read_mistakes(folder) == []
+    assert "no image is left that could choose them" in (folder / "winner/README.md").read_text()
+    assert not plan.place.exists()
+    # a second implementation: the loop itself, on the images of both
+    drawn = split(plan.pool, seeds[0], seeds[0])
+    both = np.sort(np.concatenate([drawn.train, drawn.val]))
+    images = images_of(plan.pool, dataclasses.replace(drawn, train=both), torch.device("cpu"))
+    assert len(images.train) == len(drawn.train) + len(drawn.val)
+    state = new_state(plan.config, images)
+    train_epoch(state, images, 1)
+    weights = torch.load(folder / "winner/weights.pt", weights_only=True)["model"]
+    assert all(torch.equal(value, weights[name]) for name, value in state.model.state_dict().items())
+    assert model.mean == images.mean.tolist()
+    capsys.readouterr()
+
+
+def test_a_refit_without_a_winner_is_refused(concluded, tmp_path):
+    folder = shutil.copytree(concluded[0], tmp_path / "photos")
+    (folder / "confirm.json").unlink()
+    with pytest.raises(UsageError) as refusal:
+        refit(folder, "--reopen-test", "why not")
+    assert refusal.value.problems == [
+        f"--refit: {folder} has no winner yet; python -m study.confirm {folder} finds it",
+        "--reopen-test: must be left out with --refit, which looks at no test image",
+    ]

@@ -77,7 +77,7 @@ def test_a_search_that_began_without_test_goes_on_without_at_another_path(begun,
 def confirmed_pool(folder, *flags):
     parser = confirm._parser()
     arguments = parser.parse([str(folder), *map(str, flags)])
-    return plan._load_pool(files.read_study(folder), arguments, [])
+    return plan.load_pool(files.read_study(folder), arguments, [])
 
 
 @pytest.mark.parametrize("how", ["moved", "copied", "linked"])

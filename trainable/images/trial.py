@@ -32,8 +32,12 @@ class TrialImages:
 
 
 def trial_images(pool: Pool, split_seed: int, cut_seed: int, device: torch.device) -> TrialImages:
-    """Draws the split and moves the images to ``device``; on the CPU the pool's are used in place, not copied."""
-    split = splits.split(pool, split_seed, cut_seed)
+    """Draws the split and moves the images to ``device``, see ``images_of``."""
+    return images_of(pool, splits.split(pool, split_seed, cut_seed), device)
+
+
+def images_of(pool: Pool, split: splits.Split, device: torch.device) -> TrialImages:
+    """Images on ``device``, for what ``split`` says; on the CPU the pool's are used in place, not copied."""
     with warnings.catch_warnings():
         # shared between processes, so read-only; and nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
