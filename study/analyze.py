@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.folder
     start = time.monotonic()
 
-    from study.findings import ranking, summary
+    from study.findings import advice, ranking, summary
     from study.report import page, pictures
 
     try:
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         found = summary.find(ranked, folder)
     except UsageError as error:
         fail(parser.prog, error.problems)
-    print("\n".join(ranked.lines() + found.lines()))
+    head = advice.lines(ranked, found.verdict)
+    print("\n".join([*head, *([""] if head else []), *ranked.lines(), *found.lines()]))
     try:
         ranking.write(ranked, folder)
         page.write(found, folder)

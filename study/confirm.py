@@ -66,10 +66,11 @@ def _parser() -> Parser:
 
 
 def _page(folder: Path) -> str:
-    from study.findings import ranking
+    from study.findings import advice, ranking, summary
     from study.report import page
 
-    return page.write_if_quick(ranking.rank(folder), folder)
+    found = ranking.rank(folder)
+    return "\n".join([*advice.lines(found, summary.verdict_of(folder)), "", page.write_if_quick(found, folder)])
 
 
 if __name__ == "__main__":

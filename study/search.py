@@ -148,7 +148,7 @@ def run(plan: "StudyPlan") -> int:
     """
     from study.execution.machine import ray_running
     from study.execution.runner import Pause
-    from study.findings import ranking
+    from study.findings import advice, ranking, summary
     from study.report import page
 
     pause = Pause(plan.time_budget_seconds)
@@ -156,7 +156,7 @@ def run(plan: "StudyPlan") -> int:
         display, failure = _run_trials(plan, pause)
     try:
         found = ranking.rank(plan.folder)
-        display.say("\n" + "\n".join(found.lines()))
+        display.say("\n" + "\n".join([*found.lines(), "", *advice.lines(found, summary.verdict_of(plan.folder))]))
         ranking.write(found, plan.folder)
     except UsageError as error:
         failure = failure or "; ".join(error.problems)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.findings import balancing, course
+from study.findings import advice, balancing, course
 from study.findings.balancing import Balancing
 from study.findings.course import Comparison
 from study.findings.ranking import Ranking
@@ -39,15 +39,13 @@ class Findings:
 
     @property
     def leader(self) -> "pd.Series | None":
-        """The trial that the answer is about, as its row of the ranking: the confirmed winner, else the first."""
-        scored = self.ranking.scored
-        if scored.empty:
-            return None
-        if self.verdict is not None:
-            rows = scored[scored["trial"] == self.verdict.winner.trial]
-            if len(rows):
-                return rows.iloc[0]
-        return scored.iloc[0]
+        """The trial that the answer is about, see ``advice.leader``."""
+        return advice.leader(self.ranking, self.verdict)
+
+    @property
+    def advice(self) -> list[str]:
+        """What to use, and what would make it better, a sentence or a few each."""
+        return advice.sentences(self.ranking, self.verdict)
 
     def lines(self) -> list[str]:
         """All but the ranking, as lines of at most 100 columns."""
@@ -89,8 +87,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         UsageError: confirm.json, the winner's mistakes or the space in study.json cannot be read.
     """
     study, table = ranking.study, ranking.table
-    confirmation = read_confirmation(folder)
-    found = Verdict(confirmation) if confirmation else None
+    found = verdict_of(folder)
     rows = {trial.number: trial.rows for trial in ranking.trials}
     space = ranking.space
     usable, objective = bool(space) and not ranking.scored.empty, ranking.objective
@@ -108,6 +105,16 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         course.compare(ranking.trials, study.class_names, study.minority_indices, study.class_counts.val),
         read_mistakes(folder),
     )
+
+
+def verdict_of(folder: Path) -> Verdict | None:
+    """What a confirmation of the study in ``folder`` has found; None where there was none.
+
+    Raises:
+        UsageError: confirm.json cannot be read.
+    """
+    confirmation = read_confirmation(folder)
+    return Verdict(confirmation) if confirmation else None
 
 
 def shown_trials(findings: "Findings") -> dict[int, str]:

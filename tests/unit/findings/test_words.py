@@ -71,6 +71,7 @@ def contradictions(found):
     said = answer.answer(found)
     columns = page.ranking_columns(found)
     problems = tied_problems(ranked, lines, columns) + list_problems(ranked, lines, columns)
+    problems += advice_problems(found, said)
     for card in answer.cards(found):
         ends = re.search(r"95 % (-?[\d.]+|[+-][\d.]+) to ([+-]?[\d.]+), (\w+)", card["note"])
         if ends and (ends[3] == "better") != (float(ends[1]) > 0):
@@ -93,6 +94,40 @@ def balancing_problems(text):
         return []
     claims = ("after logit adjustment it helps", "also after logit adjustment", "adjustment alone may do as much")
     return [f"{claim} beside {harmful[0]}" for claim in claims if claim in text]
+
+
+def advice_problems(found, said):
+    """What the two sentences at the head say, against the headline, the gains, the rows and the table of classes."""
+    if found.leader is None:
+        return [] if found.advice == [] else found.advice
+    problems, (use, better) = [], found.advice
+    number = int(found.leader["trial"])
+    name = {0: "course, shuffled", 1: "course, weighted"}.get(number, f"trial {number}")
+    named = f"winner/, {name}" if found.verdict else f"Use trial {number}{'*' * (number < 2)} for now"
+    if (
+        named not in use
+        or (f"{name[0].upper()}{name[1:]} " if found.verdict else f"Trial {number} ") not in said["headline"]
+    ):
+        problems.append(f"{use} beside {said['headline']}")
+    sure = [match for sentence in said["sure"] if (match := SURE.match(sentence))]
+    beaten = {match[2] for match in sure if match[1] == "better than"}
+    claimed = set(re.findall(r"course, (?:shuffled|weighted)", use.partition("It is better than")[2]))
+    if claimed != beaten or (bool(beaten) == ("not known to be better" in use) and found.verdict):
+        problems.append(f"{use} beside {beaten}")
+    trial = next(trial for trial in found.ranking.trials if trial.number == number)
+    best = [row["best_epoch"] for row in trial.rows][-1]
+    if ("more --epochs" in better) != (trial.status == "complete" and best == len(trial.rows) == trial.config.epochs):
+        problems.append(f"{better} beside {best} of {len(trial.rows)} epochs")
+    if found.confusion is not None:
+        rare = [row for row in page._classes(found) if row["rare"]]
+        weakest = min(rare, key=lambda row: row["scores"][2])["name"]
+        if f"more images of {weakest}," not in better:
+            problems.append(f"{better} beside {weakest}")
+        finds = re.search(r"rare classes it finds (\d+)", use)
+        recalls = [100 * row["scores"][1] for row in rare]
+        if not min(recalls) - 0.5 <= int(finds[1]) <= max(recalls) + 0.5:
+            problems.append(f"{use} beside {recalls}")
+    return problems
 
 
 def tied_problems(ranked, lines, columns):

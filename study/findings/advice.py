@@ -1,0 +1,119 @@
+"""Two sentences that need no statistics: what to use and how good it is; and what would make it better."""
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from study.findings.ranking import Ranking
+from study.findings.verdict import Verdict
+from study.record.files import TrialRecord
+from study.record.recipes import SEARCHED, shown, trial_name
+from trainable.cli import printable
+from trainable.metrics import f1_per_class
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LATE = 0.75  # of the trials: where the best is among those after them, the search was still getting better
+MAX_NAME = 40
+
+
+def leader(ranking: Ranking, verdict: Verdict | None) -> "pd.Series | None":
+    """The trial that all words are about, as its row of the ranking: the confirmed winner, else the first."""
+    scored = ranking.scored
+    if scored.empty:
+        return None
+    if verdict is not None:
+        rows = scored[scored["trial"] == verdict.winner.trial]
+        if len(rows):
+            return rows.iloc[0]
+    return scored.iloc[0]
+
+
+def lines(ranking: Ranking, verdict: Verdict | None) -> list[str]:
+    """Both, as lines of at most 100 columns; none before there is a score."""
+    return [line for text in sentences(ranking, verdict) for line in textwrap.wrap(printable(text), 100)]
+
+
+def sentences(ranking: Ranking, verdict: Verdict | None) -> list[str]:
+    """What to use, and what would make it better."""
+    best = leader(ranking, verdict)
+    if best is None:
+        return []
+    trial = next(trial for trial in ranking.trials if trial.number == best["trial"])
+    confusion = confusion_of(ranking, verdict, trial.number)
+    return [" ".join(_use(ranking, verdict, best, trial, confusion)), _better(ranking, trial, confusion)]
+
+
+def confusion_of(ranking: Ranking, verdict: Verdict | None, number: int) -> np.ndarray | None:
+    """On the test images if they are opened, else of trial ``number`` on the validation images; None if unknown."""
+    tested = verdict.tested(verdict.winner.name) if verdict else None
+    if tested and tested.classes:
+        return np.array(tested.confusion)
+    evidence = ranking.evidence
+    return evidence.confusion(number) if evidence is not None and number in evidence else None
+
+
+def weakest_class(ranking: Ranking, confusion: np.ndarray) -> str:
+    """The rare class with the lowest F1, the first of several: more images of it would help most, for all we know."""
+    f1 = f1_per_class(confusion)
+    return ranking.study.class_names[min(ranking.study.minority_indices, key=lambda index: f1[index])]
+
+
+def _use(
+    ranking: Ranking, verdict: Verdict | None, best: "pd.Series", trial: TrialRecord, confusion: np.ndarray | None
+) -> list[str]:
+    if verdict is None:
+        what = f"Use trial {trial_name(trial.number, trial.recipe)} for now"
+        low, high, estimate = best.get(ranking.objective.low), best.get(ranking.objective.high), trial.score
+        images = "the validation images that chose it, so expect a little less"
+    else:
+        what = f"Use the model in winner/, {shown(verdict.winner.name)}"
+        tested = verdict.tested(verdict.winner.name)
+        found = tested or verdict.content.confirmed
+        low, high = found.low, found.high
+        estimate = tested.mean if tested else verdict.content.confirmed.estimate
+        images = "the sealed test images" if tested and tested.classes else "validation images of the search"
+    words = [what + (f": {_counts(ranking, confusion)} (on {images})." if confusion is not None else ".")]
+    if estimate is not None and low is not None and low == low:
+        off = 100 * max(high - estimate, estimate - low)
+        words.append(f"On other images like these its score may be off by {off:.0f} points of 100.")
+    return [*words, _doubt(verdict)]
+
+
+def _counts(ranking: Ranking, confusion: np.ndarray) -> str:
+    rare = ranking.study.minority_indices
+    hits, there, named = (
+        float(np.diagonal(confusion)[rare].sum()),
+        float(confusion[rare].sum()),
+        float(confusion[:, rare].sum()),
+    )
+    found = f"of 100 images of the rare classes it finds {100 * hits / there:.0f}"
+    return found + (f", and of 100 that it calls rare {100 * hits / named:.0f} are right" if named else "")
+
+
+def _doubt(verdict: Verdict | None) -> str:
+    """What is known of it against the course's recipes."""
+    if verdict is None:
+        return "Whether it is better than the course's recipes, study.confirm tells."
+    beaten = [shown(found.second) for found in verdict.gains() if found.low > 0]
+    return f"It is better than {' and '.join(beaten)}." if beaten else "It is not known to be better than the course's."
+
+
+def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None) -> str:
+    reasons = []
+    if ranking.study.leaks:
+        reasons.append("--group, if images show the same thing: until then the score may be memory")
+    if trial.reason == "epochs" and trial.rows[-1]["best_epoch"] == len(trial.rows):
+        reasons.append(f"more --epochs than {len(trial.rows)}: its best epoch was the last")
+    searched = [other for other in ranking.trials if other.recipe == SEARCHED and other.score is not None]
+    if searched:
+        first = max(searched, key=lambda other: (other.score or 0, -other.number))
+        if len(searched) >= 8 and searched.index(first) >= LATE * len(searched):
+            reasons.append("more --trials: the best of the search came late")
+    if confusion is not None:
+        name = weakest_class(ranking, confusion)
+        short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+        reasons.append(f"more images of {short}, the rare class it knows least well")
+    return f"To make it better: {'; '.join(reasons)}." if reasons else "Nothing here says what would make it better."

@@ -1,0 +1,66 @@
+"""The two sentences at the head: each thing that they say follows from one thing in the study."""
+
+import json
+
+import numpy as np
+
+from study.findings import advice, ranking, summary
+from tests import studies
+
+
+def found_in(folder):
+    return summary.find(ranking.rank(folder), folder)
+
+
+def test_before_a_confirmation_they_say_so_and_count_what_is_found(tmp_path):
+    folder = studies.write(tmp_path / "study", num_trials=3)
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 3, 3])
+    logits = np.eye(4, dtype=np.float16)[[0, 0, 0, 2, 1, 2, 2, 0, 3, 3]]
+    for number in range(3):
+        np.savez(folder / f"trials/{number}/validation.npz", labels=labels, logits=logits)
+    use, better = found_in(folder).advice
+    # four of six are found; of the five that are called rare one is not
+    assert "of 100 images of the rare classes it finds 67, and of 100 that it calls rare 80 are right" in use
+    assert use.startswith("Use trial ")
+    assert "the validation images that chose it, so expect a little less" in use
+    assert use.endswith("Whether it is better than the course's recipes, study.confirm tells.")
+    # F1 of class 0 is 6 / 8, of class 1 2 / 3
+    assert better == f"To make it better: more images of {studies.CLASS_NAMES[1]}, the rare class it knows least well."
+
+
+def test_a_winner_is_named_with_what_it_is_better_than_and_how_far_its_score_may_be_off(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    studies.confirm(folder)
+    use, _ = found_in(folder).advice
+    assert use.startswith("Use the model in winner/, trial 2: ")
+    assert "its score may be off by 2 points of 100." in use
+    assert use.endswith("It is better than course, shuffled and course, weighted.")
+    studies.confirm(folder, low=-0.01)
+    assert found_in(folder).advice[0].endswith("It is not known to be better than the course's.")
+    assert max(map(len, advice.lines(ranking.rank(folder), summary.verdict_of(folder)))) <= 100
+
+
+def test_more_epochs_more_trials_and_groups_are_asked_for_where_they_would_help(tmp_path):
+    folder = studies.write(tmp_path / "study", num_trials=14)
+    asked = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps(asked | {"leaks": "418 images have a near copy"}))
+    number = 11  # complete, the last but two
+    path = folder / f"trials/{number}/epochs.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    best = {"minority_f1": 0.99, "best_minority_f1": 0.99, "best_epoch": len(rows)}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:-1], rows[-1] | best]))
+    journal = folder / "study.journal"
+    entries = [json.loads(line) for line in journal.read_text().splitlines()]
+    for entry in entries:
+        if entry["op_code"] == 7 and (entry["trial_id"], entry["step"]) == (number, len(rows)):
+            entry["intermediate_value"] = 0.99
+        if entry["op_code"] == 6 and entry["trial_id"] == number:
+            entry["values"] = [0.99]
+    journal.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    use, better = found_in(folder).advice
+    assert use.startswith("Use trial 11 for now: ")
+    assert better.startswith(
+        "To make it better: --group, if images show the same thing: until then the score may be memory; "
+        "more --epochs than 6: its best epoch was the last; more --trials: the best of the search came late; "
+        "more images of "
+    )
