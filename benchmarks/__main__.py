@@ -20,6 +20,7 @@ BENCHMARKS = {
     "inference": "images per second of a study's winner, plainly called and by study.predict's path",
     "gpu": "all that is not known yet of a GPU, with torch, numpy and Pillow alone; --pack makes its archive",
     "longtail": "methods for rare classes on long-tailed images, by the papers' protocol, beside published figures",
+    "finetune": "what weights of other classes' images are worth: fine-tuned against from scratch at equal epochs",
     "calibration": "coverage of the intervals, the tied group and the bias of the confirmed score, by simulation",
 }
 
