@@ -10,6 +10,7 @@ import dataclasses
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from trainable.images.pool import Pool
 from trainable.images.trial import trial_images
 
 CONFIDENCE = 0.95
-ADDED = {"frozen_epochs": 1, "backbone_rate": 0.3}
+ADDED: dict[str, Any] = {"frozen_epochs": 1, "backbone_rate": 0.3}
 ANEW, TUNED = "from scratch", "fine-tuned"
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of methods on long-tailed images, in a form of a few seconds."""
+"""Long-tailed images: a study of them, and the benchmark of methods in a form of a few seconds."""
 
 import json
 
@@ -7,7 +7,14 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import harness, longtail
+from study import search
+from study.findings.ranking import rank
+from tests import studies
+from tests.conftest import DIGITS_STUDY
 from trainable import loop
+from trainable.__main__ import main
+from trainable.images.pool import class_counts
+from trainable.images.splits import split
 
 ASKED = ["longtail", "--data", "digits", "--image-size", "16", "--imbalance-ratio", "10", "--seeds", "2", "--epochs",
          "2", "--precision", "float32"]  # fmt: skip
@@ -79,3 +86,22 @@ def test_a_method_that_there_is_not_is_refused(scratch, capsys):
         benchmarks.main([*ASKED, "--methods", "magic"])
     assert stop.value.code == 2
     assert "--methods: 'magic' is none of cross-entropy, balanced sampling" in capsys.readouterr().err
+
+
+def test_a_study_of_a_long_tail_is_shown_ranked_replayed_and_confirmed_as_one(tmp_path, capsys):
+    asked = [*DIGITS_STUDY, "--results", tmp_path, "--trials", "2", "--epochs", "1", "--imbalance", "longtail",
+             "--imbalance-ratio", "10"]  # fmt: skip
+    assert search.main([*map(str, asked), "--dry-run"]) == 0
+    assert any(line.split() == ["9*", "11", "29", "36", "104"] for line in capsys.readouterr().out.splitlines())
+    plan = studies.begin(*asked)
+    studies.finish(plan)
+    # the largest class, 3, has 117 images for training, and 0 has 114
+    assert plan.train_counts == [114, *(int(117 * 10 ** (-label / 9)) for label in range(1, 10))]
+    assert "validation was drawn before the cut" in "\n".join(rank(plan.folder).lines())
+    assert main(["--replay", str(plan.folder / "trials/1"), "--json"]) == 0
+    assert "no difference" in capsys.readouterr().err
+    confirmation = studies.begin_confirmation(plan.folder, "--top", "1", "--seeds", "2")
+    for seed in confirmation.seeds:
+        drawn = split(confirmation.pool, seed, seed)
+        assert class_counts(confirmation.pool, drawn.train) == plan.train_counts
+        assert not np.array_equal(drawn.train, plan.drawn.train)
