@@ -28,7 +28,14 @@ from trainable.images.trial import trial_images
 NAMES = [str(digit) for digit in range(10)]
 RESOURCES = Resources(num_slots=1, cpus_per_trial=1, gpus_per_trial=0.0, gpus=0)
 RUNNING = 5  # a trial that goes on from its last.pt
-JSON_FILES = ("study.json", "confirm.json", "winner/model.json", "winner/mistakes.json", "trials/2/config.json")
+JSON_FILES = (
+    "study.json",
+    "confirm.json",
+    "winner/model.json",
+    "winner/mistakes.json",
+    "winner/looks.json",
+    "trials/2/config.json",
+)
 LINE_FILES = ("study.journal", "trials/2/epochs.jsonl", "trials/5/epochs.jsonl")
 ARCHIVES = ("trials/2/validation.npz", "trials/5/last.pt", "winner/weights.pt", "trials/5/best.pt")
 FILES = (*JSON_FILES, *LINE_FILES, *ARCHIVES)
@@ -63,6 +70,8 @@ def write(folder, pool):
     (winner / "model.json").write_text(json.dumps(studies.model(config, NAMES, 16)))
     mistakes = [{"label": "0", "predicted": "1", "probability": 0.9, "png": "aGFsbG8="}]
     (winner / "mistakes.json").write_text(json.dumps(mistakes))
+    looks = {"activations": [mistakes[0] | {"heat": "aGFsbG8="}], "filters": "", "suspects": mistakes}
+    (winner / "looks.json").write_text(json.dumps(looks))
     return folder
 
 

@@ -166,5 +166,5 @@ def _write(plan: RefitPlan) -> None:
     images = _draw(plan.pool, plan.config.split_seed, plan.config.cut_seed, torch.device("cpu"))
     none = Offsets(np.zeros(images.num_classes), 0.0, 0.0)
     made = Made(plan.study.name, plan.rule, plan.recipe, plan.seed, plan.config, images, none, None)
-    winner.write_model(plan.folder, made, read_file(path), plan.pool, np.array([], np.int64))
+    winner.write_model(plan.folder, made, read_file(path), plan.pool, ())
     shutil.rmtree(plan.place, ignore_errors=True)

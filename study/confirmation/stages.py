@@ -117,7 +117,7 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
         write_atomically(plan.folder / "confirm.json", to_json(content))
     say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     say("\nwriting the winner's model, its decision offsets and exported programs")
-    winner.write(plan.folder, plan.study.name, runs[content.winner][0], plan.pool)
+    winner.write(plan.folder, plan.study.name, runs[content.winner], plan.pool)
     opened, reopened = now(), list[Reopening]()
     if test_before is not None:
         assert plan.reopen_reason is not None

@@ -1,6 +1,5 @@
 """winner/: the model of the winner's first fresh seed, to use here or elsewhere. Uses torch."""
 
-import base64
 import io
 import json
 import tempfile
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
+from study.confirmation import looks
 from study.confirmation.offsets import Offsets
 from study.confirmation.trained import TrainedRun
 from study.record.files import read_model, write_atomically
@@ -51,8 +50,11 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (batch, 3, S, S), RGB, to probabilities, float32 (batch, num_classes)."""
-        scaled = (images.float() - 255 * self.mean[:, None, None]) / (255 * self.std[:, None, None])
-        return torch.softmax(self.network(scaled) + self.offsets, dim=1)
+        return torch.softmax(self.network(self.scaled(images)) + self.offsets, dim=1)
+
+    def scaled(self, images: torch.Tensor) -> torch.Tensor:
+        """The images as the network takes them, float32 of the same shape."""
+        return (images.float() - 255 * self.mean[:, None, None]) / (255 * self.std[:, None, None])
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ def read(folder: Path) -> Winner:
         raise UsageError([str(error)]) from error
 
 
-def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
-    """Writes winner/ in the study's ``folder`` anew, whole or not at all: the model of ``run`` and its offsets.
+def write(folder: Path, study_name: str, runs: Sequence[TrainedRun], pool: Pool) -> None:
+    """Writes winner/ in the study's ``folder`` anew, whole or not at all: the model of the first of ``runs``, which are
+    all of one recipe, and its offsets.
 
     Raises:
         UsageError: the run's files are damaged.
         OSError: winner/ cannot be written, for instance because the disk is full.
     """
+    run = runs[0]
     images, fitted, minority = run.images, run.offsets, pool.minority
     plain, shifted = (
         minority_f1(confusion_matrix(run.labels, logits.argmax(axis=1), images.num_classes), minority)
@@ -118,7 +122,7 @@ def write(folder: Path, study_name: str, run: TrainedRun, pool: Pool) -> None:
     validation = Validation(minority_f1=plain, minority_f1_with_offsets=shifted)
     config = read_config(run.folder)
     made = Made(study_name, RULE, run.recipe.name, run.seed, config, images, fitted, validation)
-    write_model(folder, made, read_file(run.folder / "best.pt"), pool, images.val.numpy())
+    write_model(folder, made, read_file(run.folder / "best.pt"), pool, runs)
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,8 @@ class Made:
     validation: Validation | None
 
 
-def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, judged: np.ndarray) -> None:
-    """Writes winner/ as above: ``weights`` as of a best.pt, and the mistakes among the images at ``judged``."""
+def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, runs: Sequence[TrainedRun]) -> None:
+    """Writes winner/ as above: ``weights`` as of a best.pt, and pictures by the validation images of ``runs``."""
     model = Model(
         study=made.study,
         rule=made.rule,
@@ -162,8 +166,8 @@ def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, judged: np
         write_atomically(partial / "weights.pt", weights)
         write_atomically(partial / "model.json", to_json(model))
         winner = read(partial.parent)
-        mistakes = [asdict(mistake) for mistake in _mistakes(winner, pool, judged)] if len(judged) else []
-        write_atomically(partial / "mistakes.json", json.dumps(mistakes))
+        if runs:
+            _write_pictures(winner, runs, pool, partial)
         write_atomically(partial / "README.md", _how_to(winner))
         _export(winner, partial)
         if final.exists():
@@ -171,22 +175,34 @@ def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, judged: np
         partial.rename(final)
 
 
-def _mistakes(winner: Winner, pool: Pool, positions: np.ndarray) -> list[Mistake]:
-    """The images at ``positions`` that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
-    pixels, labels = unpack(pool.pixels[positions], winner.image_size), pool.labels[positions]
+def _write_pictures(winner: Winner, runs: Sequence[TrainedRun], pool: Pool, folder: Path) -> None:
+    """mistakes.json and looks.json: what the page shows of the winner, by the first run's validation images."""
+    positions = runs[0].images.val.numpy()
+    pixels = unpack(pool.pixels[positions], winner.image_size)
     probabilities = classify(winner.classifier, pixels)
+    files = loading.paths(pool)
+    of_these = None if files is None else [files[position] for position in positions]
+    mistakes = _mistakes(winner, pixels, pool.labels[positions], probabilities, of_these)
+    write_atomically(folder / "mistakes.json", json.dumps([asdict(mistake) for mistake in mistakes]))
+    write_atomically(folder / "looks.json", to_json(looks.find(winner.classifier, probabilities, runs, pool, files)))
+
+
+def _mistakes(
+    winner: Winner, pixels: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, files: Sequence[str] | None
+) -> list[Mistake]:
+    """The images that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
     of_truth = probabilities[np.arange(len(labels)), labels]
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
-    names, files = winner.class_names, loading.paths(pool)
+    names = winner.class_names
     return [
         Mistake(
             label=names[labels[index]],
             predicted=names[predicted[index]],
             probability=float(probabilities[index].max()),
-            png=_png(pixels[index]),
-            file=files[positions[index]] if files else None,
+            png=looks.png(pixels[index]),
+            file=files[index] if files else None,
         )
         for index in worst
     ]
@@ -205,12 +221,6 @@ def classify(classifier: Classifier, images: np.ndarray, batch_size: int | None 
     if not np.isfinite(probabilities).all():
         raise UsageError(["its weights are too large to give probabilities"])
     return probabilities
-
-
-def _png(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _export(winner: Winner, folder: Path) -> None:
@@ -257,7 +267,7 @@ Recipe {model.recipe}, seed {model.seed}: {model.rule}. {shift}
     python -m study.predict results/NAME IMAGES... [--json]
 
 `model.json` holds config, class names, normalisation and offsets, `weights.pt` the weights (a file for
-`torch.load(..., weights_only=True)`), `mistakes.json` the validation images it gets most wrong. `model.pt2`
+`torch.load(..., weights_only=True)`), `mistakes.json` and `looks.json` the pictures of the report. `model.pt2`
 (`torch.export`) and `model.onnx` are the whole classifier for use elsewhere. Its input: uint8 (batch, 3, {size},
 {size}), RGB, EXIF orientation applied, resized bilinearly with antialiasing, {shape}. Its output: float32 probabilities
 (batch, {len(winner.class_names)}) in the order of `class_names`. Load a `.pt2` only if you trust whoever wrote it:

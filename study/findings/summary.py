@@ -1,18 +1,19 @@
 """Everything that an analysis finds in a study's folder, and its words for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.findings import advice, balancing, course
+from study.findings import advice, balancing, course, curves
 from study.findings.balancing import Balancing
 from study.findings.course import Comparison
+from study.findings.curves import Curves
 from study.findings.ranking import Ranking
 from study.findings.verdict import Verdict
-from study.record.files import num_ended, read_confirmation, read_mistakes
-from study.record.formats import Mistake
+from study.record.files import num_ended, read_confirmation, read_looks, read_mistakes
+from study.record.formats import Looks, Mistake
 from study.space.parameters import Space
 from study.statistics import effects, importance
 from study.statistics.effects import Effects
@@ -36,6 +37,8 @@ class Findings:
     balancing: Balancing | None
     comparison: Comparison | None  # None until both of the course's recipes have an epoch
     mistakes: list[Mistake]  # images that the confirmed winner gets most wrong
+    looks: Looks | None  # what else there is to look at of it; None without a winner
+    curves: Curves | None = None  # of the leader's probabilities
 
     @property
     def leader(self) -> "pd.Series | None":
@@ -84,14 +87,14 @@ def find(ranking: Ranking, folder: Path) -> Findings:
     """What the study in ``folder`` says beyond its ranking.
 
     Raises:
-        UsageError: confirm.json, the winner's mistakes or the space in study.json cannot be read.
+        UsageError: confirm.json, the winner's pictures or the space in study.json cannot be read.
     """
     study, table = ranking.study, ranking.table
     found = verdict_of(folder)
     rows = {trial.number: trial.rows for trial in ranking.trials}
     space = ranking.space
     usable, objective = bool(space) and not ranking.scored.empty, ranking.objective
-    return Findings(
+    findings = Findings(
         ranking,
         space,
         found,
@@ -104,7 +107,14 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         else None,
         course.compare(ranking.trials, study.class_names, study.minority_indices, study.class_counts.val),
         read_mistakes(folder),
+        read_looks(folder),
     )
+    leader, evidence = findings.leader, ranking.evidence
+    if leader is None or evidence is None or leader["trial"] not in evidence:
+        return findings
+    path = folder / "trials" / str(leader["trial"]) / "validation.npz"
+    names, num_images = study.class_names, sum(study.class_counts.val)
+    return replace(findings, curves=curves.read(path, names, study.minority_indices, num_images))
 
 
 def verdict_of(folder: Path) -> Verdict | None:

@@ -18,7 +18,17 @@ from optuna.storages.journal import JournalFileBackend
 
 from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
 from study.record.entries import JOURNAL, STUDY_NAME, goes_on, left_alone, own_entries, read_entry, trial_folder
-from study.record.formats import MODEL_FORMAT, Mistake, Model, Study, mistake_problems, model_problems, study_problems
+from study.record.formats import (
+    MODEL_FORMAT,
+    Looks,
+    Mistake,
+    Model,
+    Study,
+    looks_problems,
+    mistake_problems,
+    model_problems,
+    study_problems,
+)
 from study.record.rows import check_rows
 from trainable import objectives, records
 from trainable.cli import UsageError
@@ -199,6 +209,16 @@ def read_mistakes(folder: Path) -> list[Mistake]:
     """
     path = folder / "winner" / "mistakes.json"
     return decode(read_file(path), list[Mistake], path, mistake_problems) if path.exists() else []
+
+
+def read_looks(folder: Path) -> Looks | None:
+    """What there is to look at of the study's winner; None without a winner, or with one of an earlier version.
+
+    Raises:
+        UsageError: it cannot be read, or is damaged.
+    """
+    path = folder / "winner" / "looks.json"
+    return decode(read_file(path), Looks, path, looks_problems) if path.exists() else None
 
 
 def write_study(folder: Path, content: dict[str, Any]) -> None:

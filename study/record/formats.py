@@ -1,4 +1,4 @@
-"""What stands in a study's JSON files, as types: study.json, winner/model.json, winner/mistakes.json.
+"""What stands in a study's JSON files, as types: study.json, winner/model.json, mistakes.json and looks.json.
 
 The names are those in the files, in their order. See ``trainable.records`` for how they are checked; what has a default
 is younger than the first files of the format.
@@ -183,7 +183,40 @@ class Mistake:
 
 def mistake_problems(mistakes: list[Mistake]) -> Iterable[str]:
     for index, mistake in enumerate(mistakes):
-        try:
-            base64.b64decode(mistake.png, validate=True)
-        except (binascii.Error, ValueError) as error:
-            yield f"[{index}].png must be base64 ({error})"
+        yield from _png_problems(f"[{index}].png", mistake.png)
+
+
+def _png_problems(where: str, png: str) -> Iterable[str]:
+    try:
+        base64.b64decode(png, validate=True)
+    except (binascii.Error, ValueError) as error:
+        yield f"{where} must be base64 ({error})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation(Mistake):
+    """A validation image of a minority class, right or wrong, and which of its places spoke for the answer."""
+
+    __pydantic_config__ = EXACT
+
+    heat: str  # the same image under a map of that, in base64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """winner/looks.json: what there is to look at of the winner, pictures as PNG in base64."""
+
+    __pydantic_config__ = EXACT
+
+    activations: list[Activation]
+    filters: str  # of the first convolution; empty where it does not see colours
+    suspects: list[Mistake]  # images that are probably not of their label, the most probable first
+
+
+def looks_problems(looks: Looks) -> Iterable[str]:
+    for index, found in enumerate(looks.activations):
+        yield from _png_problems(f"activations[{index}].png", found.png)
+        yield from _png_problems(f"activations[{index}].heat", found.heat)
+    for index, suspect in enumerate(looks.suspects):
+        yield from _png_problems(f"suspects[{index}].png", suspect.png)
+    yield from _png_problems("filters", looks.filters)

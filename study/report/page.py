@@ -19,7 +19,7 @@ from study.findings.evidence import class_columns
 from study.findings.ranking import epochs_of
 from study.record.files import write_atomically
 from study.record.recipes import shown
-from study.report import answer, charts, knob_charts
+from study.report import answer, charts, curve_charts, knob_charts
 from study.space.parameters import active_values
 from study.words import duration, f1, signed
 from trainable.cli import UsageError
@@ -215,6 +215,9 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
             for number, title in trials.items()
             if number in evidence
         ]
+    if findings.curves is not None:
+        found["precision_recall"] = curve_charts.precision_recall(findings.curves)
+        found["reliability"] = curve_charts.reliability(findings.curves)
     if findings.importances:
         found["importances"] = knob_charts.importance_bars(findings.importances)
     if findings.space:

@@ -1,0 +1,131 @@
+"""What there is to look at of a winner: what spoke for its answers, first filters, labels it doubts. Uses torch."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.special import softmax
+from torch import nn
+
+from study.confirmation.grad_cam import grad_cam
+from study.confirmation.trained import TrainedRun
+from study.record.formats import Activation, Looks, Mistake
+from study.statistics import mislabelled
+from trainable.images.pool import Pool, unpack
+
+MAX_CLASSES = 6  # of the minority that images are shown of, the first by name
+NUM_EACH = 3  # images of a class that are right, and that are wrong
+NUM_SUSPECTS = 24
+MAX_FILTERS = 64
+MAX_SIDE = 96  # pixels of an image that is shown: the page holds them all
+HEAT = np.array([255.0, 80.0, 0.0])
+
+
+class Scaling(Protocol):
+    """A classifier: its network, and how images of uint8 (n, 3, S, S) become what that takes."""
+
+    network: nn.Module
+
+    def scaled(self, images: torch.Tensor) -> torch.Tensor: ...
+
+
+def find(
+    classifier: Scaling, probabilities: np.ndarray, runs: Sequence[TrainedRun], pool: Pool, files: Sequence[str] | None
+) -> Looks:
+    """``probabilities`` are what ``classifier`` says of the first run's validation images; labels are doubted by what
+    all ``runs`` of its recipe say. ``files`` are the paths of the pool's images, if each is a file."""
+    return Looks(
+        activations=_activations(classifier, probabilities, runs[0].images.val.numpy(), pool),
+        filters=_filters(classifier.network),
+        suspects=_suspects(runs, pool, files),
+    )
+
+
+def _activations(classifier: Scaling, probabilities: np.ndarray, positions: np.ndarray, pool: Pool) -> list[Activation]:
+    """Of each minority class the images that the network is surest of, right ones first, then wrong ones."""
+    labels, predicted, sure = pool.labels[positions], probabilities.argmax(axis=1), probabilities.max(axis=1)
+    order = (-sure).argsort(kind="stable")
+    chosen: list[int] = []
+    for label in pool.minority[:MAX_CLASSES]:
+        for is_right in (True, False):
+            these = order[(labels[order] == label) & ((predicted[order] == label) == is_right)]
+            chosen += these[:NUM_EACH].tolist()
+    if not chosen:
+        return []
+    pixels = unpack(pool.pixels[positions[chosen]], pool.spec.image_size)
+    scaled = classifier.scaled(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
+    heats = grad_cam(classifier.network, scaled, torch.from_numpy(predicted[chosen]))
+    names = pool.class_names
+    return [
+        Activation(
+            label=names[labels[index]],
+            predicted=names[predicted[index]],
+            probability=float(sure[index]),
+            png=png(image),
+            heat=png(_over(image, heat)),
+        )
+        for index, image, heat in zip(chosen, pixels, heats.numpy(), strict=True)
+    ]
+
+
+def _over(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """The image in grey, and what speaks for the answer in colour."""
+    grey = image.astype(np.float64).mean(axis=2, keepdims=True)
+    share = 0.65 * heat[:, :, None]
+    return ((1 - share) * grey + share * HEAT).astype(np.uint8)
+
+
+def _filters(network: nn.Module) -> str:
+    """The filters of the first convolution as one picture, each on its own scale around grey; "" without any."""
+    layer = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if layer is None or layer.in_channels != 3 or layer.groups != 1:
+        return ""
+    weights = layer.weight.detach().float().numpy()[:MAX_FILTERS].transpose(0, 2, 3, 1)
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    shown = (127.5 + 127.5 * weights / np.where(largest > 0, largest, 1)).astype(np.uint8)
+    number, height, width = shown.shape[:3]
+    columns = min(16, number)
+    rows = -(-number // columns)
+    picture = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), 0, np.uint8)  # lines between them
+    for index, values in enumerate(shown):
+        top, left = (height + 1) * (index // columns), (width + 1) * (index % columns)
+        picture[top : top + height, left : left + width] = np.dstack([values, np.full(values.shape[:2], 255, np.uint8)])
+    scale = max(1, 6 // max(1, height // 3))
+    return png(picture.repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def _suspects(runs: Sequence[TrainedRun], pool: Pool, files: Sequence[str] | None) -> list[Mistake]:
+    """By the mean probability over those of ``runs`` that did not train on an image."""
+    total = np.zeros((len(pool.labels), len(pool.class_names)))
+    count = np.zeros(len(pool.labels))
+    for run in runs:
+        positions = run.images.val.numpy()
+        total[positions] += softmax(run.logits.astype(np.float64), axis=1)
+        count[positions] += 1
+    judged = np.flatnonzero(count)
+    probabilities = total[judged] / count[judged, None]
+    found, likely = mislabelled.suspects(probabilities, pool.labels[judged])
+    found, likely = found[:NUM_SUSPECTS], likely[:NUM_SUSPECTS]
+    return [
+        Mistake(
+            label=pool.class_names[pool.labels[position]],
+            predicted=pool.class_names[other],
+            probability=float(row[other]),
+            png=png(unpack(pool.pixels[position : position + 1], pool.spec.image_size)[0]),
+            file=files[position] if files else None,
+        )
+        for position, row, other in zip(judged[found], probabilities[found], likely, strict=True)
+    ]
+
+
+def png(image: np.ndarray, max_side: int = MAX_SIDE) -> str:
+    """An image, uint8 (S, S, 3 or 4), as PNG in base64, smaller where it is larger than that."""
+    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    if image.shape[2] == 3 and len(image) > max_side:
+        picture.thumbnail((max_side, max_side))
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
