@@ -1,5 +1,6 @@
 """python -m study.search: runs a study, resumes it, or extends it."""
 
+import argparse
 import os
 import shlex
 import sys
@@ -63,32 +64,7 @@ def _parser() -> Parser:
     epochs = f"epochs at most; if raised, trials that had reached them go on (default: {origins.words('epochs')})"
     group.add_argument("--epochs", type=positive_int, default=None, help=epochs)
     group.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut, the proposals, the trainings")
-    group.add_argument(
-        "--space",
-        default=None,
-        type=file_path,
-        metavar="SPACE",
-        help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: course)",
-    )
-    group.add_argument(
-        "--objective",
-        default=None,
-        type=file_path,
-        metavar="OBJECTIVE",
-        help=f"what trials are judged by: {', '.join(OBJECTIVES)}, or the file of a table of costs: a column "
-        "true_class and, for each class, one that says what it costs to predict it (default: minority_f1)",
-    )
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a field of every trial's config that the space leaves alone, repeatable; see python -m trainable --help",
-    )
-    proposed = f"how trials are proposed: {', '.join(ALGORITHMS)}"
-    group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe", help=proposed)
-    stopped = f"how trials are stopped early: {', '.join(SCHEDULERS)}"
-    group.add_argument("--scheduler", type=one_of(SCHEDULERS), default="asha", help=stopped)
+    _add_search_flags(group)
     group.add_argument(
         "--time-budget",
         default=None,
@@ -116,6 +92,38 @@ def add_watcher_flags(parser: Parser) -> None:
     for name, place in places.items():
         text = f"write them {place}, too; needs the package {name}"
         group.add_argument(f"--{name}", dest="watchers", action="append_const", const=name, default=[], help=text)
+
+
+def _add_search_flags(group: argparse._ArgumentGroup) -> None:
+    """What is tried, in what order, and for how long."""
+    group.add_argument(
+        "--space",
+        default=None,
+        type=file_path,
+        metavar="SPACE",
+        help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: course)",
+    )
+    group.add_argument(
+        "--objective",
+        default=None,
+        type=file_path,
+        metavar="OBJECTIVE",
+        help=f"what trials are judged by: {', '.join(OBJECTIVES)}, or the file of a table of costs: a column "
+        "true_class and, for each class, one that says what it costs to predict it (default: minority_f1)",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field of every trial's config that the space leaves alone, repeatable; see python -m trainable --help",
+    )
+    proposed = f"how trials are proposed: {', '.join(ALGORITHMS)}"
+    group.add_argument("--algorithm", type=one_of(ALGORITHMS), default="tpe", help=proposed)
+    stopped = f"how trials are stopped early: {', '.join(SCHEDULERS)}"
+    group.add_argument("--scheduler", type=one_of(SCHEDULERS), default="asha", help=stopped)
+    after = "an earlier study whose five best recipes are tried first, after the course's two"
+    group.add_argument("--after", type=file_path, default=None, metavar="results/OTHER", help=after)
 
 
 def show(plan: "StudyPlan") -> int:
@@ -191,7 +199,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(plan.folder, plan.record(), say=print, check=plan.check_again, keeps_last=plan.keeps_last)
-        searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
+        searcher = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials, plan.known.recipes)
     except UsageError as error:
         fail("study.search", error.problems)
     except OSError as error:

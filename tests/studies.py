@@ -195,7 +195,7 @@ def finish(plan):
     """Runs it to its end in this process, one trial after the other, wherever Ray is not the point."""
     num_threads = torch.get_num_threads()
     ledger = Ledger(plan.folder, keeps_last=plan.keeps_last)
-    source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials)
+    source = Searcher(ledger, plan.space, plan.base, plan.algorithm, plan.num_trials, plan.known.recipes)
     inline.run(Runner(ledger, source, scheduler.make(plan.scheduler, plan.epochs_of_scheduler), Pause(None)), plan.pool)
     ledger.close()
     torch.set_num_threads(num_threads)

@@ -17,6 +17,7 @@ from study.record.recipes import COURSE
 from study.space import parameters
 from study.space.designs import grid
 from study.space.parameters import Space
+from study.strategy.known import Known, begin_with
 from trainable.arguments import FOLDER_FLAGS, data_spec, default_config
 from trainable.cli import MAX_NAME, UsageError, attempt, shown
 from trainable.config import TrialConfig, parse_assignments
@@ -38,6 +39,7 @@ class StudyPlan:
     base: TrialConfig
     precision_reason: str  # why the base has its precision, to be read after "bfloat16: "
     num_trials: int
+    known: Known
     algorithm: str
     scheduler: str
     resources: Resources
@@ -97,6 +99,8 @@ class StudyPlan:
             "first_epochs": self.epochs_of_scheduler,
             "trials": max(self.num_trials, self.before.trials if self.before else 0),
             "space": parameters.to_tables(self.space),
+            "after": self.known.study,
+            "known": [dict(values) for values in self.known.recipes],
             "algorithm": self.algorithm,
             "scheduler": self.scheduler,
             **self.resources.to_dict(),
@@ -123,6 +127,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     objective = attempt(problems, objectives.read, arguments.objective, before)
     base = attempt(problems, _base, arguments, before, resources, space)
     notes: list[str] = []
+    known = attempt(problems, begin_with, arguments.after, before, space, base, notes) or Known()
     if before and folder:
         asked = _asked(arguments, base, space, spec)
         notes += attempt(problems, protocol.check, before, folder, asked, arguments.data, base) or []
@@ -142,8 +147,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     if few:
         raise UsageError(few)
     warnings += notes + (_grid_warnings(space, num_trials) if arguments.algorithm == "grid" else [])
-    probed = trying.to_probe(space, base)
-    probed, reason = with_precision(probed, arguments.precision, before, pool, resources)
+    probed, reason = with_precision(trying.to_probe(space, base), arguments.precision, before, pool, resources)
     base = replace(base, precision=probed.precision, objective=objective.text(pool.class_names))
     return StudyPlan(
         folder=folder,
@@ -153,6 +157,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         base=base,
         precision_reason=reason,
         num_trials=num_trials,
+        known=known,
         algorithm=arguments.algorithm,
         scheduler=arguments.scheduler,
         resources=resources,
@@ -271,6 +276,8 @@ def _asked(
 ) -> dict[str, Any]:
     """What the study is to be, by the keys of ONE_PROTOCOL; without what is unknown, and which classes are minority."""
     asked: dict[str, Any] = {"algorithm": arguments.algorithm, "scheduler": arguments.scheduler}
+    if arguments.after:
+        asked["after"] = arguments.after.absolute().name
     if base:
         asked |= {"epochs": base.epochs, "precision": base.precision}
     if space:

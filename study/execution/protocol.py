@@ -35,6 +35,7 @@ ONE_PROTOCOL = {
     "algorithm": "--algorithm",
     "scheduler": "--scheduler",
     "precision": "--precision",
+    "after": "--after",
 }
 ANEW = "use another --name for a new study"
 
@@ -134,6 +135,8 @@ def _difference(before: Study, flag: str, old: Any, new: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if value == "":
+        return "nothing"
     if isinstance(value, bool):
         return "on" if value else "off"
     return list(value) if isinstance(value, tuple) else value

@@ -68,6 +68,8 @@ class Study(StudyOfTrial):
     cpus_per_trial: Positive = 1
     leaks: str = ""  # what in the images could stand on two sides of a split; empty: nothing was found, or looked for
     config: dict[str, Any] = field(default_factory=dict)
+    after: str = ""  # the earlier study whose best recipes were tried first
+    known: list[dict[str, Any]] = field(default_factory=list)  # these, as values of the space
     precision: str = TrialConfig.precision  # before there was a choice, all were in the default
     precision_reason: str = "as the study began"
     invocations: list[Invocation] = field(default_factory=list)
@@ -111,7 +113,13 @@ def study_problems(study: Study) -> Iterable[str]:
     except ValueError as error:
         yield str(error)
     try:
-        _ = study.searched
+        inside = {parameter.name: parameter for parameter in study.searched}
+        yield from (
+            f"known must give values of the space, not {name!r:.40}: {value!r:.40}"
+            for recipe in study.known
+            for name, value in recipe.items()
+            if name not in inside or not inside[name].contains(value)
+        )
     except UsageError as error:
         yield from (f"space: {problem.partition(': ')[2]}" for problem in error.problems)
 

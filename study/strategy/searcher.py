@@ -1,7 +1,7 @@
 """What to try next: Optuna's samplers over the study's space, each proposal a function of (seed, number, ledger)."""
 
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -30,10 +30,14 @@ NUM_BEST_SHOWN = 100
 class Searcher:
     """Hands out trials: the interrupted ones of the ledger first, then the course's recipes, then proposals."""
 
-    def __init__(self, ledger: Ledger, space: Space, base: TrialConfig, algorithm: str, num_trials: int) -> None:
-        """``base`` is the course's recipe with the study's settings; its seed is the study's seed."""
+    def __init__(self, ledger: Ledger, space: Space, base: TrialConfig, algorithm: str, num_trials: int,
+                 known: Sequence[Mapping[str, Any]] = ()) -> None:  # fmt: skip
+        """``base`` is the course's recipe with the study's settings; its seed is the study's seed.
+
+        ``known`` recipes, values of the space, are tried after the course's, in their order.
+        """
         self.ledger, self.space, self.base = ledger, space, base
-        self.algorithm, self.num_trials = algorithm, num_trials
+        self.algorithm, self.num_trials, self.known = algorithm, num_trials, known
         self._shown: dict[int, FrozenTrial] = {}
         self._take_up_lost()
         for number in ledger.trials:  # the study may have been given more epochs
@@ -74,10 +78,13 @@ class Searcher:
         return self.ledger.add(config, fixed.name if fixed else SEARCHED, params, distributions)
 
     def _propose(self, number: int) -> dict[str, Any] | None:
-        index = number - len(COURSE)
+        searched = number - len(COURSE)
+        if searched < len(self.known):
+            return dict(self.known[searched])
+        index = searched - len(self.known)
         if self.algorithm == "grid":
             return designs.grid_point(self.space, index, derive("grid", self.base.seed))
-        if self.algorithm == "tpe" and (place := designs.place(index)) is not None:
+        if self.algorithm == "tpe" and (place := designs.place(searched)) is not None:
             return designs.sobol_point(self.space, place, derive("design", self.base.seed))
         if self.algorithm == "sobol" or (self.algorithm == "tpe" and index < NUM_START):
             return designs.sobol_point(self.space, index, derive("sobol", self.base.seed))

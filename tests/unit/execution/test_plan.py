@@ -161,3 +161,17 @@ def test_more_epochs_are_refused_where_trials_would_have_been_others_or_cannot_g
         "epochs from the beginning; use another --name for a new study",
         "--epochs 5 instead of 2: trial 0 cannot go on, as last.pt is gone; use another --name for a new study",
     ]
+
+
+def test_what_is_known_from_an_earlier_study_is_kept_when_that_is_gone_and_is_no_other_ones(tmp_path, checked):
+    other = studies.write(tmp_path / "other")
+    first = checked("--trials", "6", "--after", str(other))
+    assert len(first.known.recipes) == 5
+    assert [note for note in first.warnings if "--after" in note] == [first.known.words]
+    begin(first)
+    other.rename(tmp_path / "elsewhere")
+    for given in ([], ["--after", str(other)]):
+        again = checked("--trials", "6", *given)
+        assert again.known.recipes == first.known.recipes
+    with pytest.raises(UsageError, match=r"with --after .*, now another"):
+        checked("--trials", "6", "--after", str(tmp_path / "another"))
