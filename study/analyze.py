@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         found = summary.find(ranked, folder)
     except UsageError as error:
         fail(parser.prog, error.problems)
-    head = advice.lines(ranked, found.verdict)
+    head = advice.lines(ranked, found.verdict, found.more_images)
     print("\n".join([*head, *([""] if head else []), *ranked.lines(), *found.lines()]))
     try:
         ranking.write(ranked, folder)

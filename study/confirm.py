@@ -19,10 +19,14 @@ def main(argv: list[str] | None = None) -> int:
     from study.confirmation.plan import preflight
 
     try:
-        if arguments.refit:
-            from study.confirmation import refit
+        if arguments.refit or arguments.learning_curve:
+            from study.confirmation import afterwards, learning_curve, refit
 
-            return refit.carry_out(refit.preflight(arguments, parser.problems, again), _page)
+            flag = "--refit" if arguments.refit else "--learning-curve"
+            if arguments.refit and arguments.learning_curve:
+                parser.problems.append("--learning-curve: must be left out with --refit; one after the other")
+            winners = afterwards.preflight(arguments, flag, parser.problems, again)
+            return afterwards.carry_out(winners, (refit if arguments.refit else learning_curve).make, _page)
         plan = preflight(arguments, parser.problems, again)
 
         from study.confirmation import stages  # Ray, which a refusal need not wait for
@@ -60,6 +64,12 @@ def _parser() -> Parser:
         help="once all that is done: train the winner once more, on training and validation images together, for as "
         "many epochs as validation chose, and put that model into winner/; no validation image then judges it",
     )
+    group.add_argument(
+        "--learning-curve",
+        action="store_true",
+        help="once all that is done: train the winner on a quarter and on half of the training images, on each seed, "
+        "to see which class would gain from more images",
+    )
     add_place_flags(parser)
     add_machine_flags(parser)
     return parser
@@ -70,7 +80,8 @@ def _page(folder: Path) -> str:
     from study.report import page
 
     found = ranking.rank(folder)
-    return "\n".join([*advice.lines(found, summary.verdict_of(folder)), "", page.write_if_quick(found, folder)])
+    head = advice.lines(found, summary.verdict_of(folder), summary.more_images_of(folder, found.study))
+    return "\n".join([*head, "", page.write_if_quick(found, folder)])
 
 
 if __name__ == "__main__":

@@ -164,7 +164,9 @@ def run(plan: "StudyPlan") -> int:
         display, failure = _run_trials(plan, pause)
     try:
         found = ranking.rank(plan.folder)
-        display.say("\n" + "\n".join([*found.lines(), "", *advice.lines(found, summary.verdict_of(plan.folder))]))
+        verdict, more = summary.verdict_of(plan.folder), summary.more_images_of(plan.folder, found.study)
+        head = advice.lines(found, verdict, more)
+        display.say("\n" + "\n".join([*found.lines(), "", *head]))
         ranking.write(found, plan.folder)
     except UsageError as error:
         failure = failure or "; ".join(error.problems)

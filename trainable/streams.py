@@ -25,6 +25,7 @@ PURPOSES = {
     "importance_resamples": 30,
     "benchmark_effects": 31,
     "confirmation_seed": 40,
+    "learning_curve": 41,
 }
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from study.findings.more_images import MoreImages
 from study.findings.ranking import Ranking
 from study.findings.verdict import Verdict
 from study.record.files import TrialRecord
@@ -31,19 +32,19 @@ def leader(ranking: Ranking, verdict: Verdict | None) -> "pd.Series | None":
     return scored.iloc[0]
 
 
-def lines(ranking: Ranking, verdict: Verdict | None) -> list[str]:
+def lines(ranking: Ranking, verdict: Verdict | None, more: MoreImages | None) -> list[str]:
     """Both, as lines of at most 100 columns; none before there is a score."""
-    return [line for text in sentences(ranking, verdict) for line in textwrap.wrap(printable(text), 100)]
+    return [line for text in sentences(ranking, verdict, more) for line in textwrap.wrap(printable(text), 100)]
 
 
-def sentences(ranking: Ranking, verdict: Verdict | None) -> list[str]:
-    """What to use, and what would make it better."""
+def sentences(ranking: Ranking, verdict: Verdict | None, more: MoreImages | None) -> list[str]:
+    """What to use, and what would make it better; ``more`` is the learning curve, if there is one."""
     best = leader(ranking, verdict)
     if best is None:
         return []
     trial = next(trial for trial in ranking.trials if trial.number == best["trial"])
     confusion = confusion_of(ranking, verdict, trial.number)
-    return [" ".join(_use(ranking, verdict, best, trial, confusion)), _better(ranking, trial, confusion)]
+    return [" ".join(_use(ranking, verdict, best, trial, confusion)), _better(ranking, trial, confusion, more)]
 
 
 def confusion_of(ranking: Ranking, verdict: Verdict | None, number: int) -> np.ndarray | None:
@@ -101,7 +102,7 @@ def _doubt(verdict: Verdict | None) -> str:
     return f"It is better than {' and '.join(beaten)}." if beaten else "It is not known to be better than the course's."
 
 
-def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None) -> str:
+def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None, more: MoreImages | None) -> str:
     reasons = []
     if ranking.study.leaks:
         reasons.append("--group, if images show the same thing: until then the score may be memory")
@@ -112,8 +113,14 @@ def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None) 
         first = max(searched, key=lambda other: (other.score or 0, -other.number))
         if len(searched) >= 8 and searched.index(first) >= LATE * len(searched):
             reasons.append("more --trials: the best of the search came late")
-    if confusion is not None:
-        name = weakest_class(ranking, confusion)
-        short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
-        reasons.append(f"more images of {short}, the rare class it knows least well")
+    if more is not None and more.is_known:
+        reasons.append(f"more images of {_short(more.gain.name)}, which gains most from them")
+    elif more is None and confusion is not None:
+        reasons.append(
+            f"more images of {_short(weakest_class(ranking, confusion))}, the rare class it knows least well"
+        )
     return f"To make it better: {'; '.join(reasons)}." if reasons else "Nothing here says what would make it better."
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"

@@ -1,19 +1,21 @@
 """Everything that an analysis finds in a study's folder, and its words for it."""
 
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.findings import advice, balancing, course, curves
+from study.findings import advice, balancing, course, curves, more_images
 from study.findings.balancing import Balancing
 from study.findings.course import Comparison
 from study.findings.curves import Curves
+from study.findings.more_images import MoreImages
 from study.findings.ranking import Ranking
 from study.findings.verdict import Verdict
-from study.record.files import num_ended, read_confirmation, read_looks, read_mistakes
-from study.record.formats import Looks, Mistake
+from study.record.files import num_ended, read_confirmation, read_learning_curve, read_looks, read_mistakes
+from study.record.formats import Looks, Mistake, Study
 from study.space.parameters import Space
 from study.statistics import effects, importance
 from study.statistics.effects import Effects
@@ -39,6 +41,7 @@ class Findings:
     mistakes: list[Mistake]  # images that the confirmed winner gets most wrong
     looks: Looks | None  # what else there is to look at of it; None without a winner
     curves: Curves | None = None  # of the leader's probabilities
+    more_images: MoreImages | None = None  # None: there is no learning curve
 
     @property
     def leader(self) -> "pd.Series | None":
@@ -48,7 +51,7 @@ class Findings:
     @property
     def advice(self) -> list[str]:
         """What to use, and what would make it better, a sentence or a few each."""
-        return advice.sentences(self.ranking, self.verdict)
+        return advice.sentences(self.ranking, self.verdict, self.more_images)
 
     def lines(self) -> list[str]:
         """All but the ranking, as lines of at most 100 columns."""
@@ -61,6 +64,8 @@ class Findings:
             parts.append(self.balancing.lines())
         if self.comparison is not None:
             parts.append(self.comparison.lines())
+        if self.more_images is not None:
+            parts.append(textwrap.wrap(printable(self.more_images.words), 100, subsequent_indent="  "))
         parts.append(self._class_lines())
         return [line for part in parts if part for line in ["", *part]]
 
@@ -108,6 +113,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         course.compare(ranking.trials, study.class_names, study.minority_indices, study.class_counts.val),
         read_mistakes(folder),
         read_looks(folder),
+        more_images=more_images_of(folder, study),
     )
     leader, evidence = findings.leader, ranking.evidence
     if leader is None or evidence is None or leader["trial"] not in evidence:
@@ -125,6 +131,16 @@ def verdict_of(folder: Path) -> Verdict | None:
     """
     confirmation = read_confirmation(folder)
     return Verdict(confirmation) if confirmation else None
+
+
+def more_images_of(folder: Path, study: Study) -> MoreImages | None:
+    """What the learning curve of the ``study`` in ``folder`` says; None where there is none.
+
+    Raises:
+        UsageError: learning_curve.json cannot be read.
+    """
+    curve = read_learning_curve(folder, len(study.class_names))
+    return more_images.of(curve, study.class_names) if curve else None
 
 
 def shown_trials(findings: "Findings") -> dict[int, str]:

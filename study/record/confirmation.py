@@ -11,6 +11,7 @@ from trainable.config import TrialConfig
 from trainable.decoding import EXACT, Count, Number, Positive, Seed, Share, unique_problems
 
 CONFIRMATION_FORMAT = 1
+CURVE_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,3 +193,37 @@ def _by_seed(found: Confirmation) -> Iterable[tuple[str, Sequence[Any] | None]]:
     for place, recipe in [*_scored(found), ("confirmed", found.confirmed)]:
         for name in ("chosen", "scores", "scores_adjusted", "scores_offsets", "val_recall", "audit_recall"):
             yield f"{place}.{name}", getattr(recipe, name, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """The winner on some of the training images; lists have a value for each seed."""
+
+    __pydantic_config__ = EXACT
+
+    share: Share  # of the training images
+    images: list[Count]  # of each class, on the first seed
+    scores: list[Share]  # of the best epoch on the validation images
+    class_f1: list[list[Share]]  # the same epoch's F1 of each class
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """learning_curve.json: how the winner does with fewer images, the fewest first and all of them last."""
+
+    __pydantic_config__ = EXACT
+
+    format: int = CURVE_FORMAT
+    recipe: str
+    seeds: Annotated[list[Seed], Field(min_length=2)]
+    objective: str
+    points: Annotated[list[CurvePoint], Field(min_length=2)]
+
+
+def curve_problems(found: LearningCurve, num_classes: int) -> Iterable[str]:
+    """What is wrong between the fields of a learning_curve.json of so many classes."""
+    for index, point in enumerate(found.points):
+        if len(point.scores) != len(found.seeds) or len(point.class_f1) != len(found.seeds):
+            yield f"points[{index}] must have a value for each of the {len(found.seeds)} seeds"
+        if {len(point.images), *map(len, point.class_f1)} != {num_classes}:
+            yield f"points[{index}] must have a value for each of the {num_classes} classes"

@@ -16,7 +16,14 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.record.confirmation import CONFIRMATION_FORMAT, Confirmation, confirmation_problems
+from study.record.confirmation import (
+    CONFIRMATION_FORMAT,
+    CURVE_FORMAT,
+    Confirmation,
+    LearningCurve,
+    confirmation_problems,
+    curve_problems,
+)
 from study.record.entries import JOURNAL, STUDY_NAME, goes_on, left_alone, own_entries, read_entry, trial_folder
 from study.record.formats import (
     MODEL_FORMAT,
@@ -199,6 +206,20 @@ def read_model(folder: Path) -> Model:
     content = read_file(path)
     check_format(content, path, MODEL_FORMAT)
     return decode(content, Model, path, model_problems)
+
+
+def read_learning_curve(folder: Path, num_classes: int) -> LearningCurve | None:
+    """The content of the study's learning_curve.json; None where there is none.
+
+    Raises:
+        UsageError: it cannot be read or is damaged, or its format is unknown.
+    """
+    path = folder / "learning_curve.json"
+    if not path.exists():
+        return None
+    content = read_file(path)
+    check_format(content, path, CURVE_FORMAT)
+    return decode(content, LearningCurve, path, lambda found: curve_problems(found, num_classes))
 
 
 def read_mistakes(folder: Path) -> list[Mistake]:

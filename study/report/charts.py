@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from study.findings.course import Comparison
+from study.findings.more_images import MoreImages
 from study.record.recipes import SHUFFLED, WEIGHTED
 from study.report.look import LEADER, OTHER, asymmetric, label, new_figure
 from trainable.metrics import f1_per_class, recall_per_class
@@ -144,6 +145,20 @@ def course_curves(found: Comparison, field: str, title: str) -> go.Figure:
             name=training.trial.recipe,
         )
     return _by_epoch(figure, max(len(training.trial.rows) for training in (found.shuffled, found.weighted)))
+
+
+def by_images(found: MoreImages) -> go.Figure:
+    """The winner's score over the share of the training images, with its interval over the seeds."""
+    figure, scores = new_figure("score", "% of the training images", height=300), found.scores
+    figure.add_scatter(
+        x=[100 * point.share for point in found.curve.points],
+        y=scores.estimate.round(4),
+        mode="lines+markers",
+        line={"color": LEADER},
+        error_y=asymmetric(scores.high - scores.estimate, scores.estimate - scores.low, LEADER),
+        hovertemplate="%{x} %: %{y:.4f}<extra></extra>",
+    )
+    return figure
 
 
 def _by_epoch(figure: go.Figure, num_epochs: int) -> go.Figure:

@@ -222,6 +222,8 @@ def _charts(findings: "Findings", trials: dict[int, str]) -> Mapping[str, Any]:
         found["importances"] = knob_charts.importance_bars(findings.importances)
     if findings.space:
         found["parallel"] = knob_charts.parallel_coordinates(findings)
+    if findings.more_images is not None:
+        found["more_images"] = charts.by_images(findings.more_images)
     if findings.comparison is not None:
         found["course_loss"] = charts.course_curves(findings.comparison, "val_loss", "validation loss")
         found["course_accuracy"] = charts.course_curves(findings.comparison, "val_accuracy", "validation accuracy")

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from study import confirm
+from study.confirmation import afterwards, learning_curve, stages, winner
 from study.confirmation import refit as refitting
-from study.confirmation import stages, winner
-from study.findings import ranking, summary
+from study.findings import more_images, ranking, summary
 from study.record import files
+from study.record.confirmation import CurvePoint, LearningCurve
 from study.report import page
 from tests import studies
 from tests.conftest import DIGITS_STUDY
 from trainable.cli import UsageError
-from trainable.images.splits import split
+from trainable.images.splits import split, subset
 from trainable.images.trial import images_of
 from trainable.loop import new_state, train_epoch
 
@@ -65,11 +66,10 @@ def test_mistakes_have_the_names_of_their_files(concluded):
     assert mistakes[0]["file"] in page.page(summary.find(ranking.rank(folder), folder))
 
 
-def refit(folder, *more):
+def winners(folder, flag, *more):
     parser = confirm._parser()
-    return refitting.preflight(
-        parser.parse([str(folder), "--refit", *more]), parser.problems, "python -m study.confirm"
-    )
+    given = parser.parse([str(folder), flag, *more])
+    return afterwards.preflight(given, flag, parser.problems, "python -m study.confirm")
 
 
 def test_a_refit_trains_on_validation_images_too_for_as_long_as_they_chose_and_takes_the_winners_place(
@@ -82,17 +82,18 @@ def test_a_refit_trains_on_validation_images_too_for_as_long_as_they_chose_and_t
         path = folder / "confirm" / f"{files.read_confirmation(folder).winner}-{seed}" / "epochs.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(row | {"best_epoch": min(best, row["epoch"])}) + "\n" for row in rows))
-    plan = refit(folder)
-    assert (plan.best_epochs, plan.epochs) == ([2, 1], 1)
+    plan = winners(folder, "--refit")
+    refit = refitting.Refit(plan)
+    assert (refit.best_epochs, refit.epochs) == ([2, 1], 1)
     before = files.read_model(folder)
-    assert refitting.carry_out(plan, lambda folder: "the page") == 0
+    assert afterwards.carry_out(plan, refitting.make, lambda folder: "the page") == 0
     model = files.read_model(folder)
     assert model.validation is None
     assert model.rule.endswith("no validation image has judged this model")
     assert (model.offsets, model.recipe, model.config) == ([0.0] * 3, before.recipe, before.config)
     assert files.read_mistakes(folder) == []
     assert "no image is left that could choose them" in (folder / "winner/README.md").read_text()
-    assert not plan.place.exists()
+    assert not refit.place.exists()
     # a second implementation: the loop itself, on the images of both
     drawn = split(plan.pool, seeds[0], seeds[0])
     both = np.sort(np.concatenate([drawn.train, drawn.val]))
@@ -110,8 +111,47 @@ def test_a_refit_without_a_winner_is_refused(concluded, tmp_path):
     folder = shutil.copytree(concluded[0], tmp_path / "photos")
     (folder / "confirm.json").unlink()
     with pytest.raises(UsageError) as refusal:
-        refit(folder, "--reopen-test", "why not")
+        winners(folder, "--refit", "--reopen-test", "why not")
     assert refusal.value.problems == [
         f"--refit: {folder} has no winner yet; python -m study.confirm {folder} finds it",
         "--reopen-test: must be left out with --refit, which looks at no test image",
     ]
+
+
+def test_the_learning_curve_trains_the_winner_on_whole_groups_of_each_class_and_says_who_gains(
+    concluded, tmp_path, capsys
+):
+    folder = shutil.copytree(concluded[0], tmp_path / "photos")
+    plan = winners(folder, "--learning-curve")
+    assert afterwards.carry_out(plan, learning_curve.make, lambda folder: "the page") == 0
+    curve = files.read_learning_curve(folder, 3)
+    assert [point.share for point in curve.points] == [0.25, 0.5, 1]
+    assert curve.points[2].scores == [rows[-1]["best_minority_f1"] for rows in plan.rows]
+    drawn = split(plan.pool, plan.seeds[0], plan.seeds[0])
+    for point in curve.points[:2]:
+        train = subset(plan.pool, drawn, point.share, plan.seeds[0]).train
+        assert np.bincount(plan.pool.labels[train]).tolist() == point.images
+        outside = np.setdiff1d(drawn.train, train)
+        assert set(plan.pool.groups[train]).isdisjoint(plan.pool.groups[outside])
+        assert len(train) == pytest.approx(point.share * len(drawn.train), abs=15)
+    assert not list(folder.glob("confirm/*-at-*"))
+    found = summary.find(ranking.rank(folder), folder)
+    assert found.more_images.words in " ".join(found.lines()).replace("  ", " ")
+    assert "Would more images help?" in page.page(found)
+    capsys.readouterr()
+
+
+def test_the_class_whose_f1_rises_beyond_doubt_is_named_and_none_where_none_does():
+    def point(share, fox):
+        f1 = [[0.9, 0.8, value] for value in fox]
+        return CurvePoint(share=share, images=[9, 9, 9], scores=list(fox), class_f1=f1)
+
+    def words(fewer, everything):
+        points = [point(0.5, fewer), point(1.0, everything)]
+        curve = LearningCurve(recipe="trial-2", seeds=[1, 2, 3], objective="minority_f1", points=points)
+        return more_images.of(curve, ["cat", "dog", "fox"])
+
+    sure, unsure = words((0.4, 0.5, 0.45), (0.6, 0.7, 0.66)), words((0.4, 0.5, 0.7), (0.8, 0.5, 0.6))
+    assert sure.words.startswith("more images of fox would help most: its F1 rises by most from 50 % ")
+    assert unsure.words.startswith("no class is seen to gain from more images; fox rises by most ")
+    assert (sure.is_known, unsure.is_known) == (True, False)

@@ -1,7 +1,7 @@
 """Which images are for what: test images set aside, validation drawn, training images cut."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,6 +58,14 @@ def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
     groups = None if pool.groups is None else pool.groups[rest]
     audit = rest[_stratified(pool.labels[rest], groups, num_removed, "cut", cut_seed)]
     return Split(train=np.setdiff1d(rest, audit), val=val, audit=audit)
+
+
+def subset(pool: Pool, drawn: Split, share: float, seed: int) -> Split:
+    """``drawn`` with that share of each class's training images, at least two; whole groups where the pool has some."""
+    labels, groups = pool.labels[drawn.train], None if pool.groups is None else pool.groups[drawn.train]
+    counts = np.bincount(labels, minlength=len(pool.class_names)).tolist()
+    number = [min(count, max(2, round(share * count))) for count in counts]
+    return replace(drawn, train=drawn.train[_stratified(labels, groups, number, "learning_curve", seed)])
 
 
 def _stratified(

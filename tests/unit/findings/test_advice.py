@@ -37,7 +37,7 @@ def test_a_winner_is_named_with_what_it_is_better_than_and_how_far_its_score_may
     assert use.endswith("It is better than course, shuffled and course, weighted.")
     studies.confirm(folder, low=-0.01)
     assert found_in(folder).advice[0].endswith("It is not known to be better than the course's.")
-    assert max(map(len, advice.lines(ranking.rank(folder), summary.verdict_of(folder)))) <= 100
+    assert max(map(len, advice.lines(ranking.rank(folder), summary.verdict_of(folder), None))) <= 100
 
 
 def test_more_epochs_more_trials_and_groups_are_asked_for_where_they_would_help(tmp_path):
