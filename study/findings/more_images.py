@@ -39,16 +39,18 @@ class MoreImages:
 
     @property
     def words(self) -> str:
-        rise = f"from {100 * self.curve.points[-2].share:.0f} % of the training images to all, {signed(self.gain)}"
+        fewer = f"{100 * self.curve.points[-2].share:.0f} %"
+        higher = f"with all training images its F1 is higher by {signed(self.gain)} than with {fewer}"
         if self.is_known:
-            return f"more images of {self.gain.name} would help most: its F1 rises by most {rise}"
-        return f"no class is seen to gain from more images; {self.gain.name} rises by most {rise}"
+            return f"more images of {self.gain.name} would help most: {higher}"
+        nothing = "no class is seen to gain from more images"
+        return f"{nothing}; most of all {self.gain.name} might: {higher}" if self.gain.estimate > 0 else nothing
 
 
 def of(curve: LearningCurve, class_names: list[str]) -> MoreImages:
-    """Paired by seed; the interval is that of the class's own gain, and which gains most was chosen by its mean."""
+    """Paired by seed. Which class gains most is chosen by its mean, so the intervals hold for all classes at once."""
     fewer, all_images = (np.array(point.class_f1) for point in curve.points[-2:])  # (seeds, classes)
-    found = recipe_means((all_images - fewer).T)
+    found = recipe_means((all_images - fewer).T, 1 - 0.05 / len(class_names))  # Bonferroni
     best = int(found.estimate.argmax())
     low, high = max(found.low[best], -1.0), min(found.high[best], 1.0)
     return MoreImages(curve, Gain(class_names[best], float(found.estimate[best]), float(low), float(high)))
