@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("patient")
 
 
 # these run Ray studies: two at a time, which wait about as much as they compute
-RAY = (("search", "confirm"), ("servers", "faults", "kills", "cluster"))
+RAY = (("search", "confirm"), ("servers", "faults", "kills", "cluster", "gauges"))
 STUDIES = {f"tests/study/test_{name}.py": f"studies {index}" for index, names in enumerate(RAY) for name in names}
 
 

@@ -26,7 +26,12 @@ class RayTrial(tune.Trainable):
         if ray.is_initialized():  # in a worker of Ray's, and not in a test's own process
             _end_with_parent()
         self._worker = Worker(pool)
+        self._began_with = "/".join(Path(config["folder"]).parts[-3:])
         self.reset_config(config)
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls the actor for good: "digits/trials/3 and later"."""
+        return f"{self._began_with} and later"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._worker.begin(new_config["number"], Path(new_config["folder"]), TrialConfig.from_dict(new_config["trial"]))

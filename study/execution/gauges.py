@@ -1,10 +1,10 @@
 """A study's numbers as Prometheus gauges, in the metrics that each node of Ray's gives out. Imports Ray.
 
-A series cannot be taken back while this process lives. That of a trial that has ended is NaN: no comparison holds of
-it, so ``>= 0`` in a query leaves it out.
+Ray 2.60 gives out what was set since its last report, and forgets it after two more. So the numbers of trials that run
+are set again and again, however long an epoch is; those of a trial that has ended are gone within half a minute.
 """
 
-import math
+import time
 from collections import Counter
 
 from ray.util.metrics import Gauge
@@ -20,6 +20,7 @@ OF_TRIAL = {
     "study_trial_gpu_memory_bytes": "The most memory of a GPU that it has held so far; 0 on a CPU",
 }
 TRIALS = "study_trials"
+MIN_SECONDS = 1.0  # between two times of setting all of them
 STATES = ("running", "complete", "stopped", "failed")
 
 
@@ -31,25 +32,31 @@ class Gauges:
         self._trials = Gauge(TRIALS, "Trials in each state", ("study", "state"))
         self._study = study
         self._states: dict[str, str] = {}  # of each trial
+        self._values: dict[str, dict[str, float]] = {}  # of each that runs
+        self._shown = 0.0
 
     def on_change(self, trial: Trial) -> None:
         name = trial.folder.removeprefix("trials/")
-        was_running = self._states.get(name) == "running"
         self._states[name] = trial.status
+        if trial.status != "running":
+            self._values.pop(name, None)
+        elif trial.row is not None:
+            self._values[name] = _values(trial, trial.row)
+        if time.monotonic() - self._shown > MIN_SECONDS:
+            self.idle()
+
+    def idle(self) -> None:
+        """Sets all gauges again."""
+        self._shown = time.monotonic()
         numbers = Counter(self._states.values())
         for state in STATES:
             self._trials.set(numbers[state], {"study": self._study, "state": state})
-        if trial.status == "running" and trial.row is not None:
-            values = _values(trial, trial.row)
-        elif trial.status != "running" and was_running:
-            values = dict.fromkeys(OF_TRIAL, math.nan)
-        else:
-            return
-        for gauge, value in values.items():
-            self._of_trial[gauge].set(value, {"study": self._study, "trial": name})
+        for trial, values in self._values.items():
+            for gauge, value in values.items():
+                self._of_trial[gauge].set(value, {"study": self._study, "trial": trial})
 
     def close(self) -> None:
-        """Nothing: the series end with this process."""
+        """Nothing: they are gone with this process."""
 
 
 def _values(trial: Trial, row: Row) -> dict[str, float]:

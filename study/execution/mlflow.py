@@ -73,5 +73,8 @@ class MLflow:
         self._client.log_batch(run, params=[Param(name, str(value)) for name, value in recipe.items()])
         self._runs[trial.folder], self._num_logged[trial.folder] = run, 0
 
+    def idle(self) -> None:
+        """Nothing: what is written stays."""
+
     def close(self) -> None:
         """Nothing: a trial that was interrupted stays as running, and goes on with the study."""

@@ -52,6 +52,9 @@ class TensorBoard:
         for summary in (experiment, start):
             writer.file_writer.add_summary(summary)
 
+    def idle(self) -> None:
+        """Nothing: what is written stays."""
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()

@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from study.execution.runner import Runner
 from study.record.trial import Trial
 
+IDLE_SECONDS = 3.0  # less than Ray takes between two reports of its metrics
 PATIENCE_SECONDS = 10.0  # at the end of a study, for what a watcher has not yet been told
 
 
@@ -20,6 +21,10 @@ class Watcher(Protocol):
 
     def on_change(self, trial: Trial) -> None:
         """The trial was begun or taken up, has a new row, or has ended; what it raises drops the watcher."""
+        ...
+
+    def idle(self) -> None:
+        """Nothing has changed for IDLE_SECONDS."""
         ...
 
     def close(self) -> None:
@@ -51,7 +56,14 @@ class _Watch:
     def _watch(self) -> None:
         try:
             watcher = self._make()
-            while (trial := self._entries.get()) is not None:
+            while True:
+                try:
+                    trial = self._entries.get(timeout=IDLE_SECONDS)
+                except Empty:
+                    watcher.idle()
+                    continue
+                if trial is None:
+                    break
                 watcher.on_change(trial)
             watcher.close()
         except Exception as error:  # whatever another's library raises
