@@ -10,10 +10,10 @@ import torch
 
 from study.confirmation import afterwards, winner
 from study.confirmation.afterwards import WinnersPlan
-from study.confirmation.offsets import Offsets
 from study.confirmation.winner import Made
 from study.execution.runner import Pause
 from study.record.recipes import shown
+from study.statistics.offsets import Offsets
 from trainable import checkpoint
 from trainable.cli import printable
 from trainable.config import TrialConfig

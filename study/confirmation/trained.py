@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from study.confirmation import offsets
 from study.confirmation.plan import ConfirmationPlan
 from study.confirmation.runs import Recipe
 from study.record import validation
+from study.statistics import offsets, temperature
 from trainable import checkpoint, objectives
 from trainable.cli import UsageError
 from trainable.images.splits import split
@@ -81,24 +81,38 @@ class TrainedRun:
         return 1 + scores.index(max(scores))
 
     @cached_property
-    def offsets(self) -> offsets.Offsets:
-        """The decision offsets: its validation images, and nothing else, fix them.
+    def decided(self) -> offsets.Decided:
+        """The validation images as decisions are made of them.
 
-        Logit adjustment is part of them where the objective looks at what is predicted after it.
+        Logit adjustment is part of the logits where the objective looks at what is predicted after it.
         """
-        counts, before = self.images.train_counts, np.zeros(self.images.num_classes)
-        if self.objective.is_adjusted:
-            before = -log_trained_prior(self.recipe.config, counts, self.best_epoch).double().numpy()
-        found = offsets.fit(
-            self.logits + before,
+        return offsets.Decided(
+            self.logits + self._before,
             self.labels,
-            counts.tolist(),
+            self.images.train_counts.tolist(),
             self.images.minority,
-            self.seed,
             self.groups,
             self.objective.of_decisions,
         )
-        return replace(found, values=found.values + before)
+
+    @cached_property
+    def offsets(self) -> offsets.Offsets:
+        """The decision offsets: its validation images, and nothing else, fix them."""
+        found = offsets.fit(self.decided, self.seed)
+        return replace(found, values=found.values + self._before)
+
+    @cached_property
+    def temperature(self) -> temperature.Temperature:
+        """Of the probabilities that are left once the offsets are added."""
+        return temperature.fit(self.logits + self.offsets.values, self.labels, self.seed, self.groups)
+
+    @property
+    def _before(self) -> np.ndarray:
+        """What is added to the logits before any offset is fitted, float64 (num_classes,)."""
+        if not self.objective.is_adjusted:
+            return np.zeros(self.images.num_classes)
+        prior = log_trained_prior(self.recipe.config, self.images.train_counts, self.best_epoch)
+        return -prior.double().numpy()
 
     @cached_property
     def _validation(self) -> dict[str, np.ndarray]:

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from study.confirmation import looks
-from study.confirmation.offsets import Offsets
 from study.confirmation.trained import TrainedRun
 from study.record.files import read_model, write_atomically
 from study.record.formats import Mistake, Model, Validation
+from study.statistics.offsets import NONE, PER_CLASS, Offsets, spread
+from study.statistics.temperature import UNSCALED, Temperature
 from trainable import checkpoint, objectives
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
@@ -39,18 +40,24 @@ class Classifier(nn.Module):
     """A trained network with all that is around it: from pixels to probabilities."""
 
     def __init__(
-        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], offsets: Sequence[float]
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        offsets: Sequence[float],
+        temperature: float = 1.0,
     ) -> None:
-        """``mean`` and ``std`` of each channel in units of [0, 1] pixels; ``offsets`` are added to the logits."""
+        """``mean`` and ``std`` of each channel in units of [0, 1] pixels; ``offsets`` are added to the logits, and the
+        sum is divided by ``temperature``."""
         super().__init__()
         self.network = without_batch_norm(network).to(memory_format=torch.channels_last)
-        self.mean, self.std, self.offsets = (
-            nn.Buffer(torch.tensor(values, dtype=torch.float32)) for values in (mean, std, offsets)
+        self.mean, self.std, self.offsets, self.temperature = (
+            nn.Buffer(torch.tensor(values, dtype=torch.float32)) for values in (mean, std, offsets, temperature)
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (batch, 3, S, S), RGB, to probabilities, float32 (batch, num_classes)."""
-        return torch.softmax(self.network(self.scaled(images)) + self.offsets, dim=1)
+        return torch.softmax((self.network(self.scaled(images)) + self.offsets) / self.temperature, dim=1)
 
     def scaled(self, images: torch.Tensor) -> torch.Tensor:
         """The images as the network takes them, float32 of the same shape."""
@@ -96,7 +103,7 @@ def read(folder: Path) -> Winner:
     config, num_classes, size = config_from(model.config), len(model.class_names), model.image_size
     try:
         network = checkpoint.best_model(weights, config, num_classes, size, torch.device("cpu"))
-        winner = Winner(model, Classifier(network, model.mean, model.std, model.offsets))
+        winner = Winner(model, Classifier(network, model.mean, model.std, model.offsets, model.temperature))
         classify(winner.classifier, np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))
         return winner
     except UsageError as error:
@@ -121,7 +128,8 @@ def write(folder: Path, study_name: str, runs: Sequence[TrainedRun], pool: Pool)
     )
     validation = Validation(minority_f1=plain, minority_f1_with_offsets=shifted)
     config = read_config(run.folder)
-    made = Made(study_name, RULE, run.recipe.name, run.seed, config, images, fitted, validation)
+    varies, scaling = spread(run.decided, fitted.rule, run.seed).tolist(), run.temperature
+    made = Made(study_name, RULE, run.recipe.name, run.seed, config, images, fitted, validation, varies, scaling)
     write_model(folder, made, read_file(run.folder / "best.pt"), pool, runs)
 
 
@@ -137,6 +145,8 @@ class Made:
     images: TrialImages
     offsets: Offsets
     validation: Validation | None
+    offsets_spread: Sequence[float] = ()  # of each class, over resamples of the images
+    temperature: Temperature = UNSCALED
 
 
 def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, runs: Sequence[TrainedRun]) -> None:
@@ -157,6 +167,11 @@ def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, runs: Sequ
         offsets=made.offsets.values.tolist(),
         offsets_tau=made.offsets.tau,
         offsets_gain=made.offsets.gain,
+        offsets_rule=made.offsets.rule,
+        offsets_spread=list(made.offsets_spread),
+        temperature=made.temperature.value,
+        calibration_error_before=made.temperature.error_before,
+        calibration_error_after=made.temperature.error_after,
         validation=made.validation,
     )
     final = folder / "winner"
@@ -249,11 +264,18 @@ def _how_to(winner: Winner) -> str:
     objective = objectives.named(config_from(model.config).objective).of_decisions
     not_helpful = "they did not help on validation images that had not chosen them"
     why_none = not_helpful if model.validation else "no image is left that could choose them"
+    rule = "one for each class" if model.offsets_rule == PER_CLASS else f"tau {model.offsets_tau:.2f}"
     shift = (
-        f"Decision offsets (tau {model.offsets_tau:.2f}) are part of it: they raised {objective.words} by "
+        f"Decision offsets ({rule}) are part of it: they raised {objective.words} by "
         f"{model.offsets_gain:+.4f} on validation images that had not chosen them."
-        if model.offsets_tau
+        if model.offsets_rule != NONE
         else f"No decision offsets: {why_none}."
+    )
+    scaled = (
+        f"Its logits are divided by {model.temperature:.2f} (temperature scaling), by which the calibration error went "
+        f"from {model.calibration_error_before:.4f} to {model.calibration_error_after:.4f} on other validation images."
+        if model.temperature != 1
+        else "No temperature scaling: nothing has shown that its probabilities would be better with it."
     )
     shape = (
         "stretched where it is not square"
@@ -263,10 +285,11 @@ def _how_to(winner: Winner) -> str:
     return f"""# The winner of a study
 
 Recipe {model.recipe}, seed {model.seed}: {model.rule}. {shift}
+{scaled}
 
     python -m study.predict results/NAME IMAGES... [--json]
 
-`model.json` holds config, class names, normalisation and offsets, `weights.pt` the weights (a file for
+`model.json` holds config, class names, normalisation, offsets and temperature, `weights.pt` the weights (a file for
 `torch.load(..., weights_only=True)`), `mistakes.json` and `looks.json` the pictures of the report. `model.pt2`
 (`torch.export`) and `model.onnx` are the whole classifier for use elsewhere. Its input: uint8 (batch, 3, {size},
 {size}), RGB, EXIF orientation applied, resized bilinearly with antialiasing, {shape}. Its output: float32 probabilities

@@ -12,12 +12,14 @@ from study.record import validation
 from study.record.files import TrialRecord
 from study.record.formats import Study
 from study.statistics.intervals import Interval, Intervals, behind, intervals
+from study.statistics.offsets import Decided, with_best_rule
 from study.statistics.resamples import Resamples, Scores
 from trainable import metrics
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
 from trainable.objectives import Objective
 
+MAX_DECIDED = 100  # trials for which a decision rule is sought, the best: each takes some milliseconds
 EVIDENCE = (validation.LABELS, validation.LOGITS, validation.GROUPS)
 
 
@@ -29,6 +31,7 @@ class Probable:
     average_precision: np.ndarray  # the same
     calibration_error: float
     brier_score: float
+    with_best_rule: float  # the objective with the decision rule that other images choose; NaN: not looked at
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ def read(folder: Path, trials: Sequence[TrialRecord], study: Study) -> Evidence 
     groups = np.array([], np.int64)
     damaged: list[str] = []
     probable: list[Probable] = []
+    best_first = sorted(trials, key=lambda trial: (-(trial.score or 0.0), trial.number))
+    decided = {trial.number for trial in best_first[:MAX_DECIDED]}
     names = [*EVIDENCE, *([validation.ADJUSTED] if objective.is_adjusted else [])]
     for trial in trials:
         path = folder / "trials" / str(trial.number) / "validation.npz"
@@ -98,11 +103,15 @@ def read(folder: Path, trials: Sequence[TrialRecord], study: Study) -> Evidence 
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
         logits = logits.astype(np.float32)
-        decided = adjusted[0][trial.rows[-1]["best_epoch"] - 1] if adjusted else logits.argmax(axis=1)
-        predictions.append(decided.astype(np.min_scalar_type(num_classes)))
+        predicted = adjusted[0][trial.rows[-1]["best_epoch"] - 1] if adjusted else logits.argmax(axis=1)
+        predictions.append(predicted.astype(np.min_scalar_type(num_classes)))
         if objective.of_scores:
             judged.append(objective.judged(logits, minority))
-        probable.append(_probable(labels, metrics.softmax(logits)))
+        with_rule = math.nan
+        if trial.number in decided and not objective.of_scores:
+            images = Decided(logits, labels, study.class_counts.train, minority, groups, objective)
+            with_rule = with_best_rule(images, study.seed)
+        probable.append(_probable(labels, metrics.softmax(logits), with_rule))
         found.append(trial)
     if labels is None or not found:
         return None
@@ -114,11 +123,12 @@ def read(folder: Path, trials: Sequence[TrialRecord], study: Study) -> Evidence 
     return Evidence(numbers, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged, probable)
 
 
-def _probable(labels: np.ndarray, probabilities: np.ndarray) -> Probable:
+def _probable(labels: np.ndarray, probabilities: np.ndarray, with_rule: float) -> Probable:
     return Probable(
         *metrics.one_vs_rest(labels, probabilities),
         metrics.calibration_error(labels, probabilities),
         metrics.brier_score(labels, probabilities),
+        with_rule,
     )
 
 
@@ -141,6 +151,7 @@ def columns(
         "minority_average_precision": _mean(probable.average_precision[list(minority)]),
         "calibration_error": probable.calibration_error,
         "brier_score": probable.brier_score,
+        "with_best_rule": probable.with_best_rule,
     }
 
 

@@ -157,6 +157,12 @@ class Model:
     offsets: list[Annotated[float, Field(ge=-MAX_OFFSET, le=MAX_OFFSET)]]
     offsets_tau: Number
     offsets_gain: Number
+    # younger than the first files of the format: until then there was one rule, and no temperature
+    offsets_rule: str = "tau"
+    offsets_spread: list[Amount] = field(default_factory=list)  # of each class, over resamples of the images
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0  # by which the logits are divided
+    calibration_error_before: Share | None = None  # on validation images that did not choose the temperature
+    calibration_error_after: Share | None = None
     validation: Validation | None  # None: it was trained on the validation images, too
 
 

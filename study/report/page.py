@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 OTHER_SCORES = {
     "minority_f1_adjusted": "adjusted",
+    "with_best_rule": "with its best decision rule",
     "f1_reweighted": "reweighted",
     "macro_f1": "macro F1",
     "val_accuracy": "accuracy (micro F1)",  # of one class an image, the two are one

@@ -20,12 +20,13 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from study import analyze, confirm
-from study.confirmation import offsets, scoring, winner
+from study.confirmation import scoring, winner
 from study.findings.ranking import rank
 from study.findings.verdict import Verdict
 from study.record import files, recipes
 from study.record.ledger import Ledger
 from study.report import pictures
+from study.statistics import offsets
 from study.statistics.seeds import paired_differences, second_half
 from tests import studies
 from tests.conftest import DIGITS_STUDY
@@ -170,9 +171,10 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
             power = recipe["config"]["sampler_power"] if recipe["config"]["sampler"] == "weighted" else 0.0
             adjusted = logits - counts.pow(1 - power).log()
             with np.load(run / "validation.npz") as stored:
-                shift = offsets.fit(
-                    stored["logits"].astype(np.float32), stored["labels"], counts.tolist(), [0, 1, 2], seed
+                validation = offsets.Decided(
+                    stored["logits"].astype(np.float32), stored["labels"], counts.tolist(), [0, 1, 2]
                 )
+                shift = offsets.fit(validation, seed)
             shifted = (logits.numpy() + shift.values).argmax(1)
             table["test offsets"][row, column] = minority(f1_score, whole.labels[test], shifted)
             table["test adjusted"][row, column] = minority(f1_score, whole.labels[test], adjusted.argmax(1))
@@ -229,7 +231,7 @@ def test_the_winner_is_the_first_fresh_seeds_model_and_its_programs_say_the_same
     assert model.mean == pytest.approx(mean)
     assert model.std == pytest.approx(std)
     images = unpack(pool.pixels, 16)[drawn.val]
-    logits = logits_of(run, images, mean, std) + torch.tensor(model.offsets)
+    logits = (logits_of(run, images, mean, std) + torch.tensor(model.offsets)) / model.temperature
     probabilities = winner.classify(found.classifier, images)
     assert probabilities == pytest.approx(torch.softmax(logits, 1).numpy(), abs=1e-4)
     batch = np.ascontiguousarray(images[:5].transpose(0, 3, 1, 2))

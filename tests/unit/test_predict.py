@@ -17,7 +17,7 @@ from trainable.config import TrialConfig
 from trainable.parts.networks import ConvNet
 
 NAMES = [EVIL, "dog", "\x1b[31mred"]
-MEAN, STD, OFFSETS = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25], [0.5, 0.0, -0.25]
+MEAN, STD, OFFSETS, TEMPERATURE = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25], [0.5, 0.0, -0.25], 1.7
 SIZE = 16
 NAN = float("nan")
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
     torch.save(
         {"format": 1, "config": config.to_dict(), "row": {}, "model": network.state_dict()}, there / "weights.pt"
     )
-    model = studies.model(config, NAMES, SIZE, mean=MEAN, std=STD, offsets=OFFSETS)
+    model = studies.model(config, NAMES, SIZE, mean=MEAN, std=STD, offsets=OFFSETS, temperature=TEMPERATURE)
     (there / "model.json").write_text(json.dumps(model))
     return there.parent
 
@@ -78,7 +78,7 @@ def probabilities_by_hand(folder, path, squash=True):
     pixels = np.asarray(square, np.float64) / 255
     scaled = torch.tensor((pixels - MEAN) / STD, dtype=torch.float32).permute(2, 0, 1)
     with torch.no_grad():
-        logits = network(scaled[None])[0].double().numpy() + OFFSETS
+        logits = (network(scaled[None])[0].double().numpy() + OFFSETS) / TEMPERATURE
     exponentials = np.exp(logits - logits.max())
     return exponentials / exponentials.sum()
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from study.confirmation import offsets, scoring
+from study.confirmation import scoring
 from study.confirmation.runs import Recipe, Runs, choose, fresh_seeds, mixed_runs
 from study.confirmation.trained import TrainedRun
 from study.findings.verdict import Verdict
@@ -18,6 +18,7 @@ from study.record import files
 from study.record.confirmation import Confirmation, confirmation_problems
 from study.record.files import TrialRecord
 from study.record.ledger import Ledger
+from study.statistics import offsets
 from tests import studies
 from trainable import records
 from trainable.cli import UsageError
@@ -196,7 +197,7 @@ def test_a_runs_files_are_opened_once_whatever_is_asked_of_it(tmp_path):
     assert (run.predictions == 0).all()
     assert (run.judged[1] == 1).all()
     assert (run.logits == stored["logits"]).all()
-    again = offsets.fit(run.logits, labels, [1, 2, 3, 4], [0], 7)
+    again = offsets.fit(offsets.Decided(run.logits, labels, [1, 2, 3, 4], [0]), 7)
     assert (run.offsets.tau, run.offsets.gain) == (again.tau, again.gain)
 
 
