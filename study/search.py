@@ -188,6 +188,7 @@ def run(plan: "StudyPlan") -> int:
 def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None]":
     """Runs the trials; what has shown them, and why it broke off, if it did."""
     from study.execution.display import Display
+    from study.execution.dry_run import budget_lines
     from study.execution.runner import Runner
     from study.execution.trying import steps_lines
     from study.execution.tune import drive
@@ -210,7 +211,7 @@ def _run_trials(plan: "StudyPlan", pause: "Pause") -> "tuple[Display, str | None
     display = Display(ledger, plan.space, plan.num_trials, plan.base.epochs, plan.resources.num_slots, objective)
     display.say("\n".join([*count_lines(plan.pool, plan.drawn), plan.pool.minority_line, *plan.warnings]))
     display.say(_opening(plan, len(ledger.trials)))
-    display.say("\n".join(steps_lines(plan.space, plan.base, plan.train_counts)))
+    display.say("\n".join([*steps_lines(plan.space, plan.base, plan.train_counts), *budget_lines(plan)]))
     rule = scheduler.make(plan.scheduler, plan.epochs_of_scheduler)
     runner = Runner(ledger, searcher, rule, pause, display.on_change)
     watchers = makers(plan.folder.name, plan.folder, plan.watchers)

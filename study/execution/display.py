@@ -9,10 +9,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.execution.pace import epochs_left
 from study.record.ledger import Ledger
 from study.record.recipes import recipe_table, trial_name
 from study.record.trial import Trial
 from study.space.parameters import Space
+from study.strategy.scheduler import is_protected
 from study.words import duration
 from trainable.cli import printable
 from trainable.objectives import Objective
@@ -105,7 +107,7 @@ class Display:
         ]
         if best is not None and not self.are_named:
             parts.append(f"best {self.objective.words} {best:.4f} (search score)")
-        left = self._seconds_left(num_ended)
+        left = self._seconds_left()
         if left is not None:
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
@@ -118,13 +120,12 @@ class Display:
     def _num_epochs(self) -> int:
         return sum(len(trial.best) for trial in self.ledger.trials.values())
 
-    def _seconds_left(self, num_ended: int) -> float | None:
-        """From the mean pace so far and the mean length of the trials that ended."""
+    def _seconds_left(self) -> float | None:
+        """From the mean pace so far and what is known of the trials' lengths."""
         num_new = self.num_new_epochs
         if num_new < 3:
             return None
-        ended = [len(trial.best) for trial in self.ledger.trials.values() if trial.status != "running"]
-        length = sum(ended) / len(ended) if ended else self.epochs
-        running = sum(min(len(t.best), length) for t in self.ledger.trials.values() if t.status == "running")
-        num_left = max(0.0, (self.num_trials - num_ended) * length - running)
-        return num_left * (time.monotonic() - self._start) / num_new
+        trials = self.ledger.trials.values()
+        in_full = (lambda number: True) if self.are_named else is_protected
+        left = epochs_left(trials, self.num_trials, self.epochs, self.num_slots, in_full)
+        return left * self.num_slots * (time.monotonic() - self._start) / num_new

@@ -15,6 +15,7 @@ from study.space.parameters import Parameter
 from study.words import duration
 from trainable.probe import seconds_per_image
 
+USUAL_LENGTH = 0.75  # of a trial, as a share of its epochs: asha on the test beds
 VALIDATION_SHARE = 0.4  # of the time that training takes for an image: no way back, no augmentation
 
 
@@ -26,6 +27,7 @@ def lines(plan: StudyPlan, known: Sequence[TrialRecord]) -> list[str]:
         "search space:",
         *(f"  {_words(parameter)}" for parameter in plan.space),
         _time_line(plan, known),
+        *budget_lines(plan),
     ]
 
 
@@ -43,15 +45,31 @@ def _words(parameter: Parameter) -> str:
     return f"{text} (where {' and '.join(only)})" if only else text
 
 
+def budget_lines(plan: StudyPlan) -> list[str]:
+    """How far the time budget will get, in a sentence; none without a budget, or for a cluster."""
+    if plan.time_budget_seconds is None or plan.resources.address is not None:
+        return []
+    epochs = plan.time_budget_seconds * plan.resources.num_slots / _epoch_seconds(plan)
+    words = f"time budget: {duration(plan.time_budget_seconds)} are about {epochs:.0f} epochs here, "
+    words += f"or {epochs / plan.base.epochs:.0f} trials in full"
+    if plan.scheduler != "none":
+        words += f"; about {epochs / plan.base.epochs / USUAL_LENGTH:.0f} where as many are stopped early as usual"
+    return [words]
+
+
+def _epoch_seconds(plan: StudyPlan) -> float:
+    """About how long an epoch of the course's recipe takes here, by a probe of half a second."""
+    pool, device = plan.pool, torch.device("cuda" if plan.resources.gpus else "cpu")
+    per_image = seconds_per_image(plan.base, len(pool.class_names), pool.spec.image_size, device)
+    return per_image * (len(plan.drawn.train) + VALIDATION_SHARE * len(plan.drawn.val))
+
+
 def _time_line(plan: StudyPlan, known: Sequence[TrialRecord]) -> str:
     if plan.resources.address is not None:
         return "time: cannot be told beforehand for a cluster"
-    pool, num_trials = plan.pool, plan.num_trials
+    num_trials, epoch = plan.num_trials, _epoch_seconds(plan)
     if plan.algorithm == "grid":
         num_trials = min(num_trials, len(grid(plan.space)) + len(COURSE))
-    device = torch.device("cuda" if plan.resources.gpus else "cpu")
-    per_image = seconds_per_image(plan.base, len(pool.class_names), pool.spec.image_size, device)
-    epoch = per_image * (len(plan.drawn.train) + VALIDATION_SHARE * len(plan.drawn.val))
     rounds = math.ceil(max(0, num_trials - len(known)) / plan.resources.num_slots)
     begun = sum(
         plan.base.epochs - len(trial.rows)

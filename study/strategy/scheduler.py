@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from study.record.recipes import COURSE, SEARCHED
+from study.record.recipes import COURSE
 from study.space import designs
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ class Median:
         return _num_better(best, rung) > len(rung) / 2
 
 
-def is_protected(trial: "Trial") -> bool:
+def is_protected(number: int) -> bool:
     """Whether no scheduler stops the trial: the course's recipes, which others are held to, and points of the design.
 
     What is left of the others has been chosen by score; the design is a part of the space that has not.
     """
-    return trial.recipe != SEARCHED or designs.place(trial.number - len(COURSE)) is not None
+    return number < len(COURSE) or designs.place(number - len(COURSE)) is not None
 
 
 def why_stopped(scheduler: Scheduler, trial: "Trial", ledger: "Ledger") -> str:
@@ -95,7 +95,7 @@ def why_stopped(scheduler: Scheduler, trial: "Trial", ledger: "Ledger") -> str:
     Empty where it goes on.
     """
     epoch, risen = len(trial.best), _risen(ledger.trials)
-    if not epoch or risen is None or is_protected(trial):
+    if not epoch or risen is None or is_protected(trial.number):
         return ""
     best, rung = trial.best[-1], ledger.standings.at(epoch)
     if not scheduler.stops(epoch, best, rung, risen):

@@ -89,3 +89,18 @@ def test_what_is_wrong_is_told_as_ever(photos, capsys, tmp_path):
         search.main(["--data", str(photos), "--cache-dir", str(tmp_path / "c"), "--minority", "cow", "--dry-run"])
     assert stop.value.code == 2
     assert "no class cow" in capsys.readouterr().err
+
+
+def test_a_time_budget_says_how_far_it_will_get(shown):
+    asked = ("--time-budget", "3200", "--cpus-per-trial", num_cores(), "--val-fraction", "0.7")  # one at a time
+    found = shown(*asked)
+    (line,) = [line for line in found if line.startswith("time budget")]
+    (epoch,) = [float(line.split()[5]) for line in found if line.startswith("time: ")]  # to a tenth of a second
+    num_epochs = int(line.split(" are about ")[1].split()[0])
+    assert num_epochs == pytest.approx(3200 / epoch, rel=0.05 / epoch)
+    trials = f"{num_epochs / 5:.0f} trials in full; about {num_epochs / 5 / dry_run.USUAL_LENGTH:.0f}"
+    assert line == f"time budget: 53 min 20 s are about {num_epochs} epochs here, or {trials} where as many are " + (
+        "stopped early as usual"
+    )
+    (line,) = [line for line in shown(*asked, "--scheduler", "none") if line.startswith("time budget")]
+    assert line.endswith("trials in full")
