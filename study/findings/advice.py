@@ -76,22 +76,24 @@ def _use(
         low, high = found.low, found.high
         estimate = tested.mean if tested else verdict.content.confirmed.estimate
         images = "the sealed test images" if tested and tested.classes else "validation images of the search"
-    words = [what + (f": {_counts(ranking, confusion)} (on {images})." if confusion is not None else ".")]
+    words = [what + (f": {_counts(ranking, confusion, verdict)} (on {images})." if confusion is not None else ".")]
     if estimate is not None and low is not None and low == low:
         off = 100 * max(high - estimate, estimate - low)
         words.append(f"On other images like these its score may be off by {off:.0f} points of 100.")
     return [*words, _doubt(verdict)]
 
 
-def _counts(ranking: Ranking, confusion: np.ndarray) -> str:
+def _counts(ranking: Ranking, confusion: np.ndarray, verdict: Verdict | None) -> str:
     rare = ranking.study.minority_indices
     hits, there, named = (
         float(np.diagonal(confusion)[rare].sum()),
         float(confusion[rare].sum()),
         float(confusion[:, rare].sum()),
     )
-    found = f"of 100 images of the rare classes it finds {100 * hits / there:.0f}"
-    return found + (f", and of 100 that it calls rare {100 * hits / named:.0f} are right" if named else "")
+    # a confirmation has measured models of its recipe, and the one in winner/ may be yet another, see ``refit``
+    who, finds, calls = ("it", "finds", "calls") if verdict is None else ("models made like it", "find", "call")
+    found = f"of 100 images of the rare classes {who} {finds} {100 * hits / there:.0f}"
+    return found + (f", and of 100 that {who} {calls} rare {100 * hits / named:.0f} are right" if named else "")
 
 
 def _doubt(verdict: Verdict | None) -> str:

@@ -33,6 +33,7 @@ def test_a_winner_is_named_with_what_it_is_better_than_and_how_far_its_score_may
     studies.confirm(folder)
     use, _ = found_in(folder).advice
     assert use.startswith("Use the model in winner/, trial 2: ")
+    assert "of 100 images of the rare classes models made like it find " in use
     assert "its score may be off by 2 points of 100." in use
     assert use.endswith("It is better than course, shuffled and course, weighted.")
     studies.confirm(folder, low=-0.01)

@@ -123,7 +123,7 @@ def advice_problems(found, said):
         weakest = min(rare, key=lambda row: row["scores"][2])["name"]
         if f"more images of {weakest}," not in better:
             problems.append(f"{better} beside {weakest}")
-        finds = re.search(r"rare classes it finds (\d+)", use)
+        finds = re.search(r"rare classes (?:it finds|models made like it find) (\d+)", use)
         recalls = [100 * row["scores"][1] for row in rare]
         if not min(recalls) - 0.5 <= int(finds[1]) <= max(recalls) + 0.5:
             problems.append(f"{use} beside {recalls}")
