@@ -22,9 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     problems = list(parser.problems)
     files = attempt(problems, image_files, arguments.images, lambda text: print(text, file=sys.stderr))
 
-    from study.confirmation import winner
+    from study.confirmation import ensemble, winner
 
-    found = attempt(problems, winner.read, arguments.folder)
+    found = attempt(problems, ensemble.read if arguments.ensemble else winner.read, arguments.folder)
     if problems or files is None or found is None:
         fail(parser.prog, problems)
     output_is_essential()
@@ -47,6 +47,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object for each image on standard output and nothing else"
+    )
+    parser.add_argument(
+        "--ensemble", action="store_true", help="by the ensemble that study.confirm has left beside the winner"
     )
     parser.add_argument("--batch-size", type=positive_int, default=256, help="images at a time")
     return parser

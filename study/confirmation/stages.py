@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from study.confirmation import scoring, winner
+from study.confirmation import ensemble, scoring, winner
 from study.confirmation.plan import ConfirmationPlan, now
 from study.confirmation.runs import Runs
 from study.confirmation.trained import open_runs
@@ -112,12 +112,16 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
     """
     runs = open_runs(plan)
     content = scoring.summary(plan, scoring.measure(runs), now())
+    content = replace(content, ensemble=ensemble.choose(runs, content.winner))
     test_before = plan.before.test if plan.before else None
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
         write_atomically(plan.folder / "confirm.json", to_json(content))
     say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     say("\nwriting the winner's model, its decision offsets and exported programs")
     winner.write(plan.folder, plan.study.name, runs[content.winner], plan.pool)
+    assert content.ensemble is not None
+    if content.ensemble.members.keys() != {content.winner}:
+        ensemble.write(plan.folder, runs, content.ensemble)
     opened, reopened = now(), list[Reopening]()
     if test_before is not None:
         assert plan.reopen_reason is not None

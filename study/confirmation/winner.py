@@ -243,20 +243,24 @@ def _export(winner: Winner, folder: Path) -> None:
 
     Both are made in memory: where its file cannot be written, torch ends the process.
     """
-    size = winner.image_size
-    example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1)
+    program, archive = exported(winner.classifier, winner.image_size)
+    made = torch.onnx.export(
+        program, dynamo=True, input_names=["images"], output_names=["probabilities"], verbose=False
+    )
+    assert made is not None
+    write_atomically(folder / "model.pt2", archive)
+    write_atomically(folder / "model.onnx", made.model_proto.SerializeToString())
+
+
+def exported(classifier: Classifier, image_size: int) -> tuple[torch.export.ExportedProgram, bytes]:
+    """The classifier as a program, and that as the bytes of a .pt2."""
+    example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
     archive = io.BytesIO()
-    program = torch.export.export(winner.classifier, (example,), dynamic_shapes=({0: batch},))
+    program = torch.export.export(classifier, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     with warnings.catch_warnings():  # folded weights share no storage with others, and torch wonders
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
         torch.export.save(program, archive)
-    exported = torch.onnx.export(
-        program, dynamo=True, input_names=["images"], output_names=["probabilities"], verbose=False
-    )
-    assert exported is not None
-    write_atomically(folder / "model.pt2", archive.getvalue())
-    write_atomically(folder / "model.onnx", exported.model_proto.SerializeToString())
+    return program, archive.getvalue()
 
 
 def _how_to(winner: Winner) -> str:

@@ -86,6 +86,22 @@ class Verdict:
             return f"did best, but is tied with {' and '.join(map(shown, self.equals))}"
         return "serves the rare classes best"
 
+    @property
+    def ensemble_words(self) -> str:
+        """What averaging several runs would bring, in a sentence; empty where an earlier version did not look."""
+        found, name = self.content.ensemble, shown(self.content.winner)
+        if found is None:
+            return ""
+        if found.members.keys() == {self.content.winner}:
+            return f"an ensemble of these recipes: {name} alone was chosen"
+        total = sum(found.members.values())
+        members = " and ".join(f"{shown(member)} ({times} of {total})" for member, times in found.members.items())
+        seen = "" if found.gain.low > 0 or found.gain.high < 0 else ", no difference can be seen"
+        return (
+            f"an ensemble, the mean of {members}: {signed(found.gain)} beyond the winner alone, on images that did not "
+            f"choose it{seen}; study.predict --ensemble uses it"
+        )
+
     def _leads(self) -> list[Difference]:
         return [found for found in self.content.differences if found.first == self.content.winner]
 
@@ -159,6 +175,7 @@ class Verdict:
             f"confirmed score: {_interval(confirmed.estimate, confirmed.low, confirmed.high)}",
             "  on each seed, the recipe that the other seeds choose",
         ]
+        lines += textwrap.wrap(self.ensemble_words, 100, subsequent_indent="  ")
         if content.optimistic:
             lines += ["this score is optimistic:", f"  {content.optimistic_reason}"]
         return lines

@@ -127,6 +127,16 @@ class OnTestImages:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Runs of the first seed whose logits could be averaged, and what that gains."""
+
+    __pydantic_config__ = EXACT
+
+    members: Annotated[dict[str, Positive], Field(min_length=1)]  # how often each recipe's run counts
+    gain: Estimate  # over the winner alone, on images that did not choose the ensemble; over the seeds
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """confirm.json: recipes on fresh seeds, the winner among them, and the test images once they are opened."""
 
@@ -147,6 +157,7 @@ class Confirmation:
     winner: str
     confirmed: ConfirmedScore
     test: OnTestImages | None
+    ensemble: Ensemble | None = None  # earlier versions had none
 
 
 def confirmation_problems(found: Confirmation) -> Iterable[str]:
@@ -172,6 +183,8 @@ def confirmation_problems(found: Confirmation) -> Iterable[str]:
 def _named(found: Confirmation) -> Iterable[tuple[str, str]]:
     """Where recipes are named, and which."""
     yield "winner", found.winner
+    if found.ensemble is not None:
+        yield from (("ensemble.members", name) for name in found.ensemble.members)
     yield from ((f"confirmed.chosen[{index}]", name) for index, name in enumerate(found.confirmed.chosen))
     pairs = {f"differences[{index}]": pair for index, pair in enumerate(found.differences)}
     if found.test is not None:

@@ -26,11 +26,14 @@ from study.record.confirmation import (
 )
 from study.record.entries import JOURNAL, STUDY_NAME, goes_on, left_alone, own_entries, read_entry, trial_folder
 from study.record.formats import (
+    ENSEMBLE_FORMAT,
     MODEL_FORMAT,
+    EnsembleModel,
     Looks,
     Mistake,
     Model,
     Study,
+    ensemble_problems,
     looks_problems,
     mistake_problems,
     model_problems,
@@ -220,6 +223,20 @@ def read_learning_curve(folder: Path, num_classes: int) -> LearningCurve | None:
     content = read_file(path)
     check_format(content, path, CURVE_FORMAT)
     return decode(content, LearningCurve, path, lambda found: curve_problems(found, num_classes))
+
+
+def read_ensemble(folder: Path) -> EnsembleModel:
+    """The content of the study's winner/ensemble/ensemble.json.
+
+    Raises:
+        UsageError: there is none, it cannot be read or is damaged, or its format is unknown.
+    """
+    path = folder / "winner" / "ensemble" / "ensemble.json"
+    if not path.exists():
+        raise UsageError([f"{path}: not found; the winner alone did best, or is of an earlier version or a --refit"])
+    content = read_file(path)
+    check_format(content, path, ENSEMBLE_FORMAT)
+    return decode(content, EnsembleModel, path, ensemble_problems)
 
 
 def read_mistakes(folder: Path) -> list[Mistake]:

@@ -22,6 +22,7 @@ from trainable.objectives import Objective
 from trainable.records import StudyOfTrial, config_from
 
 MODEL_FORMAT = 1
+ENSEMBLE_FORMAT = 1
 MAX_OFFSET = 100  # decision offsets that are fitted are at most 2 × log(share of the rarest class)
 
 
@@ -180,6 +181,35 @@ def model_problems(model: Model) -> Iterable[str]:
         config_from(model.config)
     except UsageError as error:
         yield from (f"config: {problem}" for problem in error.problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A network of an ensemble, and how often it counts in the mean."""
+
+    __pydantic_config__ = EXACT
+
+    recipe: str
+    times: Positive
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleModel:
+    """winner/ensemble/ensemble.json: of which networks, in the order of their files; the rest is in model.json."""
+
+    __pydantic_config__ = EXACT
+
+    format: int = ENSEMBLE_FORMAT
+    members: Annotated[list[Member], Field(min_length=1, max_length=100)]
+
+
+def ensemble_problems(found: EnsembleModel) -> Iterable[str]:
+    for index, member in enumerate(found.members):
+        try:
+            config_from(member.config)
+        except UsageError as error:
+            yield from (f"members[{index}].config: {problem}" for problem in error.problems)
 
 
 @dataclass(frozen=True, kw_only=True)

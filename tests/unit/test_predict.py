@@ -1,8 +1,10 @@
 """study.predict on a made-up winner: a network of random weights and class names that could do harm."""
 
+import io
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ import torch
 from PIL import Image
 
 from study import predict
-from study.confirmation import winner
+from study.confirmation import ensemble, winner
 from tests import studies
 from tests.studies import EVIL
 from trainable.config import TrialConfig
+from trainable.images.decoding import decoded
 from trainable.parts.networks import ConvNet
 
 NAMES = [EVIL, "dog", "\x1b[31mred"]
@@ -273,6 +276,54 @@ def test_deep_images_are_read_by_the_scale_of_the_training_images(folder, tmp_pa
     assert predict.main([str(folder), str(tmp_path / "deep.png"), str(tmp_path / "plain.png"), "--json"]) == 0
     deep, plain = (json.loads(line)["probabilities"] for line in capsys.readouterr().out.splitlines())
     assert deep == plain
+
+
+@pytest.fixture
+def ensemble_folder(folder):
+    """The winner, and an ensemble of it and another network that counts twice."""
+    there = folder / "winner" / "ensemble"
+    there.mkdir()
+    shutil.copy(folder / "winner" / "weights.pt", there / "weights-0.pt")
+    torch.manual_seed(1)
+    other, config = ConvNet(3, SIZE, 0.0), TrialConfig(dropout=0.0)
+    with torch.no_grad():
+        other.classifier[-1].weight *= 20
+    torch.save(
+        {"format": 1, "config": config.to_dict(), "row": {}, "model": other.state_dict()}, there / "weights-1.pt"
+    )
+    members = [{"recipe": "course-shuffled", "times": 1, "config": TrialConfig().to_dict()},
+               {"recipe": "trial-2", "times": 2, "config": config.to_dict()}]  # fmt: skip
+    (there / "ensemble.json").write_text(json.dumps({"format": 1, "members": members}))
+    return folder
+
+
+def test_an_ensemble_says_the_mean_of_its_networks_here_and_as_one_program(ensemble_folder, images, capsys):
+    paths = sorted(path for path in images.rglob("*.png"))
+    assert predict.main([str(ensemble_folder), *map(str, paths), "--json", "--ensemble"]) == 0
+    found = [list(json.loads(line)["probabilities"].values()) for line in capsys.readouterr().out.splitlines()]
+    pixels = np.stack([decoded(path, SIZE, {}, True) for path in paths])
+    scaled = torch.tensor((pixels / 255 - MEAN) / STD, dtype=torch.float32).permute(0, 3, 1, 2)
+    logits = []
+    for name in ("weights-0.pt", "weights-1.pt"):
+        network = ConvNet(3, SIZE, 0.0)
+        stored = torch.load(ensemble_folder / "winner" / "ensemble" / name, weights_only=True)
+        network.load_state_dict(stored["model"])
+        with torch.no_grad():
+            logits.append(network.eval()(scaled))
+    expected = torch.softmax((logits[0] + 2 * logits[1]) / 3, 1).numpy()  # without the winner's offsets
+    assert np.array(found) == pytest.approx(expected, abs=1e-5)
+    assert not np.allclose(expected, torch.softmax(logits[0], 1).numpy(), atol=0.01)
+    _, archive = winner.exported(ensemble.read(ensemble_folder).classifier, SIZE)
+    program = torch.export.load(io.BytesIO(archive)).module()
+    theirs = program(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())).detach().numpy()
+    assert theirs == pytest.approx(np.array(found), abs=1e-6)
+
+
+def test_without_an_ensemble_that_is_said(folder, images, capsys):
+    with pytest.raises(SystemExit) as stop:
+        predict.main([str(folder), str(images), "--ensemble"])
+    assert stop.value.code == 2
+    assert "ensemble.json: not found; the winner alone did best" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", [{"I": [0, 0]}, {"I": [0, NAN]}, {"I": 3}, [1], {"F": ["a", "b"]}])

@@ -302,3 +302,22 @@ def test_a_search_that_promised_nothing_has_no_luck(content):
     found = content[2]
     found["recipes"][0]["search_score"] = 0.6
     assert verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
+
+
+def test_an_ensemble_is_told_in_a_sentence_and_replaces_no_winner(content):
+    _, _, found, _ = content
+    assert verdict(found).ensemble_words == ""
+    gain = {"estimate": 0.02, "low": -0.01, "high": 0.05}
+    two = {**found, "ensemble": {"members": {"trial-4": 2, "course-weighted": 1}, "gain": gain}}
+    lines = " ".join(" ".join(verdict(two).confirmation_lines()).split())
+    assert (
+        "an ensemble, the mean of trial 4 (2 of 3) and course, weighted (1 of 3): +0.0200 (-0.0100 to +0.0500)" in lines
+    )
+    assert "no difference can be seen" in lines
+    assert "study.predict --ensemble" in lines
+    assert verdict(two).content.winner == "trial-4"
+    assert max(map(len, verdict(two).confirmation_lines())) <= 100
+    alone = {**found, "ensemble": {"members": {"trial-4": 3}, "gain": gain}}
+    assert verdict(alone).ensemble_words == "an ensemble of these recipes: trial 4 alone was chosen"
+    with pytest.raises(UsageError, match=r"ensemble\.members must be one of the recipes"):
+        verdict({**found, "ensemble": {"members": {"trial-9": 1}, "gain": gain}})
