@@ -21,8 +21,29 @@ MAX_CLASSES = 6  # of the minority that images are shown of, the first by name
 NUM_EACH = 3  # images of a class that are right, and that are wrong
 NUM_SUSPECTS = 24
 MAX_FILTERS = 64
+NUM_MISTAKES = 24
 MAX_SIDE = 96  # pixels of an image that is shown: the page holds them all
 HEAT = np.array([255.0, 80.0, 0.0])
+
+
+def mistakes(
+    names: Sequence[str], pixels: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, files: Sequence[str] | None
+) -> list[Mistake]:
+    """The images that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
+    return [
+        Mistake(
+            label=names[labels[index]],
+            predicted=names[predicted[index]],
+            probability=float(probabilities[index].max()),
+            png=png(pixels[index]),
+            file=files[index] if files else None,
+        )
+        for index in worst
+    ]
 
 
 class Scaling(Protocol):

@@ -15,7 +15,7 @@ from torch import nn
 from study.confirmation import looks
 from study.confirmation.trained import TrainedRun
 from study.record.files import read_model, write_atomically
-from study.record.formats import Mistake, Model, Validation
+from study.record.formats import Model, Validation
 from study.statistics.offsets import NONE, PER_CLASS, Offsets, spread
 from study.statistics.temperature import UNSCALED, Temperature
 from trainable import checkpoint, objectives
@@ -32,7 +32,6 @@ from trainable.metrics import confusion_matrix, minority_f1
 from trainable.parts.folding import without_batch_norm
 from trainable.records import config_from, read_config
 
-NUM_MISTAKES = 24
 RULE = "the model of the confirmed winner's first fresh seed, whatever it scored"
 
 
@@ -197,30 +196,9 @@ def _write_pictures(winner: Winner, runs: Sequence[TrainedRun], pool: Pool, fold
     probabilities = classify(winner.classifier, pixels)
     files = loading.paths(pool)
     of_these = None if files is None else [files[position] for position in positions]
-    mistakes = _mistakes(winner, pixels, pool.labels[positions], probabilities, of_these)
+    mistakes = looks.mistakes(winner.class_names, pixels, pool.labels[positions], probabilities, of_these)
     write_atomically(folder / "mistakes.json", json.dumps([asdict(mistake) for mistake in mistakes]))
     write_atomically(folder / "looks.json", to_json(looks.find(winner.classifier, probabilities, runs, pool, files)))
-
-
-def _mistakes(
-    winner: Winner, pixels: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, files: Sequence[str] | None
-) -> list[Mistake]:
-    """The images that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
-    of_truth = probabilities[np.arange(len(labels)), labels]
-    predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
-    names = winner.class_names
-    return [
-        Mistake(
-            label=names[labels[index]],
-            predicted=names[predicted[index]],
-            probability=float(probabilities[index].max()),
-            png=looks.png(pixels[index]),
-            file=files[index] if files else None,
-        )
-        for index in worst
-    ]
 
 
 @torch.inference_mode()
