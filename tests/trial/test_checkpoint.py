@@ -157,7 +157,7 @@ def test_no_code_in_a_checkpoint_is_run(last, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("dropout", 0.5), ("sampler", "shuffle"), ("seed", 4), ("num_threads", 2), ("epochs", 5)]
+    ("name", "value"), [("dropout", 0.5), ("sampler", "shuffle"), ("seed", 4), ("num_threads", 2), ("epochs", 3)]
 )
 def test_a_checkpoint_of_another_config_is_refused_naming_the_field(last, images, name, value):
     other = dataclasses.replace(CONFIG, **{name: value})
