@@ -1,5 +1,6 @@
 """A study's curves for MLflow: an experiment for each study, a run for each trial. Its package is an extra."""
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ class MLflow:
     def __init__(self, study: Path) -> None:
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # it would tell of its tables amid the live table
         self._study, self._client = study, MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or study.name
         found = self._client.get_experiment_by_name(name)
