@@ -10,6 +10,7 @@ import torch
 
 from study.confirmation import afterwards, winner
 from study.confirmation.afterwards import WinnersPlan
+from study.confirmation.trained import adjustment
 from study.confirmation.winner import Made
 from study.execution.runner import Pause
 from study.record.recipes import shown
@@ -92,7 +93,7 @@ def _write(refit: Refit, config: TrialConfig) -> None:
     weights, path = content["average"] or content["model"], refit.place / "best.pt"
     checkpoint.write_model(path, config.to_dict(), content["rows"][-1], weights)
     images = _draw(plan.pool, config.split_seed, config.cut_seed, torch.device("cpu"))
-    none = Offsets(np.zeros(images.num_classes), 0.0, 0.0)
-    made = Made(plan.study.name, refit.rule, plan.recipe, plan.seeds[0], config, images, none, None)
+    unchosen = Offsets(adjustment(config, images.train_counts, refit.epochs), 0.0, 0.0)
+    made = Made(plan.study.name, refit.rule, plan.recipe, plan.seeds[0], config, images, unchosen, None)
     winner.write_model(plan.folder, made, read_file(path), plan.pool, ())
     shutil.rmtree(refit.place, ignore_errors=True)

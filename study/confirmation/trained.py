@@ -15,6 +15,7 @@ from study.record import validation
 from study.statistics import offsets, temperature
 from trainable import checkpoint, objectives
 from trainable.cli import UsageError
+from trainable.config import TrialConfig
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, trial_images
 from trainable.objectives import Objective
@@ -108,11 +109,7 @@ class TrainedRun:
 
     @property
     def _before(self) -> np.ndarray:
-        """What is added to the logits before any offset is fitted, float64 (num_classes,)."""
-        if not self.objective.is_adjusted:
-            return np.zeros(self.images.num_classes)
-        prior = log_trained_prior(self.recipe.config, self.images.train_counts, self.best_epoch)
-        return -prior.double().numpy()
+        return adjustment(self.recipe.config, self.images.train_counts, self.best_epoch)
 
     @cached_property
     def _validation(self) -> dict[str, np.ndarray]:
@@ -121,6 +118,16 @@ class TrainedRun:
         path, images = self.folder / "validation.npz", self.images
         found = validation.read(path, names, images.num_classes, len(images.val), max_epochs)
         return dict(zip(names, found, strict=True))
+
+
+def adjustment(config: TrialConfig, train_counts: torch.Tensor, epoch: int) -> np.ndarray:
+    """What is added to the logits of ``epoch`` before any offset is fitted, float64 (num_classes,).
+
+    Logit adjustment where the objective looks at what is predicted after it, else nothing.
+    """
+    if not objectives.named(config.objective).is_adjusted:
+        return np.zeros(len(train_counts))
+    return -log_trained_prior(config, train_counts, epoch).double().numpy()
 
 
 TrainedRuns = Mapping[str, Sequence[TrainedRun]]  # by the recipe's name; in the order of the seeds
