@@ -200,12 +200,13 @@ def checked_rows(rows: Any, objective: Objective = MINORITY_F1) -> list[Row]:
         ValueError: they are none; what is wrong first.
     """
     try:
-        found: list[Row] = adapter(list[EpochRow]).validate_python(rows)
+        adapter(list[EpochRow]).validate_python(rows)
     except ValidationError as error:
         raise ValueError(f"rows{words(error.errors(include_url=False)[0])}") from error
-    for problem in row_problems(found, objective=objective):
+    checked: list[Row] = rows  # as they came: the decoder's own have some fields in another place
+    for problem in row_problems(checked, objective=objective):
         raise ValueError(problem)
-    return found
+    return checked
 
 
 def row_problems(
