@@ -63,7 +63,7 @@ def account(folder: Path) -> dict[str, Any]:
         UsageError: the folder holds no study, or one that cannot be accounted for.
     """
     study = files.read_study(folder)
-    spans = _spans(folder)
+    spans = _spans(folder, study)
     if len(study.invocations) != 1:
         raise UsageError([f"{folder}: was paused and resumed; only a study that ran in one go can be accounted for"])
     slots = _num_slots(study)
@@ -107,12 +107,12 @@ def _num_slots(study: Study) -> int:
     return max(1, int(study.hardware["cores"]) // study.cpus_per_trial)
 
 
-def _spans(folder: Path) -> list[Span]:
+def _spans(folder: Path, study: Study) -> list[Span]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     spans = []
     for trial in optuna.load_study(study_name="study", storage=storage).get_trials(deepcopy=False):
-        rows = read_rows(folder / "trials" / str(trial.number))
+        rows = read_rows(folder / "trials" / str(trial.number), study.judged_by)
         if trial.datetime_start is None or trial.datetime_complete is None or not rows:
             raise UsageError([f"{folder}: trial {trial.number} has not run to its end"])
         if any(ENDED not in row for row in rows):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from study import confirm as confirm_command
 from study import search
+from study.confirmation import afterwards
 from study.confirmation.plan import preflight as confirmation_preflight
 from study.confirmation.runs import Runs
 from study.execution import inline
@@ -206,6 +207,13 @@ def begin_confirmation(folder, *arguments):
     parser = confirm_command._parser()
     given = parser.parse([str(folder), *map(str, arguments)])
     return confirmation_preflight(given, parser.problems, "python -m study.confirm")
+
+
+def begin_afterwards(folder, flag, *more):
+    """What ``study.confirm`` with ``flag`` does once a winner is there, before it does it: its plan."""
+    parser = confirm_command._parser()
+    given = parser.parse([str(folder), flag, *more])
+    return afterwards.preflight(given, flag, parser.problems, "python -m study.confirm")
 
 
 def train(plan):

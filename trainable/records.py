@@ -34,7 +34,7 @@ from trainable.decoding import (
 )
 from trainable.files import check_folder
 from trainable.images.pool import DataSpec
-from trainable.objectives import MINORITY_F1, Objective
+from trainable.objectives import Objective
 from trainable.report import Row
 
 STUDY_FORMAT = 1
@@ -159,7 +159,7 @@ def _class_problems(study: StudyOfTrial) -> Iterable[str]:
     )
 
 
-def read_rows(folder: Path, num_classes: int | None = None, objective: Objective = MINORITY_F1) -> list[Row]:
+def read_rows(folder: Path, objective: Objective, num_classes: int | None = None) -> list[Row]:
     """The rows in a trial's epochs.jsonl, in the order of the epochs; a half-written last line is left out.
 
     Where ``num_classes`` is given, the rows must be of so many classes. They must have the scores of ``objective``.
@@ -179,7 +179,7 @@ def read_rows(folder: Path, num_classes: int | None = None, objective: Objective
             raise refusal(path, ["a line holds more than one row"])
     except ValidationError as error:
         raise _damaged_line(path, lines) from error
-    if problems := list(row_problems(rows, num_classes, objective)):
+    if problems := list(row_problems(rows, objective, num_classes)):
         raise refusal(path, problems)
     return rows
 
@@ -193,7 +193,7 @@ def _damaged_line(path: Path, lines: Sequence[bytes]) -> UsageError:
     return refusal(path, ["a line holds more than one row"])
 
 
-def checked_rows(rows: Any, objective: Objective = MINORITY_F1) -> list[Row]:
+def checked_rows(rows: Any, objective: Objective) -> list[Row]:
     """Rows that come from elsewhere than a file of lines, as ``read_rows`` gives them.
 
     Raises:
@@ -204,14 +204,12 @@ def checked_rows(rows: Any, objective: Objective = MINORITY_F1) -> list[Row]:
     except ValidationError as error:
         raise ValueError(f"rows{words(error.errors(include_url=False)[0])}") from error
     checked: list[Row] = rows  # as they came: the decoder's own have some fields in another place
-    for problem in row_problems(checked, objective=objective):
+    for problem in row_problems(checked, objective):
         raise ValueError(problem)
     return checked
 
 
-def row_problems(
-    rows: Sequence[Row], num_classes: int | None = None, objective: Objective = MINORITY_F1
-) -> Iterable[str]:
+def row_problems(rows: Sequence[Row], objective: Objective, num_classes: int | None = None) -> Iterable[str]:
     """What is wrong between rows that are right one by one."""
     if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
         yield "its epochs are not 1, 2, 3, …"

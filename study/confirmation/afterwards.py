@@ -54,7 +54,7 @@ def preflight(arguments: argparse.Namespace, flag: str, problems: list[str], com
     attempt(problems, check_unlocked, folder)
     attempt(problems, check_writable, folder, "folder")
     before = attempt(problems, files.read_confirmation, folder)
-    runs = attempt(problems, _runs, folder, flag, before, len(study.class_names))
+    runs = attempt(problems, _runs, folder, flag, before, study)
     if arguments.reopen_test is not None:
         problems.append(f"--reopen-test: must be left out with {flag}, which looks at no test image")
     pool = attempt(problems, load_pool, study, arguments, problems)
@@ -64,14 +64,12 @@ def preflight(arguments: argparse.Namespace, flag: str, problems: list[str], com
     return WinnersPlan(folder, study, pool, before.winner, before.seeds, config, rows, command)
 
 
-def _runs(
-    folder: Path, flag: str, before: Confirmation | None, num_classes: int
-) -> tuple[TrialConfig, list[list[Row]]]:
+def _runs(folder: Path, flag: str, before: Confirmation | None, study: Study) -> tuple[TrialConfig, list[list[Row]]]:
     """The config of the winner's first run, and the rows of all."""
     if before is None or before.test is None:
         raise UsageError([f"{flag}: {folder} has no winner yet; python -m study.confirm {folder} finds it"])
     places = [folder / "confirm" / f"{before.winner}-{seed}" for seed in before.seeds]
-    rows = [read_rows(place, num_classes) for place in places]
+    rows = [read_rows(place, study.judged_by, len(study.class_names)) for place in places]
     if gone := [str(place) for place, found in zip(places, rows, strict=True) if not found]:
         raise UsageError([f"{flag}: {', '.join(gone)}: has no epoch"])
     return read_config(places[0]), rows

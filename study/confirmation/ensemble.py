@@ -48,19 +48,19 @@ def choose(runs: TrainedRuns, winner: str) -> Ensemble:
     for of_seed in zip(*runs.values(), strict=True):
         run = of_seed[0]
         second = seeds.second_half(run.labels, run.images.num_classes, run.seed, run.groups)
-        logits = np.stack([other.logits for other in of_seed])
+        logits = np.stack([other.decided.logits for other in of_seed])
         gains.append(ensembles.cross_fitted_gain(logits, run.labels, second, names.index(winner), _score(run)))
     mean = seeds.recipe_means(np.array([gains]))
     low, estimate, high = (float(np.clip(values[0], -1, 1)) for values in (mean.low, mean.estimate, mean.high))
     first = [of_recipe[0] for of_recipe in runs.values()]
-    times = ensembles.select(np.stack([run.logits for run in first]), first[0].labels, _score(first[0]))
+    times = ensembles.select(np.stack([run.decided.logits for run in first]), first[0].labels, _score(first[0]))
     members = {name: number for name, number in zip(names, times.tolist(), strict=True) if number}
     return Ensemble(members=members, gain=Estimate(estimate=estimate, low=low, high=high))
 
 
 def _score(run: TrainedRun) -> ensembles.Score:
-    num_classes, minority = run.images.num_classes, run.images.minority
-    return lambda labels, judged: run.objective.score(labels, judged, num_classes, minority)
+    objective, num_classes, minority = run.objective, run.images.num_classes, run.images.minority
+    return lambda labels, logits: objective.score(labels, objective.judged(logits, minority), num_classes, minority)
 
 
 def write(folder: Path, runs: TrainedRuns, chosen: Ensemble) -> None:
@@ -74,7 +74,10 @@ def write(folder: Path, runs: TrainedRuns, chosen: Ensemble) -> None:
     content = EnsembleModel(
         members=[
             Member(recipe=run.recipe.name, times=times, config=run.recipe.config.to_dict()) for run, times in members
-        ]
+        ],
+        offsets=np.average(
+            [run.before for run, _ in members], axis=0, weights=[times for _, times in members]
+        ).tolist(),
     )
     final = folder / "winner" / "ensemble"
     with naming(final), tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=PARTIAL) as name:
@@ -89,7 +92,7 @@ def write(folder: Path, runs: TrainedRuns, chosen: Ensemble) -> None:
 
 
 def read(folder: Path) -> Winner:
-    """The ensemble of the study in ``folder`` as one classifier; of the winner's images, but without its offsets.
+    """The ensemble of the study in ``folder`` as one classifier of the winner's images; no offsets are fitted to it.
 
     Raises:
         UsageError: there is none, or its files are damaged or of an unknown format.
@@ -106,7 +109,10 @@ def read(folder: Path) -> Winner:
     except checkpoint.CheckpointError as error:
         raise UsageError([str(error)]) from error
     network = MeanLogits(networks, [member.times for member in content.members])
-    classifier = Classifier(network, model.mean, model.std, [0.0] * num_classes)
+    offsets = content.offsets or [0.0] * num_classes
+    if len(offsets) != num_classes:
+        raise UsageError([f"{path / 'ensemble.json'}: offsets must be {num_classes} numbers, not {len(offsets)}"])
+    classifier = Classifier(network, model.mean, model.std, offsets)
     size = model.image_size
     try:
         classify(classifier, np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8))

@@ -88,7 +88,7 @@ class TrainedRun:
         Logit adjustment is part of the logits where the objective looks at what is predicted after it.
         """
         return offsets.Decided(
-            self.logits + self._before,
+            self.logits + self.before,
             self.labels,
             self.images.train_counts.tolist(),
             self.images.minority,
@@ -100,7 +100,7 @@ class TrainedRun:
     def offsets(self) -> offsets.Offsets:
         """The decision offsets: its validation images, and nothing else, fix them."""
         found = offsets.fit(self.decided, self.seed)
-        return replace(found, values=found.values + self._before)
+        return replace(found, values=found.values + self.before)
 
     @cached_property
     def temperature(self) -> temperature.Temperature:
@@ -108,7 +108,7 @@ class TrainedRun:
         return temperature.fit(self.logits + self.offsets.values, self.labels, self.seed, self.groups)
 
     @property
-    def _before(self) -> np.ndarray:
+    def before(self) -> np.ndarray:
         return adjustment(self.recipe.config, self.images.train_counts, self.best_epoch)
 
     @cached_property

@@ -66,7 +66,7 @@ def new_rows(study: Path, trial: Trial, num_known: int) -> list[Row]:
         return []
     if len(trial.best) == num_known + 1 and trial.row is not None:
         return [trial.row]
-    return read_rows(study / trial.folder)[num_known : len(trial.best)]
+    return read_rows(study / trial.folder, trial.objective)[num_known : len(trial.best)]
 
 
 def scalars(row: Row) -> dict[str, float]:

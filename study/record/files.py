@@ -95,7 +95,7 @@ def read_trials(
             objective = objectives.named(config.objective)
             if study and config.objective != study.objective:
                 raise UsageError([f"{place}: is judged by {objective.words}, and the study by {study.judged_by.words}"])
-            rows = read_rows(place, len(study.class_names) if study else None, objective)
+            rows = read_rows(place, objective, len(study.class_names) if study else None)
             check_rows(place, rows, entry.reported, objective)
             if len(rows) > config.epochs:
                 raise UsageError([f"{place}: has {len(rows)} epochs, and by its config.json at most {config.epochs}"])

@@ -24,6 +24,7 @@ from trainable.records import StudyOfTrial, config_from
 MODEL_FORMAT = 1
 ENSEMBLE_FORMAT = 1
 MAX_OFFSET = 100  # decision offsets that are fitted are at most 2 × log(share of the rarest class)
+Offsets = list[Annotated[float, Field(ge=-MAX_OFFSET, le=MAX_OFFSET)]]
 
 
 class Invocation(TypedDict):
@@ -155,7 +156,7 @@ class Model:
     squash: bool = True  # what is not square is stretched; earlier versions did no other
     mean: Annotated[list[Share], Field(min_length=3, max_length=3)]  # of the channels, in units of [0, 1] pixels
     std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
-    offsets: list[Annotated[float, Field(ge=-MAX_OFFSET, le=MAX_OFFSET)]]
+    offsets: Offsets
     offsets_tau: Number
     offsets_gain: Number
     # younger than the first files of the format: until then there was one rule, and no temperature
@@ -202,6 +203,7 @@ class EnsembleModel:
 
     format: int = ENSEMBLE_FORMAT
     members: Annotated[list[Member], Field(min_length=1, max_length=100)]
+    offsets: Offsets = field(default_factory=list)  # of the mean: logit adjustment, where the objective has it
 
 
 def ensemble_problems(found: EnsembleModel) -> Iterable[str]:

@@ -140,7 +140,7 @@ class Ledger:
             return
         from trainable.loop import stop_reason
 
-        reason = stop_reason(trial.config, read_rows(folder, objective=trial.objective))
+        reason = stop_reason(trial.config, read_rows(folder, trial.objective))
         state = TrialState.COMPLETE if reason else TrialState.PRUNED
         self._end(number, state, reason or f"stopped at {len(trial.best)}")
 
@@ -269,9 +269,9 @@ class Ledger:
         torn = path.exists() and drop_torn_line(path)
         if torn:
             self.say(f"{path}: a half-written last line was dropped")
-        if is_running or torn or len(read_rows(folder, objective=trial.objective)) < len(reported):
+        if is_running or torn or len(read_rows(folder, trial.objective)) < len(reported):
             recover_rows(folder, trial.objective)
-        rows = read_rows(folder, objective=trial.objective)
+        rows = read_rows(folder, trial.objective)
         check_rows(folder, rows, reported, trial.objective)
         for row in rows:
             self._enter(trial, row)

@@ -38,7 +38,7 @@ def recover_rows(folder: Path, objective: Objective) -> None:
         return
     from trainable import checkpoint
 
-    num_known = len(read_rows(folder, objective=objective))
+    num_known = len(read_rows(folder, objective))
     try:
         missing = checkpoint.read(path)["rows"][num_known:]
     except checkpoint.CheckpointError as error:

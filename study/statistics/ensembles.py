@@ -9,7 +9,7 @@ import numpy as np
 
 ROUNDS = 10  # models in an ensemble at most, those counted twice that were chosen twice
 
-Score = Callable[[np.ndarray, np.ndarray], float]  # of labels (n,) and predicted classes (n,)
+Score = Callable[[np.ndarray, np.ndarray], float]  # of labels (n,) and logits (n, num_classes)
 
 
 def select(logits: np.ndarray, labels: np.ndarray, score: Score, rounds: int = ROUNDS) -> np.ndarray:
@@ -23,7 +23,7 @@ def select(logits: np.ndarray, labels: np.ndarray, score: Score, rounds: int = R
     reached: list[float] = []
     total = np.zeros(logits.shape[1:])
     for _ in range(rounds):
-        scores = [score(labels, (total + added).argmax(axis=1)) for added in logits]
+        scores = [score(labels, (total + added) / (1 + len(chosen))) for added in logits]
         best = int(np.argmax(scores))
         chosen.append(best)
         reached.append(scores[best])
@@ -37,7 +37,7 @@ def cross_fitted_gain(logits: np.ndarray, labels: np.ndarray, second: np.ndarray
     gains = []
     for choose, judge in ((~second, second), (second, ~second)):
         times = select(logits[:, choose], labels[choose], score)
-        together = np.tensordot(times, logits[:, judge], 1)
-        ensemble, alone = (score(labels[judge], values.argmax(axis=1)) for values in (together, logits[first, judge]))
+        together = np.tensordot(times / times.sum(), logits[:, judge], 1)
+        ensemble, alone = (score(labels[judge], values) for values in (together, logits[first, judge]))
         gains.append(ensemble - alone)
     return float(np.mean(gains))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from study import confirm
 from study.confirmation import afterwards, learning_curve, stages, winner
 from study.confirmation import refit as refitting
 from study.findings import more_images, ranking, summary
@@ -66,12 +65,6 @@ def test_mistakes_have_the_names_of_their_files(concluded):
     assert mistakes[0]["file"] in page.page(summary.find(ranking.rank(folder), folder))
 
 
-def winners(folder, flag, *more):
-    parser = confirm._parser()
-    given = parser.parse([str(folder), flag, *more])
-    return afterwards.preflight(given, flag, parser.problems, "python -m study.confirm")
-
-
 def test_a_refit_trains_on_validation_images_too_for_as_long_as_they_chose_and_takes_the_winners_place(
     concluded, monkeypatch, tmp_path, capsys
 ):
@@ -82,7 +75,7 @@ def test_a_refit_trains_on_validation_images_too_for_as_long_as_they_chose_and_t
         path = folder / "confirm" / f"{files.read_confirmation(folder).winner}-{seed}" / "epochs.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(row | {"best_epoch": min(best, row["epoch"])}) + "\n" for row in rows))
-    plan = winners(folder, "--refit")
+    plan = studies.begin_afterwards(folder, "--refit")
     refit = refitting.Refit(plan)
     assert (refit.best_epochs, refit.epochs) == ([2, 1], 1)
     before = files.read_model(folder)
@@ -111,7 +104,7 @@ def test_a_refit_without_a_winner_is_refused(concluded, tmp_path):
     folder = shutil.copytree(concluded[0], tmp_path / "photos")
     (folder / "confirm.json").unlink()
     with pytest.raises(UsageError) as refusal:
-        winners(folder, "--refit", "--reopen-test", "why not")
+        studies.begin_afterwards(folder, "--refit", "--reopen-test", "why not")
     assert refusal.value.problems == [
         f"--refit: {folder} has no winner yet; python -m study.confirm {folder} finds it",
         "--reopen-test: must be left out with --refit, which looks at no test image",
@@ -122,7 +115,7 @@ def test_the_learning_curve_trains_the_winner_on_whole_groups_of_each_class_and_
     concluded, tmp_path, capsys
 ):
     folder = shutil.copytree(concluded[0], tmp_path / "photos")
-    plan = winners(folder, "--learning-curve")
+    plan = studies.begin_afterwards(folder, "--learning-curve")
     assert afterwards.carry_out(plan, learning_curve.make, lambda folder: "the page") == 0
     curve = files.read_learning_curve(folder, 3)
     assert [point.share for point in curve.points] == [0.25, 0.5, 1]

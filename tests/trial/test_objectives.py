@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.confirmation import scoring
+from study.confirmation import afterwards, refit, scoring, stages, winner
 from study.confirmation.trained import open_runs
 from study.findings import ranking, summary
 from study.record import files, validation
@@ -123,7 +123,7 @@ def test_an_interrupted_trial_judged_by_likelihoods_goes_on_with_the_same_bits(p
 
 
 @pytest.mark.parametrize("name", ["minority_average_precision", "minority_f1_adjusted"])
-def test_a_confirmation_is_judged_by_the_objective_too(place, name):
+def test_a_confirmation_is_judged_by_the_objective_too_and_so_is_what_comes_after_it(place, name, monkeypatch):
     plan = begin(place, name, f"confirmed-{name}")
     studies.finish(plan)
     confirmation = studies.begin_confirmation(plan.folder, "--top", 1, "--seeds", 2)
@@ -138,3 +138,8 @@ def test_a_confirmation_is_judged_by_the_objective_too(place, name):
         assert 0 <= score <= 1
     if objective.is_adjusted:
         assert tested[content.winner].scores == tested[content.winner].scores_adjusted
+    monkeypatch.setattr(winner, "_export", lambda *arguments: None)  # it takes seconds, and is tested elsewhere
+    stages._conclude(confirmation, lambda text: None)
+    assert afterwards.carry_out(studies.begin_afterwards(plan.folder, "--refit"), refit.make, lambda folder: "") == 0
+    offsets = files.read_model(plan.folder).offsets
+    assert (offsets[1] > max(offsets[0], offsets[2])) == objective.is_adjusted  # the second class is the rare one

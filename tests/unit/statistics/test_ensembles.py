@@ -8,8 +8,8 @@ from study.statistics.ensembles import cross_fitted_gain, select
 from trainable.metrics import confusion_matrix, minority_f1
 
 
-def score(labels, judged):
-    return minority_f1(confusion_matrix(labels, judged, 3), [0, 1])
+def score(labels, logits):
+    return minority_f1(confusion_matrix(labels, logits.argmax(axis=1), 3), [0, 1])
 
 
 def models(rng, num_models, num_images, num_classes=3):
@@ -23,8 +23,8 @@ def slow(logits, labels, rounds):
     way = [[]]
     for _ in range(rounds):
         tried = [[*way[-1], model] for model in range(len(logits))]
-        way.append(max(tried, key=lambda some: score(labels, logits[some].sum(axis=0).argmax(axis=1))))
-    best = max(way[1:], key=lambda some: score(labels, logits[some].sum(axis=0).argmax(axis=1)))
+        way.append(max(tried, key=lambda some: score(labels, logits[some].sum(axis=0))))
+    best = max(way[1:], key=lambda some: score(labels, logits[some].sum(axis=0)))
     return [best.count(model) for model in range(len(logits))]
 
 
@@ -33,8 +33,8 @@ def test_the_models_are_those_of_a_slow_search_and_never_worse_than_the_best_alo
     logits, labels = models(np.random.default_rng(seed), num_models, 30)
     times = select(logits, labels, score, rounds=4)
     assert times.tolist() == slow(logits, labels, 4)
-    together = score(labels, np.tensordot(times, logits, 1).argmax(axis=1))
-    assert together >= max(score(labels, own.argmax(axis=1)) for own in logits)
+    together = score(labels, np.tensordot(times, logits, 1))
+    assert together >= max(score(labels, own) for own in logits)
 
 
 def test_models_that_err_on_their_own_gain_together_on_images_that_did_not_choose_them():
@@ -56,8 +56,8 @@ def test_of_models_that_are_equally_good_by_chance_alone_choosing_promises_nothi
         logits = np.eye(3)[rng.integers(3, size=(4, 60))]  # they guess
         second = np.arange(60) % 2 == 0
         times = select(logits, labels, score)
-        chosen = np.tensordot(times, logits, 1).argmax(axis=1)
-        promised.append(score(labels, chosen) - score(labels, logits[0].argmax(axis=1)))
+        chosen = np.tensordot(times, logits, 1)
+        promised.append(score(labels, chosen) - score(labels, logits[0]))
         kept.append(cross_fitted_gain(logits, labels, second, 0, score))
     assert np.mean(promised) > 0.1
     assert abs(np.mean(kept)) < 3 * np.std(kept) / 10
