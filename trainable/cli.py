@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 
 class UsageError(Exception):
@@ -30,6 +30,7 @@ MAX_SHOWN = 100  # characters
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def checked(parse: Callable[[str], T], rule: str, check: Callable[[T], bool]) -> Callable[[str], T]:
@@ -144,13 +145,13 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-def attempt(problems: list[str], part: Callable[..., Any], *values: Any) -> Any:
+def attempt(problems: list[str], part: Callable[P, Any], *values: P.args, **named: P.kwargs) -> Any:
     """What ``part`` returns; None where it refuses, and then its problems are added to ``problems``.
 
     A file that it cannot read or write is such a problem, too.
     """
     try:
-        return part(*values)
+        return part(*values, **named)
     except UsageError as error:
         problems.extend(error.problems)
     except OSError as error:

@@ -27,7 +27,7 @@ def _read_trial(folder: Path) -> "tuple[DataSpec, TrialConfig, list[Row], str, b
     config = attempt(problems, records.read_config, folder)
     if config is None:
         raise UsageError(problems)
-    rows = attempt(problems, records.read_rows, folder, len(study.class_names), objectives.named(config.objective))
+    rows = attempt(problems, records.read_rows, folder, objectives.named(config.objective), len(study.class_names))
     if not problems and not rows:
         problems.append(f"--replay {folder}: the trial has no epoch to compare with")
     if problems:
