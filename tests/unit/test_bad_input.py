@@ -311,7 +311,8 @@ CASES = [
     ("simulate", ["--schedulers", ""], ["--schedulers: '' is none of asha"]),
     ("simulate", ["--curves", "none.csv", "--algorithms", "x", "--seed", "-1"], ["none.csv", "'x' is", "--seed must"]),
     # an existing study: all that would mix two protocols, and all else that is wrong
-    ("again", ["--epochs", "7"], [("was started with --epochs 4, now 7", "use another --name")]),
+    ("again", ["--epochs", "7"], [("--epochs 7 instead of 4: trials 0, 1, 2 cannot go on", "use another --name")]),
+    ("again", ["--epochs", "2"], [("was started with --epochs 4, now 2", "use another --name")]),
     ("again", ["--keep", "0.5", "--val-fraction", "0.3"], ["--keep 0.03, now 0.5", "--val-fraction 0.2, now 0.3"]),
     ("again", ["--imbalance", "longtail"], ["--imbalance step, now longtail 100", "class 8", "class 9"]),
     ("again", ["--minority", "7"], ["--minority ['0', '1', '2'], now ['7']"]),
@@ -322,7 +323,7 @@ CASES = [
         ["--seed", "5", "--scheduler", "none", "--algorithm", "tpe", "--space", "imbalance", "--image-size", "32",
          "--epochs", "9", "--gpus", "99", "--minority", "x", "--cpus-per-trial", "0", "--keep", "0.9"],
         ["--seed 0, now 5", "--scheduler asha, now none", "--algorithm random, now tpe", "--space {", "--keep 0.03",
-         "--image-size 16, now 32", "--epochs 4, now 9", "--gpus 99", "no class x", "--cpus-per-trial must be"],
+         "--image-size 16, now 32", "--epochs 9 instead of 4", "--gpus 99", "no class x", "--cpus-per-trial must be"],
     ),
 ]  # fmt: skip
 
