@@ -9,7 +9,7 @@ from study.findings.more_images import MoreImages
 from study.findings.ranking import Ranking
 from study.findings.verdict import Verdict
 from study.record.files import TrialRecord
-from study.record.recipes import SEARCHED, shown, trial_name
+from study.record.recipes import SEARCHED, is_course, shown, trial_name
 from trainable.cli import printable
 from trainable.metrics import f1_per_class
 
@@ -80,7 +80,7 @@ def _use(
     if estimate is not None and low is not None and low == low:
         off = 100 * max(high - estimate, estimate - low)
         words.append(f"On other images like these its score may be off by {off:.0f} points of 100.")
-    return [*words, _doubt(verdict)]
+    return [*words, _doubt(verdict, trial)]
 
 
 def _counts(ranking: Ranking, confusion: np.ndarray, verdict: Verdict | None) -> str:
@@ -96,10 +96,14 @@ def _counts(ranking: Ranking, confusion: np.ndarray, verdict: Verdict | None) ->
     return found + (f", and of 100 that {who} {calls} rare {100 * hits / named:.0f} are right" if named else "")
 
 
-def _doubt(verdict: Verdict | None) -> str:
-    """What is known of it against the course's recipes."""
-    if verdict is None:
+def _doubt(verdict: Verdict | None, trial: TrialRecord) -> str:
+    """What is known of the winner, or of the leading ``trial``, against the course's recipes."""
+    if verdict is None and trial.recipe == SEARCHED:
         return "Whether it is better than the course's recipes, study.confirm tells."
+    if verdict is None:
+        return "It is one of the course's own recipes; whether another one is better, study.confirm tells."
+    if is_course(verdict.winner.name):
+        return "It is one of the course's own recipes: the search has found none that is surely better."
     beaten = [shown(found.second) for found in verdict.gains() if found.low > 0]
     return f"It is better than {' and '.join(beaten)}." if beaten else "It is not known to be better than the course's."
 
