@@ -11,6 +11,7 @@ from trainable.__main__ import main
 from trainable.arguments import default_config
 from trainable.evaluation import evaluate, predict, score
 from trainable.images.trial import trial_images
+from trainable.objectives import MINORITY_F1
 from trainable.precision import FullPrecisionLinear, autocast
 
 CPU = torch.device("cpu")
@@ -73,7 +74,8 @@ def test_the_logits_are_the_last_layers_in_float32_and_not_rounded(trial, images
     expected = torch.nn.functional.linear(torch.cat(hidden).float(), *model.classifier[-1].parameters())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert not torch.equal(logits, logits.bfloat16().float())
-    found = score(logits, predict(logits, images, CONFIG, 1), images)  # as the trial itself validates
+    predicted = predict(logits, images, CONFIG, 1)
+    found = score(logits, predicted, predicted, images, MINORITY_F1)  # as the trial itself validates
     assert found["val_loss"] == trial[0].rows[-1]["val_loss"]
 
 

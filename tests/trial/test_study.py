@@ -12,7 +12,7 @@ from trainable.__main__ import main as trainable
 def test_with_the_test_images_moved_away_a_study_goes_on_and_its_trials_and_ranking_are_the_same(
     image_folder, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(pictures, "write", lambda found, folder: [])  # they take seconds, and are of the ranking
+    monkeypatch.setattr(pictures, "write", lambda found, folder, say: [])  # they take seconds, and are of the ranking
     test, away = image_folder / "test", image_folder / "away"
     shutil.copytree(image_folder / "train", test)
     more = ["--data", str(image_folder), "--val-fraction", "0.7", "--cache-dir", str(tmp_path / "cache"),
