@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from study.space.parameters import Parameter, Space, active_values
 from trainable.cli import UsageError
@@ -30,6 +29,8 @@ def sobol_point(space: Space, index: int, seed: int) -> dict[str, Any]:
     Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points". Fields that are not active have no part in the
     result, but keep their dimension.
     """
+    from scipy.stats import qmc  # takes a second, and --help needs this file
+
     sequence = qmc.Sobol(len(space), rng=np.random.default_rng(seed))
     if index:
         sequence.fast_forward(index)
