@@ -2,14 +2,15 @@
 
 import textwrap
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.findings import on_test
 from study.record.confirmation import Confirmation, ConfirmedRecipe, Difference, OnTestImages, RecipeOnTest
 from study.record.recipes import is_course, shown
 from study.words import signed
-from trainable import objectives
-from trainable.objectives import Objective
+
+if TYPE_CHECKING:
+    from trainable.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class Verdict:
     content: Confirmation
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> "Objective":
         """What all scores are."""
+        from trainable import objectives  # numpy with it
+
         return objectives.named(self.content.objective)
 
     @property

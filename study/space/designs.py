@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from scipy.stats import qmc
 
 from study.space.parameters import Parameter, Space, active_values
 from trainable.cli import UsageError
@@ -12,25 +13,12 @@ NUM_GRID_LEVELS = 3  # of a range: both ends and the middle
 MAX_GRID_POINTS = 100_000
 
 
-DESIGN_EVERY = 8  # searched trials: one of them is a point of the design
-
-
-def place(index: int) -> int | None:
-    """Which point of the design the ``index``-th searched trial (from 0) is; None if it is none.
-
-    The design is a Sobol sequence of its own, so that its few points are spread over the choices of each field.
-    """
-    return index // DESIGN_EVERY if index >= 0 and index % DESIGN_EVERY == 0 else None
-
-
 def sobol_point(space: Space, index: int, seed: int) -> dict[str, Any]:
     """The ``index``-th (from 0) point of a scrambled Sobol sequence over all fields, each evenly on its own scale.
 
     Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points". Fields that are not active have no part in the
     result, but keep their dimension.
     """
-    from scipy.stats import qmc  # takes a second, and --help needs this file
-
     sequence = qmc.Sobol(len(space), rng=np.random.default_rng(seed))
     if index:
         sequence.fast_forward(index)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from study.record.recipes import COURSE
-from study.space import designs
+from study.strategy import design
 
 if TYPE_CHECKING:
     from study.record.ledger import Ledger
@@ -86,7 +86,7 @@ def is_protected(number: int) -> bool:
 
     What is left of the others has been chosen by score; the design is a part of the space that has not.
     """
-    return number < len(COURSE) or designs.place(number - len(COURSE)) is not None
+    return number < len(COURSE) or design.place(number - len(COURSE)) is not None
 
 
 def why_stopped(scheduler: Scheduler, trial: "Trial", ledger: "Ledger") -> str:

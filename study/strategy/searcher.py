@@ -17,6 +17,7 @@ from study.record.trial import Trial
 from study.space import designs
 from study.space.distributions import distribution
 from study.space.parameters import Space, active_values
+from study.strategy import design
 from trainable.config import TrialConfig
 from trainable.streams import derive
 
@@ -84,7 +85,7 @@ class Searcher:
         index = searched - len(self.known)
         if self.algorithm == "grid":
             return designs.grid_point(self.space, index, derive("grid", self.base.seed))
-        if self.algorithm == "tpe" and (place := designs.place(searched)) is not None:
+        if self.algorithm == "tpe" and (place := design.place(searched)) is not None:
             return designs.sobol_point(self.space, place, derive("design", self.base.seed))
         if self.algorithm == "sobol" or (self.algorithm == "tpe" and index < NUM_START):
             return designs.sobol_point(self.space, index, derive("sobol", self.base.seed))

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from study.record.ledger import Ledger
 from study.record.recipes import COURSE, SEARCHED
 from study.record.standings import Standings
-from study.space.designs import DESIGN_EVERY
 from study.strategy import scheduler
+from study.strategy.design import DESIGN_EVERY
 from study.strategy.scheduler import Asha, Median, Never
 from tests import studies
 from trainable.config import TrialConfig

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from study.record.ledger import Ledger
 from study.space import parameters
-from study.space.designs import DESIGN_EVERY
 from study.space.parameters import ALGORITHMS, Parameter
+from study.strategy.design import DESIGN_EVERY
 from study.strategy.searcher import Searcher
 from tests import studies
 from trainable.config import TrialConfig
