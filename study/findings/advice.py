@@ -102,10 +102,12 @@ def _doubt(verdict: Verdict | None, trial: TrialRecord) -> str:
         return "Whether it is better than the course's recipes, study.confirm tells."
     if verdict is None:
         return "It is one of the course's own recipes; whether another one is better, study.confirm tells."
-    if is_course(verdict.winner.name):
-        return "It is one of the course's own recipes: the search has found none that is surely better."
     beaten = [shown(found.second) for found in verdict.gains() if found.low > 0]
-    return f"It is better than {' and '.join(beaten)}." if beaten else "It is not known to be better than the course's."
+    better = f"It is better than {' and '.join(beaten)}" if beaten else ""
+    if is_course(verdict.winner.name):
+        own = better or "It is one of the course's own recipes, not known to be better than the other"
+        return f"{own}; the search has found none that is surely better."
+    return f"{better}." if better else "It is not known to be better than the course's."
 
 
 def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None, more: MoreImages | None) -> str:
