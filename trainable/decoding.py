@@ -135,6 +135,17 @@ def check_format(content: bytes, path: Path, known: int) -> None:
         raise UsageError([f"{path}: has format {found!r:.40}, and this version reads {known}"])
 
 
+def read_versioned(path: Path, known: int, kind: type[T], rule: Rule = lambda value: ()) -> T:
+    """The file at ``path``, of the format ``known``, as a value of the type ``kind``.
+
+    Raises:
+        UsageError: it cannot be read or is damaged, or its format is another.
+    """
+    content = read_file(path)
+    check_format(content, path, known)
+    return decode(content, kind, path, rule)
+
+
 def unique_problems(field: str, names: Sequence[str]) -> Iterable[str]:
     """That ``names`` are not all different; nothing where they are."""
     twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []

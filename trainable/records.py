@@ -24,9 +24,8 @@ from trainable.decoding import (
     Seed,
     Share,
     adapter,
-    check_format,
-    decode,
     read_file,
+    read_versioned,
     refusal,
     shown,
     unique_problems,
@@ -143,9 +142,7 @@ def read_study(folder: Path, kind: type[StudyT], rule: Rule = lambda study: ()) 
     except OSError as error:
         raise UsageError([f"{folder}: holds no study (study.json: {error.strerror})"]) from error
     check_folder(folder)
-    content = read_file(path)
-    check_format(content, path, STUDY_FORMAT)
-    return decode(content, kind, path, lambda study: [*_class_problems(study), *rule(study)])
+    return read_versioned(path, STUDY_FORMAT, kind, lambda study: [*_class_problems(study), *rule(study)])
 
 
 def _class_problems(study: StudyOfTrial) -> Iterable[str]:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from study.confirmation.plan import load_pool
+from study.confirmation.plan import load_pool, open_study
 from study.execution.runner import Pause
 from study.record import files
 from study.record.confirmation import Confirmation
 from study.record.formats import Study
-from study.record.lock import check_unlocked, locked
+from study.record.lock import locked
 from trainable.checkpoint import CheckpointError
 from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, UsageError, attempt, printable, unwritable
 from trainable.config import TrialConfig
@@ -47,11 +47,7 @@ def preflight(arguments: argparse.Namespace, flag: str, problems: list[str], com
         UsageError: everything that is wrong, ``problems`` first.
     """
     problems = list(problems)
-    folder = arguments.folder.absolute()
-    study = attempt(problems, files.read_study, folder)
-    if study is None:
-        raise UsageError(problems)
-    attempt(problems, check_unlocked, folder)
+    folder, study = open_study(arguments, problems)
     attempt(problems, check_writable, folder, "folder")
     before = attempt(problems, files.read_confirmation, folder)
     runs = attempt(problems, _runs, folder, flag, before, study)

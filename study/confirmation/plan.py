@@ -81,6 +81,20 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
+def open_study(arguments: argparse.Namespace, problems: list[str]) -> tuple[Path, Study]:
+    """The study's folder, and its study.json; a process that is at it is added to ``problems``.
+
+    Raises:
+        UsageError: there is no study that could be looked at any further, ``problems`` first.
+    """
+    folder = arguments.folder.absolute()
+    study = attempt(problems, files.read_study, folder)
+    if study is None:
+        raise UsageError(problems)
+    attempt(problems, check_unlocked, folder)
+    return folder, study
+
+
 def preflight(arguments: argparse.Namespace, problems: list[str], command: str) -> ConfirmationPlan:
     """Checks everything before anything starts; loads the test images, too, as hours later is late to miss them.
 
@@ -88,11 +102,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         UsageError: everything that is wrong, ``problems`` first.
     """
     problems = list(problems)
-    folder = arguments.folder.absolute()
-    study = attempt(problems, files.read_study, folder)
-    if study is None:
-        raise UsageError(problems)
-    attempt(problems, check_unlocked, folder)
+    folder, study = open_study(arguments, problems)
     before = attempt(problems, files.read_confirmation, folder)
     problems += _seal_problems(before, arguments.reopen_test)
     trials = attempt(problems, files.read_trials, folder, study)

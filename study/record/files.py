@@ -43,7 +43,7 @@ from study.record.rows import check_rows
 from trainable import objectives, records
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
-from trainable.decoding import check_format, decode, read_file
+from trainable.decoding import decode, read_file, read_versioned
 from trainable.files import replacing
 from trainable.records import STUDY_FORMAT, read_config, read_rows
 from trainable.report import Row
@@ -194,9 +194,7 @@ def read_confirmation(folder: Path) -> Confirmation | None:
     path = folder / "confirm.json"
     if not path.exists():
         return None
-    content = read_file(path)
-    check_format(content, path, CONFIRMATION_FORMAT)
-    return decode(content, Confirmation, path, confirmation_problems)
+    return read_versioned(path, CONFIRMATION_FORMAT, Confirmation, confirmation_problems)
 
 
 def read_model(folder: Path) -> Model:
@@ -206,9 +204,7 @@ def read_model(folder: Path) -> Model:
         UsageError: it cannot be read or is damaged, or its format is unknown.
     """
     path = folder / "winner" / "model.json"
-    content = read_file(path)
-    check_format(content, path, MODEL_FORMAT)
-    return decode(content, Model, path, model_problems)
+    return read_versioned(path, MODEL_FORMAT, Model, model_problems)
 
 
 def read_learning_curve(folder: Path, num_classes: int) -> LearningCurve | None:
@@ -220,9 +216,7 @@ def read_learning_curve(folder: Path, num_classes: int) -> LearningCurve | None:
     path = folder / "learning_curve.json"
     if not path.exists():
         return None
-    content = read_file(path)
-    check_format(content, path, CURVE_FORMAT)
-    return decode(content, LearningCurve, path, lambda found: curve_problems(found, num_classes))
+    return read_versioned(path, CURVE_FORMAT, LearningCurve, lambda found: curve_problems(found, num_classes))
 
 
 def read_ensemble(folder: Path) -> EnsembleModel:
@@ -234,9 +228,7 @@ def read_ensemble(folder: Path) -> EnsembleModel:
     path = folder / "winner" / "ensemble" / "ensemble.json"
     if not path.exists():
         raise UsageError([f"{path}: not found; the winner alone did best, or is of an earlier version or a --refit"])
-    content = read_file(path)
-    check_format(content, path, ENSEMBLE_FORMAT)
-    return decode(content, EnsembleModel, path, ensemble_problems)
+    return read_versioned(path, ENSEMBLE_FORMAT, EnsembleModel, ensemble_problems)
 
 
 def read_mistakes(folder: Path) -> list[Mistake]:

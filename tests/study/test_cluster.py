@@ -10,8 +10,6 @@ import pytest
 
 from tests import cluster, studies
 
-pytestmark = pytest.mark.skipif(bool(cluster.cannot_be_made()), reason=cluster.cannot_be_made())
-
 # what is proposed depends on the seed and the trial's number alone: so rows are those of any other machine
 SETTINGS = ["--data", "digits", "--seed", "3", "--precision", "float32", "--algorithm", "random", "--scheduler", "none"]
 SMALL = [*SETTINGS, "--image-size", "16", "--epochs", "2", "--trials", "4"]
@@ -20,6 +18,8 @@ LONG = [*SETTINGS, "--image-size", "32", "--epochs", "6", "--trials", "6"]
 
 @pytest.fixture
 def two(tmp_path):
+    if why := cluster.cannot_be_made():
+        pytest.skip(why)
     with cluster.Cluster(tmp_path) as made:
         yield made
 
