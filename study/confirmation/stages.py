@@ -120,7 +120,7 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
     say("\nwriting the winner's model, its decision offsets and exported programs")
     winner.write(plan.folder, plan.study.name, runs[content.winner], plan.pool)
     assert content.ensemble is not None
-    if content.ensemble.members.keys() != {content.winner}:
+    if not content.ensemble.is_one:
         ensemble.write(plan.folder, runs, content.ensemble)
     opened, reopened = now(), list[Reopening]()
     if test_before is not None:

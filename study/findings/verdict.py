@@ -92,11 +92,11 @@ class Verdict:
     @property
     def ensemble_words(self) -> str:
         """What averaging several runs would bring, in a sentence; empty where an earlier version did not look."""
-        found, name = self.content.ensemble, shown(self.content.winner)
+        found = self.content.ensemble
         if found is None:
             return ""
-        if found.members.keys() == {self.content.winner}:
-            return f"an ensemble of these recipes: {name} alone was chosen"
+        if found.is_one:
+            return f"an ensemble of these recipes: {shown(next(iter(found.members)))} alone was chosen"
         total = sum(found.members.values())
         members = " and ".join(f"{shown(member)} ({times} of {total})" for member, times in found.members.items())
         seen = "" if found.gain.low > 0 or found.gain.high < 0 else ", no difference can be seen"

@@ -135,6 +135,11 @@ class Ensemble:
     members: Annotated[dict[str, Positive], Field(min_length=1)]  # how often each recipe's run counts
     gain: Estimate  # over the winner alone, on images that did not choose the ensemble; over the seeds
 
+    @property
+    def is_one(self) -> bool:
+        """Whether a single recipe's run was chosen, so that there is nothing to average."""
+        return len(self.members) == 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:

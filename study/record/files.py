@@ -227,7 +227,9 @@ def read_ensemble(folder: Path) -> EnsembleModel:
     """
     path = folder / "winner" / "ensemble" / "ensemble.json"
     if not path.exists():
-        raise UsageError([f"{path}: not found; the winner alone did best, or is of an earlier version or a --refit"])
+        raise UsageError(
+            [f"{path}: not found; one recipe alone did best, or the winner is of an earlier version or a --refit"]
+        )
     return read_versioned(path, ENSEMBLE_FORMAT, EnsembleModel, ensemble_problems)
 
 

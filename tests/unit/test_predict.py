@@ -323,7 +323,7 @@ def test_without_an_ensemble_that_is_said(folder, images, capsys):
     with pytest.raises(SystemExit) as stop:
         predict.main([str(folder), str(images), "--ensemble"])
     assert stop.value.code == 2
-    assert "ensemble.json: not found; the winner alone did best" in capsys.readouterr().err
+    assert "ensemble.json: not found; one recipe alone did best" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", [{"I": [0, 0]}, {"I": [0, NAN]}, {"I": 3}, [1], {"F": ["a", "b"]}])

@@ -319,5 +319,8 @@ def test_an_ensemble_is_told_in_a_sentence_and_replaces_no_winner(content):
     assert max(map(len, verdict(two).confirmation_lines())) <= 100
     alone = {**found, "ensemble": {"members": {"trial-4": 3}, "gain": gain}}
     assert verdict(alone).ensemble_words == "an ensemble of these recipes: trial 4 alone was chosen"
+    # of one seed's runs another recipe's may be the best by chance: that is no ensemble either
+    other = {**found, "ensemble": {"members": {"course-weighted": 1}, "gain": gain}}
+    assert verdict(other).ensemble_words == "an ensemble of these recipes: course, weighted alone was chosen"
     with pytest.raises(UsageError, match=r"ensemble\.members must be one of the recipes"):
         verdict({**found, "ensemble": {"members": {"trial-9": 1}, "gain": gain}})
