@@ -174,6 +174,8 @@ def confirmation_problems(found: Confirmation) -> Iterable[str]:
         yield f"recipes must hold the course's, and {' and '.join(missing)} is missing"
     elif not any({pair.first, pair.second} == set(course) for pair in found.differences):
         yield "differences must compare the course's two recipes"
+    if found.test is not None and found.winner not in found.test.recipes:
+        yield f"test.recipes must hold the winner, {found.winner!r:.40}"
     for place, name in _named(found):
         if name not in names:
             yield f"{place} must be one of the recipes, not {name!r:.40}"

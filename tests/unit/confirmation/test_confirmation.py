@@ -304,6 +304,13 @@ def test_a_search_that_promised_nothing_has_no_luck(content):
     assert verdict(found).luck.words == "luck: the search promised no gain over course, weighted"
 
 
+def test_test_scores_without_those_of_the_winner_are_refused(content):
+    _, _, found, opening = content
+    others = {name: recipe for name, recipe in opening["recipes"].items() if name != found["winner"]}
+    with pytest.raises(UsageError, match=r"test\.recipes must hold the winner, 'trial-4'"):
+        verdict({**found, "test": {**opening, "recipes": others}})
+
+
 def test_an_ensemble_is_told_in_a_sentence_and_replaces_no_winner(content):
     _, _, found, _ = content
     assert verdict(found).ensemble_words == ""
