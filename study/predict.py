@@ -122,28 +122,28 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
                     num_failed += 1
                 else:
                     row = next(rows)
-                    print(_as_json(winner, file, row) if as_json else _as_line(winner, file, row, widths))
+                    found = int(winner.objective.decide_by(row[None])[0])
+                    print(_as_json(winner, file, found, row) if as_json else _as_line(winner, file, found, row, widths))
             shown.update(len(batch))
     return EXIT_FAILED if num_failed else 0
 
 
-def _as_json(winner: "Winner", file: Path, probabilities: "np.ndarray") -> str:
-    best = int(probabilities.argmax())
+def _as_json(winner: "Winner", file: Path, found: int, probabilities: "np.ndarray") -> str:
     return json.dumps(
         {
             "image": str(file),
-            "class": winner.class_names[best],
-            "probability": float(probabilities[best]),
+            "class": winner.class_names[found],
+            "probability": float(probabilities[found]),
             "probabilities": dict(zip(winner.class_names, probabilities.tolist(), strict=True)),
         }
     )
 
 
-def _as_line(winner: "Winner", file: Path, probabilities: "np.ndarray", widths: tuple[int, int]) -> str:
-    best, second = probabilities.argsort(kind="stable")[::-1][:2]
+def _as_line(winner: "Winner", file: Path, found: int, probabilities: "np.ndarray", widths: tuple[int, int]) -> str:
+    other = next(index for index in probabilities.argsort(kind="stable")[::-1] if index != found)
     names = winner.class_names
-    next_best = f"{printable(names[second])} {probabilities[second]:.4f}"
-    return _line((printable(file), printable(names[best]), f"{probabilities[best]:.4f}", next_best), widths)
+    likeliest_other = f"{printable(names[other])} {probabilities[other]:.4f}"
+    return _line((printable(file), printable(names[found]), f"{probabilities[found]:.4f}", likeliest_other), widths)
 
 
 def _line(cells: tuple[str, str, str, str], widths: tuple[int, int]) -> str:

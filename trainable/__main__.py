@@ -184,7 +184,7 @@ def _run(pool: "Pool", config: TrialConfig, stored: "list[Row] | None", has_gpu:
             return EXIT_FAILED
     if not as_json:
         labels = images.labels[images.val].numpy()
-        predictions = state.best["logits"].argmax(1).numpy()
+        predictions = objective.decide(state.best["logits"].float().numpy())
         confusion = confusion_matrix(labels, predictions, images.num_classes)
         print(f"\nepoch {state.rows[-1]['best_epoch']}, the best by {objective.words} on validation (* minority):")
         print(class_report(confusion, pool.class_names, pool.minority))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainable import metrics
+from trainable import metrics, objectives
 from trainable.config import TrialConfig
 from trainable.images.trial import TrialImages
 from trainable.objectives import Objective
@@ -41,14 +41,16 @@ def evaluate(
 
 
 def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoch: int) -> torch.Tensor:
-    """The predicted classes, (2, n) on the CPU: row 0 as the network says, row 1 after post-hoc logit adjustment.
+    """The predicted classes, (2, n) on the CPU: row 0 by the network's logits, row 1 after post-hoc logit adjustment.
 
-    ``epoch`` (from 1) is that after which the network gave the logits.
+    ``epoch`` (from 1) is that after which the network gave the logits. The trial's objective decides.
 
     uint8, or int16 where there are more classes than that holds: they are kept for every epoch.
     """
-    both = torch.stack([logits.argmax(1), adjusted_logits(logits, images.train_counts, config, epoch).argmax(1)])
-    return both.to("cpu", torch.uint8 if images.num_classes <= 256 else torch.int16)
+    objective = objectives.named(config.objective)
+    both = (logits, adjusted_logits(logits, images.train_counts, config, epoch))
+    found = torch.from_numpy(np.stack([objective.decide(values.float().cpu().numpy()) for values in both]))
+    return found.to(torch.uint8 if images.num_classes <= 256 else torch.int16)
 
 
 def likelihoods(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoch: int) -> torch.Tensor:

@@ -74,9 +74,23 @@ class Objective:
         matrix = np.array(self.costs)
         return 1 - matrix / matrix.max()
 
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """The predicted classes (n,) of ``logits`` (n, num_classes), see ``decide_by``."""
+        return self.decide_by(metrics.softmax(logits) if self.costs else logits)
+
+    def decide_by(self, probabilities: np.ndarray) -> np.ndarray:
+        """The predicted classes, int64 (n,), by ``probabilities`` (n, num_classes): the likeliest.
+
+        With costs that of the least expected cost, the sum over true classes of their probability times what the
+        mistake costs (Elkan 2001, "The foundations of cost-sensitive learning", eq. 1). Of equals the first.
+        """
+        if not self.costs:
+            return probabilities.argmax(axis=1)
+        return (probabilities @ np.array(self.costs)).argmin(axis=1)
+
     def judged(self, logits: np.ndarray, minority: Sequence[int]) -> np.ndarray:
         """What it looks at: predicted classes (n,), or how likely each of its classes is, float32 (n, K)."""
-        return metrics.log_odds(logits, minority) if self.of_scores else logits.argmax(axis=1)
+        return metrics.log_odds(logits, minority) if self.of_scores else self.decide(logits)
 
     def score(self, labels: np.ndarray, judged: np.ndarray, num_classes: int, minority: Sequence[int]) -> float:
         """Of images with ``labels`` (n,), of which a trial has said ``judged``; classes without an image do not count.

@@ -27,18 +27,22 @@ HEAT = np.array([255.0, 80.0, 0.0])
 
 
 def mistakes(
-    names: Sequence[str], pixels: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, files: Sequence[str] | None
+    names: Sequence[str],
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    files: Sequence[str] | None,
 ) -> list[Mistake]:
     """The images that the winner gets most wrong: names, probabilities, the image as PNG in base64."""
     of_truth = probabilities[np.arange(len(labels)), labels]
-    predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[of_truth[wrong].argsort(kind="stable")][:NUM_MISTAKES]
     return [
         Mistake(
             label=names[labels[index]],
             predicted=names[predicted[index]],
-            probability=float(probabilities[index].max()),
+            probability=float(probabilities[index, predicted[index]]),
             png=png(pixels[index]),
             file=files[index] if files else None,
         )
@@ -55,20 +59,28 @@ class Scaling(Protocol):
 
 
 def find(
-    classifier: Scaling, probabilities: np.ndarray, runs: Sequence[TrainedRun], pool: Pool, files: Sequence[str] | None
+    classifier: Scaling,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    runs: Sequence[TrainedRun],
+    pool: Pool,
+    files: Sequence[str] | None,
 ) -> Looks:
-    """``probabilities`` are what ``classifier`` says of the first run's validation images; labels are doubted by what
-    all ``runs`` of its recipe say. ``files`` are the paths of the pool's images, if each is a file."""
+    """``predicted`` and ``probabilities`` are what ``classifier`` says of the first run's validation images; labels are
+    doubted by what all ``runs`` of its recipe say. ``files`` are the paths of the pool's images, if each is a file."""
+    sure = probabilities[np.arange(len(predicted)), predicted]
     return Looks(
-        activations=_activations(classifier, probabilities, runs[0].images.val.numpy(), pool),
+        activations=_activations(classifier, predicted, sure, runs[0].images.val.numpy(), pool),
         filters=_filters(classifier.network),
         suspects=_suspects(runs, pool, files),
     )
 
 
-def _activations(classifier: Scaling, probabilities: np.ndarray, positions: np.ndarray, pool: Pool) -> list[Activation]:
+def _activations(
+    classifier: Scaling, predicted: np.ndarray, sure: np.ndarray, positions: np.ndarray, pool: Pool
+) -> list[Activation]:
     """Of each minority class the images that the network is surest of, right ones first, then wrong ones."""
-    labels, predicted, sure = pool.labels[positions], probabilities.argmax(axis=1), probabilities.max(axis=1)
+    labels = pool.labels[positions]
     order = (-sure).argsort(kind="stable")
     chosen: list[int] = []
     for label in pool.minority[:MAX_CLASSES]:

@@ -65,7 +65,7 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
     audit_recall = math.nan
     if len(run.audit):
         positions = torch.from_numpy(run.audit)
-        predicted = evaluate(run.model, run.images, positions).argmax(1).cpu().numpy()
+        predicted = run.objective.decide(evaluate(run.model, run.images, positions).cpu().numpy())
         audit_recall = minority_recall(confusion_matrix(run.images.labels[positions].numpy(), predicted, num_classes))
     return score, adjusted, minority_recall(best), audit_recall
 
@@ -126,12 +126,12 @@ def measure_test(
 def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """What a run's model says of images: the classes, (n,), and what the objective looks at, (3, n, …).
 
-    That is as it is, after logit adjustment, and with decision offsets.
+    That is as it is, after logit adjustment, and as in winner/: with decision offsets and temperature.
     """
     images = replace(run.images, pixels=pixels)  # normalised as the run's training images were
     objective, config = run.objective, run.recipe.config
     logits = evaluate(run.model, images, torch.arange(len(pixels)))
-    shifted = objective.judged(logits.cpu().numpy() + run.offsets.values, images.minority)
+    shifted = objective.judged(run.as_in_winner(logits.cpu().numpy()), images.minority)
     plain, adjusted = predict(logits, images, config, run.best_epoch).numpy()
     if objective.of_scores:
         return plain, np.stack([*likelihoods(logits, images, config, run.best_epoch).numpy(), shifted])

@@ -107,6 +107,10 @@ class TrainedRun:
         """Of the probabilities that are left once the offsets are added."""
         return temperature.fit(self.logits + self.offsets.values, self.labels, self.seed, self.groups)
 
+    def as_in_winner(self, logits: np.ndarray) -> np.ndarray:
+        """``logits`` (n, num_classes) with decision offsets, and scaled: those of the classifier made of this run."""
+        return (logits + self.offsets.values) / self.temperature.value
+
     @property
     def before(self) -> np.ndarray:
         return adjustment(self.recipe.config, self.images.train_counts, self.best_epoch)

@@ -29,6 +29,7 @@ from trainable.images.decoding import Scale
 from trainable.images.pool import Pool, unpack
 from trainable.images.trial import TrialImages
 from trainable.metrics import confusion_matrix, minority_f1
+from trainable.objectives import Objective
 from trainable.parts.folding import without_batch_norm
 from trainable.records import config_from, read_config
 
@@ -79,6 +80,11 @@ class Winner:
         return self.model.image_size
 
     @property
+    def objective(self) -> Objective:
+        """What decides by its probabilities."""
+        return objectives.named(config_from(self.model.config).objective)
+
+    @property
     def scale(self) -> Scale:
         """Of files with more than 8 bits; earlier versions had none."""
         return dict(self.model.scale)
@@ -122,8 +128,8 @@ def write(folder: Path, study_name: str, runs: Sequence[TrainedRun], pool: Pool)
     run = runs[0]
     images, fitted, minority = run.images, run.offsets, pool.minority
     plain, shifted = (
-        minority_f1(confusion_matrix(run.labels, logits.argmax(axis=1), images.num_classes), minority)
-        for logits in (run.logits, run.logits + fitted.values)
+        minority_f1(confusion_matrix(run.labels, run.objective.decide(logits), images.num_classes), minority)
+        for logits in (run.logits, run.as_in_winner(run.logits))
     )
     validation = Validation(minority_f1=plain, minority_f1_with_offsets=shifted)
     config = read_config(run.folder)
@@ -196,9 +202,11 @@ def _write_pictures(winner: Winner, runs: Sequence[TrainedRun], pool: Pool, fold
     probabilities = classify(winner.classifier, pixels)
     files = loading.paths(pool)
     of_these = None if files is None else [files[position] for position in positions]
-    mistakes = looks.mistakes(winner.class_names, pixels, pool.labels[positions], probabilities, of_these)
+    predicted = winner.objective.decide_by(probabilities)
+    mistakes = looks.mistakes(winner.class_names, pixels, pool.labels[positions], predicted, probabilities, of_these)
     write_atomically(folder / "mistakes.json", json.dumps([asdict(mistake) for mistake in mistakes]))
-    write_atomically(folder / "looks.json", to_json(looks.find(winner.classifier, probabilities, runs, pool, files)))
+    found = looks.find(winner.classifier, predicted, probabilities, runs, pool, files)
+    write_atomically(folder / "looks.json", to_json(found))
 
 
 @torch.inference_mode()
@@ -243,7 +251,7 @@ def exported(classifier: Classifier, image_size: int) -> tuple[torch.export.Expo
 
 def _how_to(winner: Winner) -> str:
     model, size = winner.model, winner.image_size
-    objective = objectives.named(config_from(model.config).objective).of_decisions
+    objective = winner.objective.of_decisions
     not_helpful = "they did not help on validation images that had not chosen them"
     why_none = not_helpful if model.validation else "no image is left that could choose them"
     rule = "one for each class" if model.offsets_rule == PER_CLASS else f"tau {model.offsets_tau:.2f}"
@@ -258,6 +266,13 @@ def _how_to(winner: Winner) -> str:
         f"from {model.calibration_error_before:.4f} to {model.calibration_error_after:.4f} on other validation images."
         if model.temperature != 1
         else "No temperature scaling: nothing has shown that its probabilities would be better with it."
+    )
+    costs = [list(row) for row in winner.objective.costs]
+    decides = (
+        "that of the least expected cost, `(probabilities @ costs).argmin()`, with a row for each true class in\n"
+        f"`costs = {costs}`"
+        if costs
+        else "the likeliest"
     )
     shape = (
         "stretched where it is not square"
@@ -276,5 +291,5 @@ Recipe {model.recipe}, seed {model.seed}: {model.rule}. {shift}
 (`torch.export`) and `model.onnx` are the whole classifier for use elsewhere. Its input: uint8 (batch, 3, {size},
 {size}), RGB, EXIF orientation applied, resized bilinearly with antialiasing, {shape}. Its output: float32 probabilities
 (batch, {len(winner.class_names)}) in the order of `class_names`. Load a `.pt2` only if you trust whoever wrote it:
-torch's loader can run its code.
+torch's loader can run its code. The class of an image is {decides}.
 """

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from study.record import validation
+from trainable.objectives import MINORITY_F1, Objective
 
 NUM_BINS = 10
 MAX_POINTS = 200  # of a curve: what the page can show
@@ -20,20 +21,22 @@ class PrecisionRecall:
     name: str
     recall: np.ndarray  # float64 (P,), rising
     precision: np.ndarray
-    at: tuple[float, float]  # recall and precision where the network is: the most probable class is the answer
+    at: tuple[float, float]  # recall and precision of what is predicted
 
 
 @dataclass(frozen=True)
 class Curves:
     minority: list[PrecisionRecall]
-    # of the images in each tenth of [0, 1] by the probability of the answer; bins without images are left out
+    # of the images in each tenth of [0, 1] by the probability of the likeliest class; bins without images are left out
     confidence: np.ndarray  # its mean, float64 (B,)
     accuracy: np.ndarray
     counts: np.ndarray  # images, int64 (B,)
 
 
-def read(path: Path, class_names: Sequence[str], minority: Sequence[int], num_images: int) -> Curves:
-    """Of the trial whose validation.npz is at ``path``; at most ``num_images``.
+def read(
+    path: Path, class_names: Sequence[str], minority: Sequence[int], num_images: int, objective: Objective = MINORITY_F1
+) -> Curves:
+    """Of the trial whose validation.npz is at ``path``; at most ``num_images``; ``objective`` decides.
 
     Raises:
         UsageError: it cannot be read.
@@ -41,12 +44,13 @@ def read(path: Path, class_names: Sequence[str], minority: Sequence[int], num_im
     names = (validation.LABELS, validation.LOGITS)
     labels, logits = validation.read(path, names, len(class_names), num_images)
     probabilities = softmax(logits.astype(np.float64), axis=1)
-    answers, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    likeliest, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    answers = objective.decide(logits.astype(np.float32))
     bins = np.minimum((sure * NUM_BINS).astype(np.int64), NUM_BINS - 1)
     counts = np.bincount(bins, minlength=NUM_BINS)
     there = counts > 0
     confidence, accuracy = (
-        np.bincount(bins, values, NUM_BINS)[there] / counts[there] for values in (sure, answers == labels)
+        np.bincount(bins, values, NUM_BINS)[there] / counts[there] for values in (sure, likeliest == labels)
     )
     curves = [
         PrecisionRecall(

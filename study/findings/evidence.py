@@ -44,7 +44,7 @@ class Evidence:
 
     numbers: list[int]  # the trials, (T,)
     labels: np.ndarray  # int64 (n,)
-    predictions: np.ndarray  # unsigned (T, n): the class with the largest logit, adjusted where the objective is
+    predictions: np.ndarray  # unsigned (T, n): what the objective decides by the logits, adjusted ones where it is
     num_classes: int
     scores: Scores
     intervals: Intervals  # of the objective, (T,)
@@ -103,7 +103,7 @@ def read(folder: Path, trials: Sequence[TrialRecord], study: Study) -> Evidence 
             damaged.append(f"{path}: is of other validation images than the trials before it, and left out")
             continue
         logits = logits.astype(np.float32)
-        predicted = adjusted[0][trial.rows[-1]["best_epoch"] - 1] if adjusted else logits.argmax(axis=1)
+        predicted = adjusted[0][trial.rows[-1]["best_epoch"] - 1] if adjusted else objective.decide(logits)
         predictions.append(predicted.astype(np.min_scalar_type(num_classes)))
         if objective.of_scores:
             judged.append(objective.judged(logits, minority))

@@ -120,7 +120,7 @@ def find(ranking: Ranking, folder: Path) -> Findings:
         return findings
     path = folder / "trials" / str(leader["trial"]) / "validation.npz"
     names, num_images = study.class_names, sum(study.class_counts.val)
-    return replace(findings, curves=curves.read(path, names, study.minority_indices, num_images))
+    return replace(findings, curves=curves.read(path, names, study.minority_indices, num_images, study.judged_by))
 
 
 def verdict_of(folder: Path) -> Verdict | None:

@@ -11,7 +11,7 @@ MAX_CLASSES = 12
 
 
 def precision_recall(curves: Curves) -> go.Figure:
-    """A line a minority class, and a mark where the network is: its answer is the most probable class."""
+    """A line a minority class, and a mark where the network is, by what it predicts."""
     figure = new_figure("precision", "recall", height=380)
     for index, found in enumerate(curves.minority[:MAX_CLASSES]):
         color, name = COLORS[index % len(COLORS)], label(found.name)

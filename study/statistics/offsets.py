@@ -51,7 +51,7 @@ class Decided:
 
     def score(self, values: np.ndarray) -> float:
         """With the offsets ``values``."""
-        predicted = (self.logits + values).argmax(axis=1)
+        predicted = self.objective.decide(self.logits + values)
         return self.objective.score(self.labels, predicted, len(values), self.minority)
 
     def halves(self, seed: int) -> "tuple[Decided, Decided]":

@@ -29,9 +29,9 @@ UNSCALED = Temperature(1.0)
 def fit(logits: np.ndarray, labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Temperature:
     """The temperature by which the labels are likeliest, if that of either half of the images also helps the other.
 
-    Guo et al. 2017, "On calibration of modern neural networks", section 4.2. No decision changes by it. ``logits``
-    (n, num_classes), ``labels`` whole numbers (n,), of images that the model was not trained on; ``seed`` draws the
-    halves, stratified by class, ``groups`` (n,) whole.
+    Guo et al. 2017, "On calibration of modern neural networks", section 4.2. No decision changes by it but those by
+    costs. ``logits`` (n, num_classes), ``labels`` whole numbers (n,), of images that the model was not trained on;
+    ``seed`` draws the halves, stratified by class, ``groups`` (n,) whole.
     """
     second = second_half(labels, logits.shape[1], seed, groups)
     if second.all() or not second.any():  # one group, and nothing to judge a temperature by

@@ -1,10 +1,12 @@
 """A study for each objective, in this process: what it is judged by decides the epoch, the ranking and the words."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from study.confirmation import afterwards, refit, scoring, stages, winner
 from study.confirmation.trained import open_runs
@@ -12,11 +14,13 @@ from study.findings import ranking, summary
 from study.record import files, validation
 from study.report import page
 from tests import studies
+from tests.unit.trainable.test_objectives import cheapest
 from trainable import checkpoint, loop
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
+from trainable.evaluation import evaluate
 from trainable.images.trial import trial_images
-from trainable.objectives import OBJECTIVES
+from trainable.objectives import OBJECTIVES, named
 
 COSTS = "true_class,usual,rare,other\nrare,9,0,5\nusual,0,1,1\nother,1,1,0\n"
 
@@ -63,6 +67,22 @@ def test_the_best_epoch_and_the_ranking_follow_the_objective(finished):
     assert shown[objective.low] <= shown[objective.name] <= shown[objective.high]
     text = page.page(summary.find(ranked, finished.folder))
     assert f"leads with {objective.words} {shown[objective.name]:.4f}" in text
+
+
+def test_where_mistakes_have_costs_each_trial_predicts_what_costs_least_and_so_does_what_reads_it(place):
+    plan = begin(place, "costs.csv")  # finished above, where all tests run
+    studies.finish(plan)
+    ranked, costs = ranking.rank(plan.folder), named(plan.base.objective).costs
+    differ = 0
+    for trial in ranked.trials:
+        path = plan.folder / "trials" / str(trial.number) / "validation.npz"
+        logits, predictions = validation.read(path, [validation.LOGITS, validation.PREDICTIONS], 3, 100, 3)
+        expected = cheapest(softmax(logits.astype(float), axis=1), costs)
+        # logits are stored as float16
+        assert (predictions[trial.rows[-1]["best_epoch"] - 1] == expected).mean() > 0.9
+        assert ranked.evidence.predictions[ranked.evidence.numbers.index(trial.number)].tolist() == expected
+        differ += (expected != logits.argmax(axis=1)).sum()
+    assert differ > 0
 
 
 def test_a_study_that_goes_on_keeps_its_objective_and_refuses_another(place, finished):
@@ -122,7 +142,7 @@ def test_an_interrupted_trial_judged_by_likelihoods_goes_on_with_the_same_bits(p
     assert all(map(torch.equal, state.likelihoods, whole.likelihoods))
 
 
-@pytest.mark.parametrize("name", ["minority_average_precision", "minority_f1_adjusted"])
+@pytest.mark.parametrize("name", ["minority_average_precision", "minority_f1_adjusted", "costs.csv"])
 def test_a_confirmation_is_judged_by_the_objective_too_and_so_is_what_comes_after_it(place, name, monkeypatch):
     plan = begin(place, name, f"confirmed-{name}")
     studies.finish(plan)
@@ -138,8 +158,21 @@ def test_a_confirmation_is_judged_by_the_objective_too_and_so_is_what_comes_afte
         assert 0 <= score <= 1
     if objective.is_adjusted:
         assert tested[content.winner].scores == tested[content.winner].scores_adjusted
+    if objective.costs:
+        test, run = confirmation.test, runs[content.winner][0]
+        images = replace(run.images, pixels=torch.from_numpy(test.pixels))
+        logits = evaluate(run.model, images, torch.arange(len(test.labels))).double().numpy()
+        for values, scores in [
+            (logits, tested[content.winner].scores),
+            ((logits + run.offsets.values) / run.temperature.value, tested[content.winner].scores_offsets),
+        ]:
+            found = cheapest(softmax(values, axis=1), objective.costs)
+            lost = [objective.costs[label][name] for label, name in zip(test.labels, found, strict=True)]
+            assert scores[0] == pytest.approx(1 - np.mean(lost) / 9)
     monkeypatch.setattr(winner, "_export", lambda *arguments: None)  # it takes seconds, and is tested elsewhere
     stages._conclude(confirmation, lambda text: None)
     assert afterwards.carry_out(studies.begin_afterwards(plan.folder, "--refit"), refit.make, lambda folder: "") == 0
+    if objective.costs:
+        assert str([list(row) for row in objective.costs]) in (plan.folder / "winner/README.md").read_text()
     offsets = files.read_model(plan.folder).offsets
     assert (offsets[1] > max(offsets[0], offsets[2])) == objective.is_adjusted  # the second class is the rare one

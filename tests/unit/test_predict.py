@@ -119,6 +119,24 @@ def test_the_table_says_the_same_and_drives_no_terminal(folder, images, capsys):
     assert predict.printable(EVIL) == EVIL
 
 
+def test_where_mistakes_have_costs_the_class_is_the_one_of_the_least_expected_cost(folder, images, capsys):
+    costs = [[0, 1, 9], [7, 0, 2], [1, 1, 0]]
+    text = "costs:" + ";".join(",".join(map(str, row)) for row in costs)
+    _edit(folder / "winner", config={**TrialConfig().to_dict(), "objective": text})
+    predict.main([str(folder), str(images), "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        shares = list(row["probabilities"].values())
+        expected = [sum(share * costs[true][name] for true, share in enumerate(shares)) for name in range(3)]
+        assert row["class"] == NAMES[expected.index(min(expected))]
+        assert row["probability"] == row["probabilities"][row["class"]]
+    assert any(row["probability"] < max(row["probabilities"].values()) for row in rows)
+    predict.main([str(folder), str(images)])
+    for line, row in zip(capsys.readouterr().out.splitlines()[1:], rows, strict=True):
+        likeliest_other = max(value for name, value in row["probabilities"].items() if name != row["class"])
+        assert line.endswith(f"{likeliest_other:.4f}")
+
+
 def test_a_truncated_image_is_told_and_the_others_are_classified(folder, images, capsys):
     whole = (images / "a.png").read_bytes()
     (images / "cut.png").write_bytes(whole[: len(whole) // 2])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn import metrics as reference
 
 from tests.unit.trainable.test_metrics import outcomes
@@ -76,6 +77,31 @@ def test_a_cost_score_is_what_is_not_lost_of_the_largest_cost(table, seed):
     lost = [table[label][prediction] for label, prediction in zip(labels, predictions, strict=True)]
     expected = 1 - np.mean(lost) / max(map(max, table))
     assert objective.score(labels, predictions, len(table), [0]) == pytest.approx(expected, abs=1e-12)
+
+
+def cheapest(probabilities, table):
+    """By a slow loop: of each image the class that costs least on average."""
+    found = []
+    for image in probabilities:
+        expected = [sum(p * row[name] for p, row in zip(image, table, strict=True)) for name in range(len(table))]
+        found.append(expected.index(min(expected)))
+    return found
+
+
+@given(tables(), st.integers(0, 2**32 - 1))
+def test_with_costs_the_class_of_the_least_expected_cost_is_predicted(table, seed):
+    objective = named(costs.text_of(table))
+    logits = np.random.default_rng(seed).normal(0, 3, (20, len(table)))
+    probabilities = softmax(logits, axis=1)
+    assert objective.decide(logits).tolist() == objective.judged(logits, [0]).tolist() == cheapest(probabilities, table)
+    assert objective.decide_by(probabilities).tolist() == cheapest(probabilities, table)
+
+
+def test_a_decision_by_costs_counted_by_hand():
+    objective = named("costs:0,1;9,0")  # to miss the second class costs nine times as much
+    assert objective.decide(np.log([[0.91, 0.09], [0.89, 0.11]])).tolist() == [0, 1]
+    assert named("costs:0,1;1,0").decide(np.log([[0.51, 0.49], [0.49, 0.51]])).tolist() == [0, 1]
+    assert OBJECTIVES["macro_f1"].decide(np.log([[0.51, 0.49], [0.5, 0.5]])).tolist() == [0, 0]
 
 
 def test_equal_costs_are_accuracy():
