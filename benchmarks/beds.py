@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
     curves = read_curves(Path(arguments.curves or DIGITS_CURVES), parameters.load(parameters.DEFAULT_SPACE))
     rows: list[Row] = []
     means = np.empty((len(curves.points), curves.num_epochs))
-    made_up = np.empty_like(curves.minority_f1)
+    made_up = np.empty_like(curves.scores)
     folds = KFold(arguments.folds, shuffle=True, random_state=arguments.seed)
     for number, (known, held_out) in enumerate(folds.split(curves.points)):
         bed = Surrogate(_some(curves, known))
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
             for column in range(made_up.shape[1]):
                 made_up[index, column] = bed.train_at(curves.points[index], arguments.seed + 1000 * index + column)
             rows.append({"recipe": int(index), "fold": number, "expected": means[index].round(4).tolist()})
-    real, best = curves.minority_f1, curves.minority_f1.max(axis=2)
+    real, best = curves.scores, curves.scores.max(axis=2)
     top = best.mean(axis=1) >= np.median(best.mean(axis=1))
     expected = means.max(axis=1)
     first_rung = -(-curves.num_epochs // 5) - 1
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
 
 def _some(curves: Curves, chosen: np.ndarray) -> Curves:
-    return replace(curves, points=curves.points[chosen], minority_f1=curves.minority_f1[chosen],
+    return replace(curves, points=curves.points[chosen], scores=curves.scores[chosen],
                    epoch_seconds=curves.epoch_seconds[chosen])  # fmt: skip
 
 

@@ -18,14 +18,12 @@ from study.record import environment
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.searcher import Searcher
+from trainable import objectives
 from trainable.arguments import add_data_flags, data_spec, default_config, num_cores
-from trainable.cli import Parser, UsageError, fail, positive_int, seed
-from trainable.config import TrialConfig
+from trainable.cli import Parser, UsageError, fail, one_of, positive_int, seed
+from trainable.config import OBJECTIVES, TrialConfig
 from trainable.images.pool import DataSpec
 from trainable.streams import derive
-
-# the columns' names, before the epoch's number, and those of a row
-MEASURED = {"epoch": "minority_f1", "adjusted": "minority_f1_adjusted", "loss": "val_loss"}
 
 _pool: Any = None  # of a worker process: its images
 
@@ -37,6 +35,7 @@ def main() -> int:
     parser.add_argument("--configs", type=positive_int, default=200, help="the course's two recipes among them")
     parser.add_argument("--epochs", type=positive_int, default=20)
     parser.add_argument("--seeds", type=positive_int, default=2, help="trainings of each config")
+    parser.add_argument("--objective", type=one_of(OBJECTIVES), default=TrialConfig.objective, help="its curves")
     parser.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut and the configs")
     arguments = parser.parse(None)
     try:
@@ -45,7 +44,9 @@ def main() -> int:
         parser.problems.extend(error.problems)
     if parser.problems:
         fail(parser.prog, parser.problems)
-    base = default_config(spec.data, arguments.seed, epochs=arguments.epochs, patience=arguments.epochs)
+    base = default_config(
+        spec.data, arguments.seed, epochs=arguments.epochs, patience=arguments.epochs, objective=arguments.objective
+    )
     configs = _configs(base, arguments.configs)
     jobs = [
         (number, index, dataclasses.replace(config, seed=derive("trial_seed", config.seed, index)))
@@ -59,16 +60,22 @@ def main() -> int:
             lines.append(line)
             progress.update()
     names = [parameter.name for parameter in parameters.load(parameters.DEFAULT_SPACE)]
-    epochs = [f"{name}_{epoch}" for name in MEASURED for epoch in range(1, arguments.epochs + 1)]
+    epochs = [f"{name}_{epoch}" for name in _measured(base) for epoch in range(1, arguments.epochs + 1)]
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items())
     head = [
-        "# minority F1 on validation after each epoch, for study.simulate, the same adjusted, and the loss; made by",
+        "# the objective on validation after each epoch, for study.simulate, the same adjusted, and the loss; made by",
         f"# python -m benchmarks.curves {shlex.join(sys.argv[1:])}",
         f"# commit {environment.commit()}; {versions}",
-        ",".join(["config", "seed", *names, "epoch_seconds", *epochs]),
+        ",".join(["config", "seed", "objective", *names, "epoch_seconds", *epochs]),
     ]
     arguments.file.write_text("\n".join([*head, *(text for _, text in sorted(lines))]) + "\n")
     return 0
+
+
+def _measured(config: TrialConfig) -> dict[str, str]:
+    """The columns' names, before the epoch's number, and those of a row."""
+    objective = objectives.named(config.objective)
+    return {"epoch": objective.name, "adjusted": objective.adjusted, "loss": "val_loss"}
 
 
 def _configs(base: TrialConfig, number: int) -> list[TrialConfig]:
@@ -91,11 +98,12 @@ def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
 
     number, index, config = job
     images = trial_images(_pool, config.split_seed, config.cut_seed, torch.device("cpu"))
-    curves: dict[str, list[float]] = {name: [] for name in MEASURED}
+    measured = _measured(config)
+    curves: dict[str, list[float]] = {name: [] for name in measured}
     seconds: list[float] = []
     try:
         for row in loop.run(loop.new_state(config, images), images):
-            for name, column in MEASURED.items():
+            for name, column in measured.items():
                 curves[name].append(row[column])
             seconds.append(row["train_seconds"] + row["val_seconds"])
     except loop.DivergedError:  # it stays where it was
@@ -103,8 +111,8 @@ def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
             values += [values[-1] if values else 0.0] * (config.epochs - len(values))
     fields = config.to_dict()
     searched = [fields[parameter.name] for parameter in parameters.load(parameters.DEFAULT_SPACE)]
-    measured = [f"{value:.4g}" for values in curves.values() for value in values]
-    cells = [number, index, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *measured]
+    values_of_all = [f"{value:.4g}" for values in curves.values() for value in values]
+    cells = [number, index, config.objective, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *values_of_all]
     return (number, index), ",".join(f"{c:.6g}" if isinstance(c, float) else str(c) for c in cells)
 
 

@@ -9,6 +9,7 @@ from scipy.special import expit, logit
 
 from study.space.parameters import Parameter, Space, active_values
 from trainable.config import TrialConfig
+from trainable.objectives import MINORITY_F1, Objective
 
 
 class Bed(Protocol):
@@ -21,16 +22,21 @@ class Bed(Protocol):
     def num_epochs(self) -> int: ...
 
     @property
+    def objective(self) -> Objective:
+        """What its trainings are judged by."""
+        ...
+
+    @property
     def best(self) -> float:
         """The worth of the best recipe."""
         ...
 
     def worth(self, config: TrialConfig) -> float:
-        """What a recipe is worth: the F1 of its best epoch, without noise; in [0, 1]."""
+        """What a recipe is worth: the score of its best epoch, without noise; in [0, 1]."""
         ...
 
     def train(self, config: TrialConfig, seed: int) -> np.ndarray:
-        """Minority F1 after each epoch of a training, float64 (num_epochs,) in [0, 1]; ``seed`` draws all its noise."""
+        """The score after each epoch of a training, float64 (num_epochs,) in [0, 1]; ``seed`` draws all its noise."""
         ...
 
     def epoch_seconds(self, config: TrialConfig) -> float: ...
@@ -67,7 +73,7 @@ def values_at(space: Space, shares: np.ndarray) -> dict[str, Any]:
 
 
 # of a formula's recipes
-MOST, LEAST = 0.9, 0.05  # worth of the best, and where the F1 of all begins
+MOST, LEAST = 0.9, 0.05  # worth of the best, and where the score of all begins
 SEED_NOISE, EPOCH_NOISE, PACE_NOISE = 0.15, 0.15, 0.15  # standard deviations on the logit scale; of the pace: relative
 
 
@@ -83,6 +89,7 @@ class Formula:
     space: Space
     num_epochs: int = 20
     seed: int = 0
+    objective: Objective = MINORITY_F1
 
     @property
     def best(self) -> float:

@@ -14,8 +14,8 @@ from trainable.report import Row
 
 OF_TRIAL = {
     "study_trial_epoch": "Epochs that the trial has finished",
-    "study_trial_best": "The highest so far of the score by which it is judged, see --objective",
-    "study_trial_minority_f1": "Minority F1 on the validation images after its last epoch",
+    "study_trial_score": "The score by which it is judged, see --objective, after its last epoch",
+    "study_trial_best": "The highest score so far",
     "study_trial_images_per_second": "Training images per second in its last epoch",
     "study_trial_gpu_memory_bytes": "The most memory of a GPU that it has held so far; 0 on a CPU",
 }
@@ -62,8 +62,8 @@ class Gauges:
 def _values(trial: Trial, row: Row) -> dict[str, float]:
     return {
         "study_trial_epoch": row["epoch"],
+        "study_trial_score": row[trial.objective.name],
         "study_trial_best": trial.best[-1],
-        "study_trial_minority_f1": row["minority_f1"],
         "study_trial_images_per_second": row["num_train_images"] / max(row["train_seconds"], 1e-9),
         "study_trial_gpu_memory_bytes": trial.gpu_bytes,
     }

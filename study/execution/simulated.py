@@ -18,7 +18,6 @@ from study.space.parameters import DEFAULT_SPACE, SPACES, load
 from study.strategy.scheduler import Scheduler, make
 from study.strategy.searcher import Searcher
 from trainable.arguments import default_config
-from trainable.objectives import MINORITY_F1
 from trainable.report import Report
 from trainable.streams import derive
 
@@ -46,7 +45,7 @@ class Progress:
 
     seconds: float  # simulated
     num_epochs: int  # of all trials together
-    regret: float  # what the best of the three that lead is worth less than the best there is, in minority F1
+    regret: float  # what the best of the three that lead is worth less than the best there is
     regret_of_leader: float  # the same of the first alone, whose lead is partly luck
 
 
@@ -54,7 +53,7 @@ def simulate(
     bed: Bed, algorithm: str, scheduler: Scheduler, num_workers: int, num_trials: int, seed: int
 ) -> Iterator[Progress]:
     """Runs a study on a test bed, an epoch at a time; the caller may end it whenever it likes."""
-    base = dataclasses.replace(default_config("digits", seed), epochs=bed.num_epochs)
+    base = dataclasses.replace(default_config("digits", seed), epochs=bed.num_epochs, objective=bed.objective.name)
     ledger = Ledger(None)
     runner = Runner(ledger, Searcher(ledger, bed.space, base, algorithm, num_trials), scheduler, Pause(None))
     curves: dict[int, np.ndarray] = {}  # by trial
@@ -79,7 +78,7 @@ def simulate(
         epoch = len(ledger.trials[number].best) + 1
         best[number] = max(float(curves[number][epoch - 1]), best.get(number, -1.0))
         reason = "epochs" if epoch == bed.num_epochs else ""
-        if runner.report(number, Report(epoch, {"epoch": epoch, MINORITY_F1.best: best[number]}, reason)):
+        if runner.report(number, Report(epoch, {"epoch": epoch, bed.objective.best: best[number]}, reason)):
             start(now)
         else:
             heapq.heappush(running, (now + pace, number, pace))
@@ -116,7 +115,8 @@ def compare(
     lines = [
         f"{len(bed.space)} fields, {bed.num_epochs} epochs, the best recipe worth {bed.best:.4f}; "
         f"{repeats} studies of {budget} epochs on {num_workers} workers",
-        f"median regret of the best of the first {NUM_CONFIRMED} (and middle half), in minority F1; simulated time",
+        f"median regret of the best of the first {NUM_CONFIRMED} (and middle half), in {bed.objective.words}; "
+        "simulated time",
         f"{'algorithm':<10}{'scheduler':<10}" + "".join(f"{head:>23}" for head in heads) + f"{'hours':>9}",
     ]
     combinations = [(a, s) for a in algorithms for s in names]

@@ -19,9 +19,10 @@ from study.space.parameters import Space
 from trainable.cli import UsageError, shown
 from trainable.config import TrialConfig
 from trainable.files import check_plain
+from trainable.objectives import MINORITY_F1, OBJECTIVES, Objective
 
 DIGITS_CURVES = Path(__file__).with_name("digits_curves.csv")
-FLOOR = 0.01  # F1 of 0 and 1 have no logit
+FLOOR = 0.01  # scores of 0 and 1 have no logit
 NUM_COMPONENTS = 4  # of a mean curve
 NUM_LIKE = 12  # recipes whose seeds' differences make the noise of another
 
@@ -32,12 +33,13 @@ class Curves:
 
     space: Space
     points: np.ndarray  # float64 (num_configs, num_fields), see ``locate``
-    minority_f1: np.ndarray  # float64 (num_configs, num_seeds, num_epochs), in [0, 1]
+    scores: np.ndarray  # float64 (num_configs, num_seeds, num_epochs), in [0, 1]
     epoch_seconds: np.ndarray  # float64 (num_configs,)
+    objective: Objective = MINORITY_F1  # whose scores they are
 
     @property
     def num_epochs(self) -> int:
-        return self.minority_f1.shape[2]
+        return self.scores.shape[2]
 
 
 def read_curves(path: Path, space: Space) -> Curves:
@@ -73,6 +75,9 @@ def _curves(table: pd.DataFrame, space: Space) -> Curves:
     grouped = table.groupby("config", sort=True)
     if len(set(grouped.size())) > 1:
         raise ValueError("it must have as many seeds of each config")
+    judged_by = set(table.get("objective", [MINORITY_F1.name]))  # the first tables did not say
+    if len(judged_by) > 1 or not judged_by <= set(OBJECTIVES):
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, the same in all rows")
     firsts = grouped.first().to_dict("records")
     for values in firsts:
         for parameter in space:
@@ -86,6 +91,7 @@ def _curves(table: pd.DataFrame, space: Space) -> Curves:
         np.array([locate(space, values) for values in firsts]),
         np.stack([group[epochs].to_numpy(float) for _, group in grouped]),
         grouped["epoch_seconds"].mean().to_numpy(float),
+        OBJECTIVES[judged_by.pop()],
     )
 
 
@@ -104,6 +110,10 @@ class Surrogate:
     @property
     def num_epochs(self) -> int:
         return self.curves.num_epochs
+
+    @property
+    def objective(self) -> Objective:
+        return self.curves.objective
 
     @cached_property
     def best(self) -> float:
@@ -129,7 +139,7 @@ class Surrogate:
         return float(self.curves.epoch_seconds[distances.argmin()])
 
     def mean_at(self, point: np.ndarray) -> np.ndarray:
-        """F1 after each epoch without noise, float64 (num_epochs,); ``point`` (num_fields,), see ``locate``."""
+        """The score after each epoch without noise, float64 (num_epochs,); ``point`` (num_fields,), see ``locate``."""
         return _from_logit(self._model(point[None])[0])
 
     def train_at(self, point: np.ndarray, seed: int) -> np.ndarray:
@@ -145,7 +155,7 @@ class Surrogate:
     @cached_property
     def _model(self) -> Callable[[np.ndarray], np.ndarray]:
         """Mean curves on the logit scale (n, num_epochs) at points (n, num_fields)."""
-        means = _to_logit(self.curves.minority_f1).mean(axis=1)
+        means = _to_logit(self.curves.scores).mean(axis=1)
         centre = means.mean(axis=0)
         axes = np.linalg.svd(means - centre, full_matrices=False)[2][:NUM_COMPONENTS]
         shares = (means - centre) @ axes.T
@@ -166,7 +176,7 @@ class Surrogate:
     @cached_property
     def _differences(self) -> np.ndarray:
         """How far a training of each recipe is from the mean of very many, float64 (num_configs, num_epochs)."""
-        scores = _to_logit(self.curves.minority_f1)
+        scores = _to_logit(self.curves.scores)
         num_seeds = scores.shape[1]
         return (scores[:, 0] - scores.mean(axis=1)) * np.sqrt(num_seeds / (num_seeds - 1))
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -6,10 +7,13 @@ import pytest
 from study import simulate
 from study.execution import simulated
 from study.execution.simulated import spend
+from study.execution.surrogate import DIGITS_CURVES
 from study.space import parameters
 from study.strategy import scheduler
 from study.strategy.scheduler import Asha, Never
 from trainable.arguments import default_config
+from trainable.cli import UsageError
+from trainable.objectives import MINORITY_F1, Objective
 
 SPACE = parameters.load(parameters.DEFAULT_SPACE)
 
@@ -19,6 +23,7 @@ class Bump:
     """Curves that rise to a worth which falls with the distance from dropout 0.35; no noise."""
 
     num_epochs: int = 6
+    objective: Objective = MINORITY_F1
     space = SPACE
     best = 0.9
 
@@ -77,6 +82,20 @@ def test_a_simulation_asks_the_studys_own_scheduler(monkeypatch):
     list(simulated.simulate(Bump(), "random", Asha(2), 2, 4, seed=0))
     # of the fourth trial, whose sixth epoch is its own end; the first three are the course's and a point of the design
     assert seen == [1, 2, 3, 4, 5]
+
+
+def test_a_simulation_has_the_objective_of_its_curves_and_so_have_its_words(tmp_path):
+    table = DIGITS_CURVES.read_text().replace("config,seed,", "config,seed,objective,")
+    table = re.sub(r"^(\d+,\d+,)", r"\1balanced_accuracy,", table, flags=re.MULTILINE)
+    (tmp_path / "curves.csv").write_text(table)
+    bed, plain = simulated.bed(tmp_path / "curves.csv"), simulated.bed(DIGITS_CURVES)
+    assert (bed.objective.name, plain.objective.name) == ("balanced_accuracy", "minority_f1")
+    assert (
+        "in balanced accuracy;" in simulated.compare(Bump(objective=bed.objective), ["random"], ["asha"], 2, 9, 1, 0)[1]
+    )
+    (tmp_path / "curves.csv").write_text(table.replace("balanced_accuracy", "luck", 1))
+    with pytest.raises(UsageError, match=r"objective must be one of minority_f1, .*, the same in all rows"):
+        simulated.bed(tmp_path / "curves.csv")
 
 
 def test_the_command_prints_a_line_for_each_combination(capsys):

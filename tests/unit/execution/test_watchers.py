@@ -10,6 +10,7 @@ import pytest
 from study.execution import gauges, watchers
 from study.execution.runner import Pause, Runner
 from study.record.ledger import Ledger
+from study.record.trial import Trial
 from study.space import parameters as spaces
 from study.strategy.scheduler import Never
 from study.strategy.searcher import Searcher
@@ -133,12 +134,20 @@ def test_gauges_are_set_again_while_a_trial_runs_and_no_more_once_it_has_ended(e
         time.sleep(0.3)
     values = {name: gauge.series for name, gauge in exported.items() if name in gauges.OF_TRIAL}
     assert {name: series[("digits", "0")] for name, series in values.items()} == {
-        "study_trial_epoch": 1, "study_trial_best": 0.5, "study_trial_minority_f1": 0.5,
+        "study_trial_epoch": 1, "study_trial_score": 0.5, "study_trial_best": 0.5,
         "study_trial_images_per_second": 300.0, "study_trial_gpu_memory_bytes": 7,
     }  # fmt: skip
     assert all(len(series) == 1 for series in values.values())
     states = {state: number for (_, state), number in exported["study_trials"].series.items()}
     assert states == {"running": 1, "complete": 1, "stopped": 0, "failed": 0}
+
+
+def test_the_score_of_a_gauge_is_the_one_by_which_the_trial_is_judged(exported):
+    watcher = gauges.Gauges("digits")
+    scores = row(1, 0.5) | {"macro_f1": 0.75}
+    config = TrialConfig(objective="macro_f1")
+    watcher.on_change(Trial(3, config, "searched", "trials/3", best=[0.75], row=scores))
+    assert exported["study_trial_score"].series == {("digits", "3"): 0.75}
 
 
 def test_every_query_of_the_grafana_dashboard_is_of_gauges_that_are_given_out():
