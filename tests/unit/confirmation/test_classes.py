@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
 from study.confirmation import classes
@@ -60,3 +61,69 @@ def test_intervals_cover_the_truth_also_where_images_come_in_groups(group_size):
         scores = classes.by_class(resamples, labels, predictions, NAMES[:2], [0])[0]
         covered.append(scores.recall.low <= 0.8 <= scores.recall.high)
     assert 0.9 <= np.mean(covered) <= 1
+
+
+def coverage(counts, confusion, minority, num_sets, num_seeds=3):
+    """How often each class's (recall, precision, F1) lies in its interval, (K, 3), and how often the false alarms do.
+
+    Models of ``num_seeds`` seeds nearly agree on which images are hard; ``confusion``: probabilities (true, predicted).
+    """
+    rng, num_classes = np.random.default_rng(0), len(counts)
+    labels = np.arange(num_classes).repeat(counts)
+    expected = confusion * np.array(counts)[:, None]
+    hits = expected.diagonal()
+    truth = np.stack([hits / counts, hits / expected.sum(0), 2 * hits / (counts + expected.sum(0))], axis=1)
+    common = np.setdiff1d(np.arange(num_classes), minority)
+    alarms = expected[np.ix_(common, minority)].sum() / expected[common].sum()
+    resamples = Resamples(labels, num_classes, minority, 200, seed=0)
+    order = np.argsort(np.eye(num_classes)[:, ::-1], axis=1, kind="stable")[:, ::-1]  # the right class first
+    bounds = stats.norm.ppf(np.minimum(np.take_along_axis(confusion, order, axis=1).cumsum(axis=1)[:, :-1], 1))
+    names, held, held_alarms = list("abcde"[:num_classes]), [], []
+    for _ in range(num_sets):
+        difficulty = np.sqrt(0.9) * rng.standard_normal(len(labels))
+        difficulty = difficulty + np.sqrt(0.1) * rng.standard_normal((num_seeds, len(labels)))
+        predictions = order[labels, (difficulty[..., None] > bounds[labels]).sum(axis=-1)]
+        found = [
+            (c.recall, c.precision, c.f1) for c in classes.by_class(resamples, labels, predictions, names, minority)
+        ]
+        ends = np.array([[(value.low, value.high) for value in of_class] for of_class in found])
+        held.append((ends[..., 0] <= truth) & (truth <= ends[..., 1]))
+        of_alarms = classes.false_alarms(resamples, labels, predictions, minority)
+        held_alarms.append(of_alarms.low <= alarms <= of_alarms.high)
+    return np.mean(held, axis=0), np.mean(held_alarms)
+
+
+def confusions(right, spread):
+    """Probabilities (true, predicted): a class is ``right`` so often, and taken for others by the shares ``spread``."""
+    others = np.where(np.eye(len(right), dtype=bool), 0.0, np.asarray(spread, float))
+    others *= (1 - np.asarray(right)[:, None]) / others.sum(axis=1, keepdims=True)
+    return others + np.diag(right)
+
+
+RARE_SETS = [
+    ([1000, 200, 40, 12], [0.97, 0.9, 0.8, 0.6], [1000, 200, 40, 12]),  # what is missed is taken for common classes
+    ([1000, 200, 40, 12], [0.99, 0.95, 0.8, 0.7], [1, 1, 1, 1]),  # half of all that is called rarest is not
+    ([1000, 200, 12], [0.995, 0.97, 0.08], [1, 1, 0.1]),  # hardly ever named
+]
+
+
+@pytest.mark.parametrize(("counts", "right", "spread"), RARE_SETS)
+def test_precision_recall_f1_and_false_alarms_cover_the_truth_of_common_and_of_rare_classes(counts, right, spread):
+    """100 sets; 2.5 standard errors of 95 % are 5.4 %. The slow form is longer."""
+    minority = [index for index, count in enumerate(counts) if count < 100]
+    held, alarms = coverage(counts, confusions(right, spread), minority, num_sets=100)
+    assert held.min() >= 0.895
+    assert held.mean() >= 0.93
+    assert alarms >= 0.895
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_seeds", [2, 5])
+@pytest.mark.parametrize(
+    ("counts", "right", "spread"), [*RARE_SETS, ([5000, 1500, 60, 12], [0.98, 0.95, 0.8, 0.6], [1, 1, 1, 1])]
+)
+def test_scores_of_classes_cover_the_truth_in_many_sets(counts, right, spread, num_seeds):
+    minority = [index for index, count in enumerate(counts) if count < 100]
+    held, alarms = coverage(counts, confusions(right, spread), minority, 600, num_seeds)
+    assert held.min() >= 0.92
+    assert alarms >= 0.92
