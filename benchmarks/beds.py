@@ -21,7 +21,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
-    curves = read_curves(Path(arguments.curves or DIGITS_CURVES), parameters.load(parameters.DEFAULT_SPACE))
+    curves = read_curves(Path(arguments.curves or DIGITS_CURVES), parameters.load(parameters.COURSE_SPACE))
     rows: list[Row] = []
     means = np.empty((len(curves.points), curves.num_epochs))
     made_up = np.empty_like(curves.scores)

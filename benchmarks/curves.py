@@ -59,7 +59,7 @@ def main() -> int:
         for line in workers.imap_unordered(_train, jobs):
             lines.append(line)
             progress.update()
-    names = [parameter.name for parameter in parameters.load(parameters.DEFAULT_SPACE)]
+    names = [parameter.name for parameter in parameters.load(parameters.COURSE_SPACE)]
     epochs = [f"{name}_{epoch}" for name in _measured(base) for epoch in range(1, arguments.epochs + 1)]
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items())
     head = [
@@ -79,7 +79,7 @@ def _measured(config: TrialConfig) -> dict[str, str]:
 
 
 def _configs(base: TrialConfig, number: int) -> list[TrialConfig]:
-    searcher = Searcher(Ledger(None), parameters.load(parameters.DEFAULT_SPACE), base, "random", number)
+    searcher = Searcher(Ledger(None), parameters.load(parameters.COURSE_SPACE), base, "random", number)
     return [trial.config for _ in range(number) if (trial := searcher.next()) is not None]
 
 
@@ -110,7 +110,7 @@ def _train(job: tuple[int, int, TrialConfig]) -> tuple[tuple[int, int], str]:
         for values in curves.values():
             values += [values[-1] if values else 0.0] * (config.epochs - len(values))
     fields = config.to_dict()
-    searched = [fields[parameter.name] for parameter in parameters.load(parameters.DEFAULT_SPACE)]
+    searched = [fields[parameter.name] for parameter in parameters.load(parameters.COURSE_SPACE)]
     values_of_all = [f"{value:.4g}" for values in curves.values() for value in values]
     cells = [number, index, config.objective, *searched, f"{statistics.median(seconds or [0.0]):.4f}", *values_of_all]
     return (number, index), ",".join(f"{c:.6g}" if isinstance(c, float) else str(c) for c in cells)

@@ -50,7 +50,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
-    searched = parameters.load(parameters.DEFAULT_SPACE)
+    searched = parameters.load(parameters.COURSE_SPACE)
     settings = _settings(searched, arguments)
     rows: list[Row] = []
     total = sum(setting.num_studies for setting in settings)

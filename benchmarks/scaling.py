@@ -62,7 +62,7 @@ def _study(algorithm: str, num_trials: int, folder: Path | None) -> None:
     """Runs a study of so many trials, one at a time, and prints what it took."""
     ledger = Ledger(folder)
     base = dataclasses.replace(default_config("digits", 0), epochs=NUM_EPOCHS)
-    searcher = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), base, algorithm, num_trials)
+    searcher = Searcher(ledger, parameters.load(parameters.COURSE_SPACE), base, algorithm, num_trials)
     rule = scheduler.make("asha", NUM_EPOCHS)
     asks: list[float] = []
     results: list[float] = []

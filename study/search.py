@@ -101,7 +101,7 @@ def _add_search_flags(group: argparse._ArgumentGroup) -> None:
         default=None,
         type=file_path,
         metavar="SPACE",
-        help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: course)",
+        help=f"the search space: {', '.join(SPACES)}, or a TOML file (default: {origins.words('space')})",
     )
     group.add_argument(
         "--objective",
@@ -226,7 +226,8 @@ def _opening(plan: "StudyPlan", num_known: int) -> str:
     return (
         f"study {plan.folder.name}: {plan.num_trials} trials of at most {plan.base.epochs} epochs{known}\n"
         f"{plan.resources.num_slots} at a time {where}, {plan.algorithm} with scheduler {plan.scheduler}; "
-        f"files in {os.path.relpath(plan.folder)}\n{plan.base.precision}: {plan.precision_reason}"
+        f"files in {os.path.relpath(plan.folder)}\nspace: {plan.space_reason}\n"
+        f"{plan.base.precision}: {plan.precision_reason}"
     )
 
 

@@ -34,7 +34,7 @@ MINORITY = [0, 1]
 def write(folder: Path, num_trials=12, num_epochs=6, num_images=300, class_names=tuple(CLASS_NAMES), seed=0):
     """A study with the course's two recipes, complete and stopped trials, and at the end a failed and a running one."""
     rng = np.random.default_rng(seed)
-    searched = parameters.load(parameters.DEFAULT_SPACE)
+    searched = parameters.load(parameters.COURSE_SPACE)
     num_classes = len(class_names)
     labels = rng.integers(num_classes, size=num_images)
     counts = np.bincount(labels, minlength=num_classes)
@@ -78,7 +78,7 @@ def asked(class_names, minority, counts=None, seed=0, epochs=6, trials=12):
         "fingerprint": "0" * 64, "class_names": list(class_names), "minority": minority, "class_counts": counts,
         "config": default_config("digits", seed, epochs=epochs).to_dict(), "seed": seed, "epochs": epochs,
         "trials": trials,
-        "space": parameters.to_tables(parameters.load(parameters.DEFAULT_SPACE)), "algorithm": "random",
+        "space": parameters.to_tables(parameters.load(parameters.COURSE_SPACE)), "algorithm": "random",
         "scheduler": "asha", "gpus": 0, "gpus_per_trial": 0.0, "cpus_per_trial": 1,
         "invocations": [{"time": "2026-01-01T00:00:00", "command": f"python -m study.search --name '{EVIL}'"}],
     }  # fmt: skip

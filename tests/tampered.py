@@ -119,7 +119,7 @@ class Commands:
         """The search, once it has begun, up to the first trial; then the worker that goes on with one."""
         ledger = Ledger(folder)
         try:
-            space = parameters.load(parameters.DEFAULT_SPACE)
+            space = parameters.load(parameters.COURSE_SPACE)
             Searcher(ledger, space, TrialConfig(epochs=4), "random", 6)
             for trial in ledger.running()[:1]:
                 last = folder / trial.folder / "last.pt"

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
 
 import torch
 
 from study.execution.plan import StudyPlan
-from study.execution.trying import steps_lines
+from study.execution.trying import steps_lines, values_of
 from study.record.entries import goes_on
 from study.record.files import TrialRecord
 from study.record.recipes import COURSE
 from study.space.designs import grid
 from study.space.parameters import Parameter
 from study.words import duration
+from trainable.config import TrialConfig
 from trainable.probe import seconds_per_image
 
 USUAL_LENGTH = 0.75  # of a trial, as a share of its epochs: asha on the test beds
@@ -58,9 +61,18 @@ def budget_lines(plan: StudyPlan) -> list[str]:
 
 
 def _epoch_seconds(plan: StudyPlan) -> float:
-    """About how long an epoch of the course's recipe takes here, by a probe of half a second."""
-    pool, device = plan.pool, torch.device("cuda" if plan.resources.gpus else "cpu")
-    per_image = seconds_per_image(plan.base, len(pool.class_names), pool.spec.image_size, device)
+    """About how long an epoch takes here, the mean over the networks of the space, by a probe of half a second each."""
+    pool, space, device = plan.pool, plan.space, torch.device("cuda" if plan.resources.gpus else "cpu")
+
+    def seconds(network: str, width: float) -> float:
+        config = replace(plan.base, network=network, width=width)
+        return seconds_per_image(config, len(pool.class_names), pool.spec.image_size, device)
+
+    widths = {TrialConfig.network: values_of(space, plan.base, "width")}  # the only one that has them
+    per_image = fmean(
+        fmean(seconds(network, width) for width in widths.get(network, [plan.base.width]))
+        for network in values_of(space, plan.base, "network")
+    )
     return per_image * (len(plan.drawn.train) + VALIDATION_SHARE * len(plan.drawn.val))
 
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from study.execution import objectives, protocol, trying, watchers
+from study.execution import objectives, protocol, spaces, trying, watchers
 from study.execution.cluster import room_problems
 from study.execution.machine import Resources, machine_resources, with_precision
 from study.execution.objectives import CostTable, Named
 from study.record import environment, files
 from study.record.formats import Study
 from study.record.lock import check_unlocked
-from study.record.recipes import COURSE
 from study.space import parameters
-from study.space.designs import grid
 from study.space.parameters import Space
 from study.strategy.known import Known, begin_with
 from trainable.arguments import FOLDER_FLAGS, data_spec, default_config
@@ -36,6 +34,7 @@ class StudyPlan:
     pool: Pool
     drawn: Split
     space: Space
+    space_reason: str  # its name, and why it is that one
     base: TrialConfig
     precision_reason: str  # why the base has its precision, to be read after "bfloat16: "
     num_trials: int
@@ -121,7 +120,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     if folder:
         attempt(problems, check_unlocked, folder)
     problems += watchers.problems(arguments.watchers)
-    space = attempt(problems, _space, arguments)
+    space = attempt(problems, spaces.read, arguments, before)
     resources = attempt(problems, machine_resources, arguments, folder)
     spec = attempt(problems, _data_spec, arguments, before)
     objective = attempt(problems, objectives.read, arguments.objective, before)
@@ -146,7 +145,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
     few, warnings = check_split(pool, drawn)
     if few:
         raise UsageError(few)
-    warnings += notes + (_grid_warnings(space, num_trials) if arguments.algorithm == "grid" else [])
+    warnings += notes + (spaces.grid_warnings(space, num_trials) if arguments.algorithm == "grid" else [])
     probed, reason = with_precision(trying.to_probe(space, base), arguments.precision, before, pool, resources)
     base = replace(base, precision=probed.precision, objective=objective.text(pool.class_names))
     return StudyPlan(
@@ -154,6 +153,7 @@ def preflight(arguments: argparse.Namespace, problems: list[str], command: str) 
         pool=pool,
         drawn=drawn,
         space=space,
+        space_reason=spaces.reason(arguments, before),
         base=base,
         precision_reason=reason,
         num_trials=num_trials,
@@ -223,13 +223,6 @@ def _study_before(folder: Path) -> Study | None:
     return study
 
 
-def _space(arguments: argparse.Namespace) -> Space:
-    space = parameters.load(arguments.space or parameters.DEFAULT_SPACE)
-    if arguments.algorithm == "grid":
-        grid(space)
-    return space
-
-
 def _data_spec(arguments: argparse.Namespace, before: Study | None) -> DataSpec:
     spec = data_spec(arguments)
     if before:  # a study keeps to what it began with, also when test/ has been moved away since
@@ -259,16 +252,6 @@ def _base(
     if space and (problems := trying.base_problems(base, list(given), space)):
         raise UsageError(problems)
     return base
-
-
-def _grid_warnings(space: Space, num_trials: int) -> list[str]:
-    num_points, num_asked = len(grid(space)), max(0, num_trials - len(COURSE))
-    if num_asked == num_points:
-        return []
-    reached = (
-        "all of them are tried, and no more trials" if num_asked > num_points else f"{num_asked} of them are tried"
-    )
-    return [f"note: the grid has {num_points} points; {reached}"]
 
 
 def _asked(

@@ -14,7 +14,7 @@ from study.execution.beds import Bed, Formula
 from study.execution.runner import Pause, Runner
 from study.execution.surrogate import Surrogate, read_curves
 from study.record.ledger import Ledger
-from study.space.parameters import DEFAULT_SPACE, SPACES, load
+from study.space.parameters import COURSE_SPACE, SPACES, load
 from study.strategy.scheduler import Scheduler, make
 from study.strategy.searcher import Searcher
 from trainable.arguments import default_config
@@ -36,7 +36,7 @@ def bed(curves: str | Path) -> Bed:
     """
     if str(curves) == FORMULA and not Path(curves).is_file():
         return Formula(load(SPACES["full"]))
-    return Surrogate(read_curves(Path(curves), load(DEFAULT_SPACE)))
+    return Surrogate(read_curves(Path(curves), load(COURSE_SPACE)))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from trainable.config import FIELDS
 from trainable.files import check_plain
 
 SPACES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}  # by name
-DEFAULT_SPACE = SPACES["course"]
+COURSE_SPACE = SPACES["course"]
 ALGORITHMS = ("tpe", "random", "sobol", "grid")  # the ways to search it, see searcher.py
 
 

@@ -37,7 +37,7 @@ def study(tmp_path):
 def running(folder, *names):
     """A runner of a study that trains nothing; what it was told of failures must be nothing."""
     ledger = Ledger(folder)
-    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=9), "random", 10)
+    source = Searcher(ledger, spaces.load(spaces.COURSE_SPACE), TrialConfig(epochs=9), "random", 10)
     runner, said = Runner(ledger, source, Never(), Pause(None)), []
     makers = watchers.makers("digits", folder, names)
     del makers["gauges"]

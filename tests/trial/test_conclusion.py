@@ -31,7 +31,9 @@ def concluded(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winner, "_export", lambda *arguments: None)  # it takes seconds, and is tested elsewhere
         asked = ["--data", place / "photos", "--group", r"\w+/\d", "--cache-dir", place / "cache", "--minority", "fox"]
-        plan = studies.begin(*DIGITS_STUDY, "--results", place / "results", *asked, "--trials", "2")
+        plan = studies.begin(
+            *DIGITS_STUDY, "--results", place / "results", *asked, "--trials", "2", "--space", "course"
+        )
         studies.finish(plan)
         confirmation = studies.begin_confirmation(plan.folder, "--top", "1", "--seeds", "2")
         studies.train(confirmation)

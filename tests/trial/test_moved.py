@@ -27,7 +27,7 @@ def begun(image_folder, tmp_path):
 
     def run(data=image_folder, cache="cache"):
         return studies.begin("--data", data, "--cache-dir", tmp_path / cache, "--name", "mine", "--results",
-                             tmp_path / "results", *ASKED)  # fmt: skip
+                             tmp_path / "results", "--space", "course", *ASKED)  # fmt: skip
 
     for path in sorted((image_folder / "train/cat").iterdir()):  # enough of each class
         for name in ("cat", "dog", "fox"):

@@ -38,6 +38,7 @@ def begin(place, objective, name=None):
     path = place / objective if objective and objective.endswith(".csv") else objective
     return studies.begin(
         "--data", place / "photos", "--minority", "rare", "--image-size", 16, "--trials", 3, "--epochs", 3,
+        "--space", "course",
         "--results", place / "results", "--name", name or objective, "--cache-dir", place / "cache",
         *(["--objective", path] if path else []),
     )  # fmt: skip

@@ -16,7 +16,7 @@ def test_with_the_test_images_moved_away_a_study_goes_on_and_its_trials_and_rank
     test, away = image_folder / "test", image_folder / "away"
     shutil.copytree(image_folder / "train", test)
     more = ["--data", str(image_folder), "--val-fraction", "0.7", "--cache-dir", str(tmp_path / "cache"),
-            "--name", "photos", "--trials", "2", "--epochs", "1"]  # fmt: skip
+            "--name", "photos", "--trials", "2", "--epochs", "1", "--space", "course"]  # fmt: skip
     # begun while test/ was there, and interrupted before its first trial
     asked = [*DIGITS_STUDY, "--results", tmp_path, *more]
     folder = studies.begin(*asked).folder

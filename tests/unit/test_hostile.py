@@ -232,7 +232,7 @@ def searcher(folder, num_trials=6):
     ledger = Ledger(folder, say=said.append)
     return (
         ledger,
-        Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", num_trials),
+        Searcher(ledger, parameters.load(parameters.COURSE_SPACE), TrialConfig(epochs=3), "random", num_trials),
         said,
     )
 

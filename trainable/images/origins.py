@@ -12,6 +12,7 @@ class Origin:
     num_minority: int | None = None  # so many of the first classes; None: those with few images
     epochs: int = 50  # at most; as long as in the course
     trials: int = 50
+    space: str = "full"  # see ``study.space``
     flip: bool = True
 
 
@@ -19,7 +20,7 @@ FOLDER = Origin()
 NAMED = {
     "cifar10": Origin(keep=0.1, val_fraction=0.1, num_minority=3),
     # a quick start; and a mirrored digit is no digit
-    "digits": Origin(keep=0.03, num_minority=3, epochs=20, trials=16, flip=False),
+    "digits": Origin(keep=0.03, num_minority=3, epochs=20, trials=16, space="course", flip=False),
 }
 
 
@@ -32,4 +33,9 @@ def words(field: str) -> str:
     """The defaults of one field, for ``--help``: "cifar10 0.1, digits 0.03, else 1"."""
     usual = getattr(FOLDER, field)
     named = {name: getattr(found, field) for name, found in NAMED.items()}
-    return ", ".join([*(f"{name} {value:g}" for name, value in named.items() if value != usual), f"else {usual:g}"])
+    return ", ".join([*(f"{name} {_shown(value)}" for name, value in named.items() if value != usual),
+                      f"else {_shown(usual)}"])  # fmt: skip
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -9,7 +9,7 @@ from study.execution.surrogate import DIGITS_CURVES, Curves, Surrogate, read_cur
 from study.space import parameters
 from trainable.arguments import default_config
 
-SPACE = parameters.load(parameters.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.COURSE_SPACE)
 FULL = parameters.load(parameters.SPACES["full"])
 BASE = default_config("digits", 0)
 

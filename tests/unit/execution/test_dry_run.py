@@ -29,6 +29,7 @@ def shown(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(search, "run", lambda plan: pytest.fail("a dry run starts nothing"))
     monkeypatch.setattr(dry_run, "seconds_per_image", lambda *_: 0.01)
     places = ["--data", str(photos), "--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
+    places += ["--space", "course"]
 
     def run(*flags):
         before = sorted(path for path in tmp_path.rglob("*") if "cache" not in path.parts)
@@ -70,6 +71,7 @@ def test_the_time_is_that_of_the_trials_that_are_left(photos, shown):
     assert f"an epoch takes about 0.3 s here, so the trials at most about {round(0.32 * 5 * rounds)} s" in line
     plan = studies.begin(
         *["--data", photos, "--results", photos.parent / "results", "--cache-dir", photos.parent / "cache"],
+        *["--space", "course"],
         *[*ASKED, "--val-fraction", "0.7"],
     )
     ledger = Ledger(plan.folder, plan.record())
@@ -82,6 +84,14 @@ def test_the_time_is_that_of_the_trials_that_are_left(photos, shown):
     (line,) = [text for text in found if text.startswith("time: ")]
     assert f"at most about {round(0.32 * 5 * (ceil(4 / num_cores()) + 1 / num_cores()))} s" in line
     assert "study set: 8 trials of at most 5 epochs, 4 of them there already" in found
+
+
+def test_the_time_is_the_mean_over_the_networks_of_the_space(shown, monkeypatch):
+    seconds = {("convnet", 0.5): 0.01, ("convnet", 1.0): 0.02, ("convnet", 2.0): 0.09, ("resnet32", 1.0): 0.08}
+    monkeypatch.setattr(dry_run, "seconds_per_image", lambda config, *_: seconds[config.network, config.width])
+    found = shown("--val-fraction", "0.7", "--space", "full")
+    # (0.04 + 0.08) / 2 for each of the 16 + 0.4 · 40 images
+    assert any(line.startswith("time: an epoch takes about 1.9 s here") for line in found)
 
 
 def test_what_is_wrong_is_told_as_ever(photos, capsys, tmp_path):

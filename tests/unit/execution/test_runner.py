@@ -11,7 +11,7 @@ from trainable.report import Report
 
 def test_ten_failures_in_a_row_let_no_trial_start_any_more_and_one_success_among_them_does(tmp_path):
     ledger = Ledger(tmp_path)
-    source = Searcher(ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
+    source = Searcher(ledger, parameters.load(parameters.COURSE_SPACE), TrialConfig(epochs=3), "random", 100)
     runner = Runner(ledger, source, Never(), Pause(None))
     row = {"epoch": 1, "best_minority_f1": 0.5}
     for number in range(9 + 1 + 10):

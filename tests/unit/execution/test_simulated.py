@@ -15,7 +15,7 @@ from trainable.arguments import default_config
 from trainable.cli import UsageError
 from trainable.objectives import MINORITY_F1, Objective
 
-SPACE = parameters.load(parameters.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.COURSE_SPACE)
 
 
 @dataclasses.dataclass

@@ -36,6 +36,24 @@ def problems_of(tmp_path, *arguments):
     return refusal.value.problems
 
 
+def test_a_folders_space_is_not_that_of_digits_and_a_study_keeps_what_it_began_with(tmp_path):
+    studies.write_photos(tmp_path / "photos", {"cat": 40, "fox": 30})
+    asked = ["--data", tmp_path / "photos", "--minority", "fox", "--image-size", 16, "--precision", "float32",
+             "--cache-dir", tmp_path / "cache", "--results", tmp_path / "results"]  # fmt: skip
+    digits, folder = plan_of(tmp_path), studies.begin(*asked, "--name", "new")
+    assert digits.space == parameters.load(parameters.SPACES["course"])
+    assert digits.space_reason == "course (default for digits)"
+    assert folder.space == parameters.load(parameters.SPACES["full"])
+    assert folder.space_reason.startswith("full (default for image folders and cifar10; --space course for")
+    # as one from before there was another default
+    began = studies.begin(*asked, "--name", "old", "--space", "course")
+    assert (began.space, began.space_reason) == (digits.space, "course")
+    again = studies.begin(*asked, "--name", "old")
+    assert (again.space, again.space_reason) == (digits.space, "the one that the study began with")
+    with pytest.raises(UsageError, match="--space"):
+        studies.begin(*asked, "--name", "old", "--space", "full")
+
+
 @pytest.mark.parametrize(
     ("tables", "num_images", "line"),
     [

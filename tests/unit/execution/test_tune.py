@@ -20,7 +20,7 @@ def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_
             raise UnicodeEncodeError("ascii", "ü", 0, 1, "no such letter")
 
     ledger = Ledger(tmp_path)
-    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 100)
+    source = Searcher(ledger, spaces.load(spaces.COURSE_SPACE), TrialConfig(epochs=3), "random", 100)
     session = tune._Session(Runner(ledger, source, Never(), Pause(None), on_change), lambda: 1)
     searcher, scheduler = tune._TuneSearcher(session), tune._TuneScheduler(session)
     row = {"row/epoch": 1, "row/best_minority_f1": 0.5, "training_iteration": 1, "done": False}

@@ -43,7 +43,7 @@ class Seen:
 def running(makers, say=lambda text: None):
     """A runner of a study in memory, and those who watch it."""
     ledger = Ledger(None)
-    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=9), "random", 10)
+    source = Searcher(ledger, spaces.load(spaces.COURSE_SPACE), TrialConfig(epochs=9), "random", 10)
     runner = Runner(ledger, source, Never(), Pause(None))
     with watchers.watched(runner, makers, say):
         yield runner

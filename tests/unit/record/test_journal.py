@@ -138,7 +138,7 @@ def test_trials_that_another_program_adds_are_left_alone_and_said_wherever_they_
         said = []
         for stop in (4, 9):  # in two sittings
             ledger = Ledger(folder, say=said.append)
-            space = parameters.load(parameters.DEFAULT_SPACE)
+            space = parameters.load(parameters.COURSE_SPACE)
             source = Searcher(ledger, space, TrialConfig(epochs=2, seed=7), "random", stop)
             if after == 0 and meddle and stop == 4:
                 enter(theirs(folder))

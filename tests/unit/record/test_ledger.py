@@ -110,7 +110,7 @@ def test_unknown_format_damaged_and_missing_study_are_told_apart(tmp_path):
 def fake_trainer(ledger, num_trials, stop_after=None):
     """Runs a study to its end, or until so many epochs are done, with scores that follow from config and epoch."""
     searcher = Searcher(
-        ledger, parameters.load(parameters.DEFAULT_SPACE), TrialConfig(epochs=3, seed=7), "tpe", num_trials
+        ledger, parameters.load(parameters.COURSE_SPACE), TrialConfig(epochs=3, seed=7), "tpe", num_trials
     )
     asha = Asha(grace=1)
     num_epochs = 0

@@ -25,7 +25,7 @@ def levels(parameter):
 
 @pytest.mark.parametrize("tables", [None, CONDITIONAL])
 def test_the_grid_is_all_combinations_each_once_in_the_order_of_the_fields(tables):
-    space = parameters.from_tables(tables, {}, "x") if tables else parameters.load(parameters.DEFAULT_SPACE)
+    space = parameters.from_tables(tables, {}, "x") if tables else parameters.load(parameters.COURSE_SPACE)
     expected = {}
     for values in itertools.product(*map(levels, space)):
         chosen = dict(zip([parameter.name for parameter in space], values, strict=True))

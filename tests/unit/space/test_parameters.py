@@ -17,12 +17,12 @@ def load_text(tmp_path, text):
 
 
 def test_default_space_searches_the_studys_knobs():
-    names = [parameter.name for parameter in parameters.load(parameters.DEFAULT_SPACE)]
+    names = [parameter.name for parameter in parameters.load(parameters.COURSE_SPACE)]
     assert {"dropout", "weight_decay", "accumulation_steps", "sampler", "learning_rate"} <= set(names)
 
 
 def test_power_is_active_only_under_the_weighted_sampler():
-    power = next(p for p in parameters.load(parameters.DEFAULT_SPACE) if p.name == "sampler_power")
+    power = next(p for p in parameters.load(parameters.COURSE_SPACE) if p.name == "sampler_power")
     assert power.active({"sampler": "weighted"})
     assert not power.active({"sampler": "shuffle"})
 
@@ -49,7 +49,7 @@ def test_a_condition_that_leaves_a_field_without_effect_is_refused(tmp_path):
 
 
 def test_tables_describe_the_space_whole(tmp_path):
-    loaded = parameters.load(parameters.DEFAULT_SPACE)
+    loaded = parameters.load(parameters.COURSE_SPACE)
     assert parameters.from_tables(parameters.to_tables(loaded), {}, "study.json") == loaded
 
 

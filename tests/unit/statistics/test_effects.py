@@ -23,7 +23,7 @@ from study.statistics.comparable import comparable
 from study.statistics.intervals import Interval
 from trainable.config import TrialConfig
 
-SPACE = parameters.load(parameters.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.COURSE_SPACE)
 SAMPLER_ONLY = parameters.from_tables({"sampler": {"choices": ["shuffle", "weighted"]}}, {}, "")
 SHUFFLED, WEIGHTED = [0.50, 0.54, 0.52, 0.56], [0.60, 0.66, 0.62, 0.64]
 

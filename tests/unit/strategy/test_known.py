@@ -9,7 +9,7 @@ from tests import studies
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
 
-SPACE = parameters.load(parameters.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.COURSE_SPACE)
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)
 
 

@@ -13,7 +13,7 @@ from tests import studies
 from trainable.config import TrialConfig
 
 BASE = TrialConfig(epochs=3, seed=7, split_seed=7, cut_seed=7)
-SPACE = parameters.load(parameters.DEFAULT_SPACE)
+SPACE = parameters.load(parameters.COURSE_SPACE)
 
 
 def searcher(ledger, algorithm="tpe", num_trials=30):

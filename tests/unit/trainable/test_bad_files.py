@@ -131,7 +131,8 @@ def test_bad_files_for_validation_and_test_are_left_out_too(photos, part, capsys
         assert "1 of 70 images cannot be read and are left out (test/cat/05.png)" in capsys.readouterr().out
 
 
-ASKED = ["--image-size", "16", "--epochs", "1", "--trials", "3", "--gpus", "0", "--precision", "float32"]
+ASKED = ["--image-size", "16", "--epochs", "1", "--trials", "3", "--gpus", "0", "--precision", "float32",
+         "--space", "course"]  # fmt: skip
 
 
 def begin(photos, *flags):

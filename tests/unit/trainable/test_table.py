@@ -226,7 +226,8 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path):
     assert sum(len(found.names) for found in listings.values()) == 20000
 
 
-ASKED = ["--image-size", "16", "--epochs", "1", "--trials", "3", "--gpus", "0", "--precision", "float32"]
+ASKED = ["--image-size", "16", "--epochs", "1", "--trials", "3", "--gpus", "0", "--precision", "float32",
+         "--space", "course"]  # fmt: skip
 
 
 def begin(photos, *flags):
