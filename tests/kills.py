@@ -149,8 +149,8 @@ def check(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple], 
     """What must hold of a study that was killed in ``num_kills`` runs with epochs and has now run to its end."""
     rows, view = study.rows(), study.optuna_view()
     assert len(view) == study.num_trials, "trials were lost or are there twice"
-    assert sorted(rows) == list(range(study.num_trials))
-    assert all(state != "RUNNING" for state, *_ in view)
+    assert sorted(rows) == list(range(study.num_trials)), f"trials without a row: {_odd(view)}"
+    assert all(state in ("COMPLETE", "PRUNED") for state, *_ in view), f"trials failed or run on: {_odd(view)}"
     for number, trial in ended.items():
         assert view[number] == trial, f"trial {number} had ended and has changed"
     for number, known in before.items():
@@ -162,6 +162,11 @@ def check(study: Study, before: dict[int, list[dict]], ended: dict[int, tuple], 
     num_slots = 1 if study.one_slot else len(os.sched_getaffinity(0))
     assert again <= num_kills * num_slots, f"{again} epochs were started again after {num_kills} kills"
     assert set(starts) == {f"{number} {row['epoch']}" for number, found in rows.items() for row in found}
+
+
+def _odd(view: list[tuple]) -> list[tuple]:
+    """Number, state and attributes of the trials that came to no end of their own."""
+    return [(n, state, attrs) for n, (state, _, _, _, attrs) in enumerate(view) if state not in ("COMPLETE", "PRUNED")]
 
 
 def main() -> None:
