@@ -70,6 +70,10 @@ class Study:
         """A line "trial epoch" for each epoch that was started, in that order."""
         return self.trace.read_text().split("\n")[:-1] if self.trace.exists() else []
 
+    def num_folders(self) -> int:
+        """The trials that have a folder."""
+        return len(list(self.folder.glob("trials/*")))
+
     def rows(self) -> dict[int, list[dict]]:
         """The rows on disk that are whole, of each trial."""
         found = {}
@@ -133,13 +137,34 @@ def kill_driver(study: Study, rng: random.Random) -> bool:
     return True
 
 
+def wait_for_a_handover(study: Study, process: subprocess.Popen) -> None:
+    """Waits until a worker that has trained is about to be given another trial."""
+    known = len(study.starts())
+    deadline = time.monotonic() + 600
+    while process.poll() is None and len(study.starts()) == known:
+        assert time.monotonic() < deadline, "the study does not get on"
+        time.sleep(0.05)
+    num_folders = study.num_folders()
+    while process.poll() is None and study.num_folders() == num_folders:
+        assert time.monotonic() < deadline, "the study does not get on"
+        time.sleep(0.001)
+
+
 def kill_worker(study: Study, rng: random.Random) -> bool:
-    """Starts the study, kills one of its workers, and lets it run to its end; False if there was none to kill."""
+    """Starts the study, kills a worker, and lets it run to its end; False if there was none to kill.
+
+    One time in three it is killed, and all others with it, as a trial is handed to it: Tune itself would not try such
+    a trial again.
+    """
     process = study.start()
-    wait_for_an_epoch(study, process, rng)
+    at_handover = rng.random() < 1 / 3
+    if at_handover:
+        wait_for_a_handover(study, process)
+    else:
+        wait_for_an_epoch(study, process, rng)
     workers = _workers(process.pid)
-    if workers:
-        os.kill(rng.choice(workers), signal.SIGKILL)
+    for worker in workers if at_handover else rng.sample(workers, min(1, len(workers))):
+        os.kill(worker, signal.SIGKILL)
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     return bool(workers)

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from study.execution import cluster
 from study.execution.runner import MAX_FAILURES_IN_A_ROW, FolderError, Runner, TooManyFailuresError
 from study.execution.watchers import Watcher, watched
+from study.record.trial import Trial
 from trainable.files import SCRATCH
 from trainable.images.pool import Pool
 from trainable.tune import RayTrial, report_in
@@ -40,6 +42,8 @@ class _Session:
     def __init__(self, runner: Runner, num_slots: Callable[[], int]) -> None:
         self.runner, self.num_slots = runner, num_slots
         self.numbers: dict[str, int] = {}  # Tune's id of each trial under way -> its number
+        self.attempts: Counter[int] = Counter()  # by trial; Tune gives a trial up whose worker dies as it is reused
+        self.again: list[Trial] = []  # their workers have died, and they go on from their last epochs
         self.failures: dict[str, str] = {}  # Tune's id -> what its error file says
         self.error: Exception | None = None  # the first that a hook has raised
 
@@ -57,11 +61,12 @@ class _Session:
     def next_config(self, tune_id: str) -> dict[str, Any] | str | None:
         trial = None
         if self.error is None and (self.runner.stops or len(self.numbers) < self.num_slots()):
-            trial = self.runner.next()
+            trial = self.again.pop(0) if self.again and not self.runner.stops else self.runner.next()
         if trial is None:
             # FINISHED is final: Tune would not even restart a worker that dies now
             return None if self.numbers else TuneSearcher.FINISHED
         self.numbers[tune_id] = trial.number
+        self.attempts[trial.number] += 1
         return {
             "number": trial.number,
             "folder": str(self.runner.ledger.trial_folder(trial.number)),
@@ -75,7 +80,11 @@ class _Session:
     def on_end(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> None:
         number = self.numbers.pop(tune_id)
         if self.error is None and error:
-            self.runner.fail(number, self.failures.pop(tune_id, "unknown"))
+            reason = self.failures.pop(tune_id, "unknown")
+            if self.attempts[number] < MAX_ATTEMPTS:
+                self.again.append(self.runner.ledger.trials[number])
+                return
+            self.runner.fail(number, reason)
         elif self.error is None and result and result["done"] and number in self.runner.active:
             self.runner.report(number, report_in(result))  # its last report, of which on_result is not told
         self.runner.leave(number)
@@ -190,7 +199,6 @@ def run(runner: Runner, pool: Pool, resources: Resources, say: Callable[[str], N
             name="tune",
             storage_path=str(scratch.absolute()),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             callbacks=[_Clock(session)],
         ),
