@@ -40,7 +40,7 @@ def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_
 def test_a_trial_whose_worker_dies_is_handed_out_again_before_others_and_fails_the_third_time(tmp_path):
     """Whenever the worker dies: Tune gives up a trial whose worker dies as it is reused, after the first time."""
     ledger = Ledger(tmp_path)
-    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 2)
+    source = Searcher(ledger, spaces.load(spaces.COURSE_SPACE), TrialConfig(epochs=3), "random", 2)
     searcher = tune._TuneSearcher(tune._Session(Runner(ledger, source, Never(), Pause(None)), lambda: 1))
     for attempt in "abc":
         config = searcher.suggest(attempt)
@@ -54,7 +54,7 @@ def test_a_trial_whose_worker_dies_is_handed_out_again_before_others_and_fails_t
 
 def test_a_trial_whose_worker_dies_amid_a_pause_is_left_for_the_next_command(tmp_path):
     ledger = Ledger(tmp_path)
-    source = Searcher(ledger, spaces.load(spaces.DEFAULT_SPACE), TrialConfig(epochs=3), "random", 2)
+    source = Searcher(ledger, spaces.load(spaces.COURSE_SPACE), TrialConfig(epochs=3), "random", 2)
     pause = Pause(None)
     searcher = tune._TuneSearcher(tune._Session(Runner(ledger, source, Never(), pause), lambda: 1))
     searcher.suggest("a")
