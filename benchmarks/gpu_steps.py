@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import packed as packs
-from trainable import checkpoint, loop
+from trainable import checkpoint, learner, loop
 from trainable.arguments import default_config, num_cores
 from trainable.config import PRECISIONS, TrialConfig
 from trainable.images.pool import Pool
@@ -111,7 +111,7 @@ def replay(bench: Bench) -> dict[str, Any]:
 def _losses(bench: Bench) -> list[float]:
     images = bench.images(min(bench.size.train, 4_096))
     state = loop.new_state(bench.config(dropout=0.0), images)
-    return [loop.train_epoch(state, images, epoch)[0] for epoch in (1, 2)]
+    return [learner.train_epoch(state.learner, images, epoch)[0] for epoch in (1, 2)]
 
 
 def _largest(first: list[float], second: list[float]) -> float:
@@ -145,7 +145,7 @@ def floor(bench: Bench) -> dict[str, float]:
     batch = torch.randn(shape, device=bench.device).contiguous(memory_format=torch.channels_last)
     loss = LOSSES[config.loss](config, images.train_counts).to(bench.device)
     ready: Any = lambda pixels, dice: batch  # noqa: E731
-    step = Step(config, state.model, state.optimizer, ready, None, loss, images.pixels)
+    step = Step(config, state.learner.model, state.learner.optimizer, ready, None, loss, images.pixels)
     step.start_epoch(1)
     positions = images.train[: config.batch_size].to(bench.device)
     labels = images.labels[images.train[: config.batch_size]].to(bench.device)
@@ -178,9 +178,9 @@ def profile(bench: Bench) -> list[dict[str, Any]]:
     """The operations of an epoch that take longest by themselves."""
     images = bench.images(min(bench.size.train, 4_096))
     state = loop.new_state(bench.config(), images)
-    loop.train_epoch(state, images, 1)
+    learner.train_epoch(state.learner, images, 1)
     with torch.profiler.profile() as found:
-        loop.train_epoch(state, images, 2)
+        learner.train_epoch(state.learner, images, 2)
     name = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
     events = sorted(found.key_averages(), key=lambda event: -getattr(event, name))[:25]
     return [{"name": e.key, "milliseconds": getattr(e, name) / 1000, "calls": e.count} for e in events]
@@ -271,7 +271,7 @@ def memory(bench: Bench) -> dict[str, float]:
     for precision in PRECISIONS:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        loop.train_epoch(loop.new_state(bench.config(precision=precision), images), images, 1)
+        learner.train_epoch(loop.new_state(bench.config(precision=precision), images).learner, images, 1)
         found[precision] = torch.cuda.max_memory_allocated() / 1e6
     return found
 

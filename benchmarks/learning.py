@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks import harness, reference
 from benchmarks.harness import Figure, Outcome, Row
-from trainable import loop, metrics
+from trainable import learner, loop, metrics
 from trainable.arguments import add_data_flags, num_cores
 from trainable.cli import Parser, checked, positive_int, seed
 from trainable.config import TrialConfig
@@ -91,13 +91,13 @@ def _compare_losses(pool: Pool, config: TrialConfig) -> list[Row]:
         images = dataclasses.replace(images, mean=images.mean.double(), std=images.std.double())
         state = loop.new_state(config, images)
         trainer = reference.new_trainer(config, images)
-        trainer.model.load_state_dict(state.model.state_dict())
+        trainer.model.load_state_dict(state.learner.model.state_dict())
         step = config.batch_size * config.accumulation_steps
         losses = []
         for epoch in range(1, NUM_LOSSES + 1):
             order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(epoch))
             some = dataclasses.replace(images, train=images.train[order[:step]])
-            project, _ = loop.train_epoch(state, some, epoch)
+            project, _ = learner.train_epoch(state.learner, some, epoch)
             course, _ = reference.train_epoch(trainer, _batches(some, config, epoch))
             losses.append({"step": epoch, "project": project, "reference": course})
         return losses
@@ -134,7 +134,7 @@ def _project_f1(pool: Pool, images: TrialImages, config: TrialConfig) -> float:
 
 def _reference_f1(pool: Pool, images: TrialImages, config: TrialConfig) -> float:
     trainer = reference.new_trainer(config, images)
-    trainer.model.load_state_dict(loop.new_state(config, images).model.state_dict())  # a pair starts alike
+    trainer.model.load_state_dict(loop.new_state(config, images).learner.model.state_dict())  # a pair starts alike
     torch.manual_seed(config.seed)
     train = reference.train_loader(reference.train_images(pool, images, config), config)
     val = reference.val_loader(pool, images, config)

@@ -166,7 +166,7 @@ def _trained(config: TrialConfig, pool: Pool, test: SealedImages, name: str) -> 
     with tqdm(total=config.epochs, desc=name, unit=" epochs", disable=None, leave=False) as progress:
         start = time.perf_counter()
         for row in loop.run(state, images):
-            logits = evaluate(state.judged, on_test, torch.arange(len(test.labels)), config.precision)
+            logits = evaluate(state.learner.judged, on_test, torch.arange(len(test.labels)), config.precision)
             predictions = predict(logits, images, config, row["epoch"]).numpy()
             val = _scores(images.labels[images.val].numpy(), state.predictions[-1].numpy(), images)
             rows.append({

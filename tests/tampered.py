@@ -56,9 +56,9 @@ def write(folder, pool):
     state.rows = [json.loads(line) for line in (trial / "epochs.jsonl").read_text().splitlines()]
     labels = images.labels[images.val]
     state.predictions = [torch.stack([labels, labels]).to(torch.uint8)] * len(state.rows)
-    state.best = {"model": state.model.state_dict(), "logits": torch.zeros(len(labels), 10).half()}
-    parameters_of = state.optimizer.param_groups[0]["params"]
-    state.optimizer.state |= {
+    state.best = {"model": state.learner.model.state_dict(), "logits": torch.zeros(len(labels), 10).half()}
+    parameters_of = state.learner.optimizer.param_groups[0]["params"]
+    state.learner.optimizer.state |= {
         parameter: {"step": torch.tensor(1.0), "exp_avg": torch.zeros_like(parameter),
                     "exp_avg_sq": torch.zeros_like(parameter)} for parameter in parameters_of}  # fmt: skip
     checkpoint.save(state, images, trial / "last.pt")

@@ -123,7 +123,7 @@ def _load(spec: "DataSpec", config: TrialConfig | None, problems: list[str]) -> 
         found = check_split(pool, split(pool, config.split_seed, config.cut_seed))[0] if config else []
         found += objectives.problems(config.objective, len(pool.class_names)) if config else []
         if config and not problems and not found:
-            from trainable.loop import check_network  # torch: not for what is refused without
+            from trainable.learner import check_network  # torch: not for what is refused without
 
             for note in check_network(config, len(pool.class_names), pool.spec.image_size):
                 say(note)

@@ -29,6 +29,7 @@ LABELS_HELP = (
     "a CSV or Parquet file with the columns path (relative to --data FOLDER), label and, if wanted, split and group, "
     "instead of a folder for each class"
 )
+MAX_FOLDS = 10
 LONGTAIL_RATIO = 100.0  # the most usual one in papers
 CACHE_DIR = "~/.cache/imbalance-study"  # or under $XDG_CACHE_HOME
 
@@ -76,6 +77,12 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="longtail: how many times as many training images the first class has as the last "
         f"(default: {LONGTAIL_RATIO:g})",
     )
+    _add_split_flags(group)
+    group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
+    _add_folder_flags(parser.add_argument_group("data that are a folder"))
+
+
+def _add_split_flags(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--val-fraction",
         default=None,
@@ -85,14 +92,20 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         f"(default: {origins.words('val_fraction')})",
     )
     group.add_argument(
+        "--folds",
+        default=None,
+        metavar="K",
+        type=whole(2, MAX_FOLDS),
+        help="cross-validation: training and validation images in K parts, and a trial trains K networks, each judged "
+        "by the part that it has not seen; K times the time (default: one split)",
+    )
+    group.add_argument(
         "--image-size",
         default=32,
         metavar="PIXELS",
         type=whole(16, 320),
         help="images are resized to this many pixels on each side",
     )
-    group.add_argument("--cache-dir", default=None, metavar="DIR", help=f"{CACHE_DIR_HELP} (default: {CACHE_DIR})")
-    _add_folder_flags(parser.add_argument_group("data that are a folder"))
 
 
 def _add_folder_flags(group: "argparse._ArgumentGroup") -> None:
@@ -155,6 +168,11 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
     imbalance = attempt(problems, _imbalance, arguments)
     if arguments.data in origins.NAMED:
         attempt(problems, _refuse_folder_flags, arguments)
+    if arguments.folds and arguments.val_fraction is not None:
+        problems.append(
+            f"--val-fraction {arguments.val_fraction:g}: must be left out with --folds, where every image is "
+            "for validation once"
+        )
     if arguments.cache_dir is None:
         cache_dir = attempt(problems, _default_cache_dir, arguments.data not in origins.NAMED)
     if problems:
@@ -168,6 +186,7 @@ def data_spec(arguments: argparse.Namespace) -> "DataSpec":
         minority=None if arguments.minority is None else tuple(arguments.minority),
         keep=arguments.keep,
         val_fraction=arguments.val_fraction,
+        folds=arguments.folds or 0,
         seed=arguments.seed,
         group=arguments.group,
         include=tuple(arguments.include or ()),

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from trainable import objectives, sealed
+from trainable.arguments import MAX_FOLDS
 from trainable.cli import UsageError
 from trainable.config import FIELDS, TrialConfig
 from trainable.images.trial import TrialImages
-from trainable.loop import TrialState, bound_to_length, empty_state, network
+from trainable.learner import Learner, network
+from trainable.loop import TrialState, bound_to_length, empty_state
+from trainable.parts.averaging import as_one
 from trainable.parts.optimizers import MOMENTS, load_moments
 
 FORMAT = 2  # of last.pt; format 1 was without the predictions of every epoch
@@ -29,17 +32,18 @@ def save(state: TrialState, images: TrialImages, path: Path) -> None:
     Raises:
         OSError: it cannot be written, for instance because the disk is full; the old file is still there.
     """
+    first, *others = (learner.state_dict() for learner in state.learners)
     content = {
         "format": FORMAT,
         "config": state.config.to_dict(),
         "rows": state.rows,
-        "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "average": None if state.average is None else state.average.model.state_dict(),
+        **first,
         "best": state.best,
         "predictions": state.predictions,
         "val_labels": images.labels[images.val],
     }
+    if others:
+        content["other_folds"] = others
     if state.likelihoods:
         content["likelihoods"] = state.likelihoods
     if images.val_groups is not None:
@@ -69,6 +73,9 @@ def _check(content: dict[str, Any]) -> None:
     # a training needs no more than torch, numpy and Pillow; what is read is checked by more
     from trainable.records import checked_rows
 
+    others = content.setdefault("other_folds", [])
+    if not isinstance(others, list) or not all(isinstance(part, dict) for part in others):
+        raise ValueError("other_folds is no list of tables")
     for name in ("config", "model", "optimizer", "best"):
         if not isinstance(content[name], dict):
             raise ValueError(f"{name} is no table")
@@ -157,9 +164,13 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
         if name not in may_grow and made_with[name] != value:
             raise CheckpointError(f"{path}: made with {name}={made_with[name]!r}, not {value!r}")
     state = empty_state(config, images)
-    _load_weights(state.model, content.get("model"), path)
-    if state.average is not None:
-        _load_weights(state.average.model, content.get("average"), path)
+    parts = [content, *content["other_folds"]]
+    if len(parts) != len(state.learners):
+        raise CheckpointError(f"{path}: made with {len(parts)} network(s), and the study has {len(state.learners)}")
+    for learner, part in zip(state.learners, parts, strict=True):
+        _load_weights(learner.model, part.get("model"), path)
+        if learner.average is not None:
+            _load_weights(learner.average.model, part.get("average"), path)
     try:
         num_val, num_classes = content["best"]["logits"].shape
         if (num_val, num_classes) != (len(images.val), images.num_classes):
@@ -169,7 +180,8 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
             )
         if any(part.shape[-1] != len(images.minority) for part in content["likelihoods"]):
             raise ValueError(f"its likelihoods are not of {len(images.minority)} minority classes")
-        _load_optimizer(state, content["optimizer"])
+        for learner, part in zip(state.learners, parts, strict=True):
+            _load_optimizer(learner, part.get("optimizer"))
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: does not fit this trial ({str(error).splitlines()[0]})") from error
     state.rows, state.best, state.predictions = content["rows"], content["best"], content["predictions"]
@@ -177,25 +189,26 @@ def restore(content: dict[str, Any], config: TrialConfig, images: TrialImages, p
     return state
 
 
-def _load_optimizer(state: TrialState, stored: dict[str, Any]) -> None:
+def _load_optimizer(learner: Learner, stored: Any) -> None:
     """The optimizer's moments; its settings are the config's and this device's, whatever the file says.
 
     Raises:
         ValueError: they are not of these parameters.
     """
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in learner.optimizer.param_groups for parameter in group["params"]]
     moments = stored["state"]
     if not isinstance(moments, dict) or not all(type(index) is int for index in moments):
         raise ValueError("the optimizer's state is no table of parameters")
     if moments.keys() - set(range(len(parameters))):
         raise ValueError(f"the optimizer's state is not of {len(parameters)} parameters")
     for index, entry in moments.items():
-        if not isinstance(entry, dict) or entry.keys() != MOMENTS[state.config.optimizer]:
-            raise ValueError(f"the optimizer's state of parameter {index} is not that of {state.config.optimizer}")
+        if not isinstance(entry, dict) or entry.keys() != MOMENTS[learner.config.optimizer]:
+            name = learner.config.optimizer
+            raise ValueError(f"the optimizer's state of parameter {index} is not that of {name}")
         for name, value in entry.items():
             shape = () if name == "step" else tuple(parameters[index].shape)
             _check_tensor(f"the optimizer's {name} of parameter {index}", value, shape, (torch.float32,))
-    load_moments(state.optimizer, moments)
+    load_moments(learner.optimizer, moments)
 
 
 def _load_weights(model: nn.Module, weights: Any, path: Path) -> None:
@@ -219,13 +232,17 @@ def _load_weights(model: nn.Module, weights: Any, path: Path) -> None:
 
 
 def best_model(path: Path, config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> nn.Module:
-    """The network of the best epoch, from a trial's ``best.pt``; runs none of the file's code.
+    """The network of the best epoch, from a trial's ``best.pt``, with folds the mean of all; runs none of its code.
 
     Raises:
         CheckpointError: the file is damaged, of another format, or of another network.
     """
-    model = network(config, num_classes, image_size, device)
-    _load_weights(model, _read(path, BEST_FORMAT).get("model"), path)
+    content = _read(path, BEST_FORMAT)
+    number = content.get("num_networks", 1)
+    if type(number) is not int or not 1 <= number <= MAX_FOLDS:
+        raise CheckpointError(f"{path}: damaged, num_networks must be from 1 to {MAX_FOLDS}, not {number!r:.40}")
+    model = as_one([network(config, num_classes, image_size, device) for _ in range(number)])
+    _load_weights(model, content.get("model"), path)
     return model
 
 
@@ -249,16 +266,19 @@ def finish(folder: Path) -> None:
     )
     sealed.write(validation_path, arrays)
     row = content["rows"][content["rows"][-1]["best_epoch"] - 1]
-    write_model(best_path, content["config"], row, best["model"])
+    write_model(best_path, content["config"], row, best["model"], 1 + len(content["other_folds"]))
 
 
-def write_model(path: Path, config: dict[str, Any], row: dict[str, Any], weights: dict[str, Any]) -> None:
+def write_model(
+    path: Path, config: dict[str, Any], row: dict[str, Any], weights: dict[str, Any], num_networks: int = 1
+) -> None:
     """Writes a ``best.pt``: a network's weights, and the config and the row of the epoch that they are of.
 
     Raises:
         OSError: it cannot be written.
     """
-    _write(path, {"format": BEST_FORMAT, "config": config, "row": row, "model": weights})
+    content = {"format": BEST_FORMAT, "config": config, "row": row, "model": weights}
+    _write(path, content | ({"num_networks": num_networks} if num_networks > 1 else {}))
 
 
 def _likelihoods(parts: list[torch.Tensor]) -> dict[str, Any]:

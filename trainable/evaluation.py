@@ -48,14 +48,14 @@ def predict(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoc
     uint8, or int16 where there are more classes than that holds: they are kept for every epoch.
     """
     objective = objectives.named(config.objective)
-    both = (logits, adjusted_logits(logits, images.train_counts, config, epoch))
+    both = (logits, _adjusted(logits, images, config, epoch))
     found = torch.from_numpy(np.stack([objective.decide(values.float().cpu().numpy()) for values in both]))
     return found.to(torch.uint8 if images.num_classes <= 256 else torch.int16)
 
 
 def likelihoods(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoch: int) -> torch.Tensor:
     """How likely each minority class is, plain and after logit adjustment: log odds, float16 (2, n, K) on the CPU."""
-    both = (logits, adjusted_logits(logits, images.train_counts, config, epoch))
+    both = (logits, _adjusted(logits, images, config, epoch))
     found = [metrics.log_odds(values.float().cpu().numpy(), images.minority) for values in both]
     return torch.from_numpy(np.stack(found)).half()
 
@@ -85,6 +85,12 @@ def score(
         objective.adjusted: after,
         objective.name: after if objective.is_adjusted else plain,
     }
+
+
+def _adjusted(logits: torch.Tensor, images: TrialImages, config: TrialConfig, epoch: int) -> torch.Tensor:
+    """``adjusted_logits``; of the mean logits of several networks, which is the mean of theirs."""
+    parts = [adjusted_logits(logits, part.train_counts, config, epoch) for part in images.parts]
+    return torch.stack(parts).mean(0)
 
 
 def adjusted_logits(logits: torch.Tensor, class_counts: torch.Tensor, config: TrialConfig, epoch: int) -> torch.Tensor:

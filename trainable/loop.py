@@ -1,4 +1,4 @@
-"""One trial: its state, the training epoch, the evaluation, and the generator that yields a row for each epoch.
+"""One trial: its state, its validation, and the generator that yields a row for each epoch.
 
 Knows no tuner. Randomness is derived anew for each epoch, and whether to stop is a function of the rows so far,
 so the state holds nothing that a fresh process could not pick up.
@@ -7,33 +7,23 @@ so the state holds nothing that a fresh process could not pick up.
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import torch
-from torch import nn
 
 from trainable import objectives
 from trainable.allocator import keep_freed_memory
-from trainable.config import TrialConfig, num_steps
+from trainable.config import TrialConfig
 from trainable.evaluation import evaluate, likelihoods, predict, score
 from trainable.images.trial import TrialImages
-from trainable.parts import networks, weights
-from trainable.parts.augmentation import augmentation
-from trainable.parts.heads import give_cosine_head, redraw_head
-from trainable.parts.losses import LOSSES
-from trainable.parts.mixing import MIXINGS
-from trainable.parts.optimizers import (
-    AveragedWeights,
-    learning_rate_factor,
-    make_optimizer,
-    set_learning_rate,
-    warmup_steps,
-)
-from trainable.parts.samplers import num_deferred, num_drawn, trains_head_alone
-from trainable.parts.samplers import order as draw_order
+from trainable.learner import Learner, last_learning_rate, new_learner, start_average, train_epoch
+from trainable.objectives import Objective
+from trainable.parts import weights
+from trainable.parts.averaging import as_one
+from trainable.parts.samplers import num_deferred
 from trainable.report import Row
-from trainable.step import Step
 from trainable.streams import derive
 
 
@@ -46,19 +36,17 @@ class TrialState:
     """Everything that changes while a trial runs."""
 
     config: TrialConfig
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+    learners: list[Learner]  # one, or one for each fold
     rows: list[Row]
     best: dict[str, Any]  # "model": state dict and "logits": float16 (num_val, num_classes), of the best epoch
     predictions: list[torch.Tensor] = field(default_factory=list)  # of each epoch, see ``predict``
     likelihoods: list[torch.Tensor] = field(default_factory=list)  # the same, where the objective looks at them
-    average: AveragedWeights[nn.Module] | None = None
-    step: Step | None = None  # from the first epoch on; holds nothing that would have to be saved
 
     @property
-    def judged(self) -> nn.Module:
-        """The model whose predictions count: the averaged one, where there is one."""
-        return self.model if self.average is None else self.average.model
+    def learner(self) -> Learner:
+        """The only one."""
+        (learner,) = self.learners
+        return learner
 
 
 def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
@@ -68,9 +56,9 @@ def new_state(config: TrialConfig, images: TrialImages) -> TrialState:
         UsageError: the weights to start from cannot be had.
     """
     state = empty_state(config, images)
-    if config.weights != "none":
-        weights.start_from(config, state.model)
-        _start_average(state)
+    for learner in state.learners if config.weights != "none" else ():
+        weights.start_from(config, learner.model)
+        start_average(learner)
     return state
 
 
@@ -78,52 +66,16 @@ def empty_state(config: TrialConfig, images: TrialImages) -> TrialState:
     """As ``new_state``, but without the weights to start from: a checkpoint's take their place."""
     keep_freed_memory()
     torch.set_num_threads(config.num_threads)
-    torch.manual_seed(derive("initialisation", config.seed))
-    model = network(config, images.num_classes, images.image_size, images.pixels.device)
-    state = TrialState(config, model, _optimizer(config, model), rows=[], best={})
-    _start_average(state)
-    return state
-
-
-def _optimizer(config: TrialConfig, model: nn.Module) -> torch.optim.Optimizer:
-    return make_optimizer(
-        config.optimizer,
-        model,
-        config.learning_rate,
-        config.weight_decay,
-        config.schedule,
-        config.warmup_epochs,
-        config.backbone_rate,
-    )
-
-
-def _start_average(state: TrialState) -> None:
-    decay = state.config.average_decay
-    state.average = AveragedWeights(state.model, decay) if decay else None
-
-
-def network(config: TrialConfig, num_classes: int, image_size: int, device: torch.device) -> nn.Module:
-    """The config's network on ``device``; its weights are drawn from torch's global generator."""
-    model = networks.make(config, num_classes, image_size)
-    if config.loss == "ldam":
-        give_cosine_head(model, config.ldam_scale)
-    return model.to(memory_format=torch.channels_last).to(device)
-
-
-def check_network(config: TrialConfig, num_classes: int, image_size: int) -> list[str]:
-    """Tries the config's network before anything starts; a sentence for each layer that the weights do not fit.
-
-    Raises:
-        UsageError: there is no such network, the images are too small for it, or the weights are not its own.
-    """
-    networks.check(config.network, image_size)
-    if config.weights == "none":
-        return []
-    return weights.start_from(config, network(config, num_classes, image_size, torch.device("cpu")))
+    own = [config]
+    if images.folds:
+        own = [replace(config, seed=derive("fold_seed", config.seed, index)) for index in range(len(images.folds))]
+    return TrialState(config, [new_learner(each, images) for each in own], rows=[], best={})
 
 
 def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
     """Trains and validates, and yields the row of each epoch, until the trial has reason to stop.
+
+    With folds each network is trained on its own images and judged by the others; the row is of all of them together.
 
     Raises:
         DivergedError: a loss is not finite.
@@ -132,18 +84,21 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
     while stop_reason(state.config, state.rows) is None:
         epoch = len(state.rows) + 1
         start = time.perf_counter()
-        train_loss, train_accuracy = train_epoch(state, images, epoch)
+        pairs = list(zip(state.learners, images.parts, strict=True))
+        # of one network its own loss and accuracy, to the last bit
+        train_loss, train_accuracy = map(fmean, zip(*(train_epoch(*pair, epoch) for pair in pairs), strict=True))
         trained = time.perf_counter()
-        logits = evaluate(state.judged, images, images.val, state.config.precision)
-        predictions = predict(logits, images, state.config, epoch)
-        judged = likelihoods(logits, images, state.config, epoch) if objective.of_scores else predictions
+        found = [_validate(*pair, epoch, objective) for pair in pairs]
+        logits = torch.cat([of_part for of_part, _, _ in found])
+        predictions, judged = (torch.cat([of_part[place] for of_part in found], 1) for place in (1, 2))
         scores = score(logits, predictions, judged, images, objective)
         for name, loss in [("train_loss", train_loss), ("val_loss", scores["val_loss"])]:
             if not math.isfinite(loss):
                 raise DivergedError(f"{name} is {loss} in epoch {epoch}")
         is_best = not state.rows or scores[objective.name] > state.rows[-1][objective.best]
         if is_best:
-            model_state = {name: tensor.detach().clone() for name, tensor in state.judged.state_dict().items()}
+            model = as_one([learner.judged for learner in state.learners])
+            model_state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             state.best = {"model": model_state, "logits": logits.half().cpu()}
         best = (
             (scores[objective.name], epoch)
@@ -157,7 +112,7 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
             **scores,
             objective.best: best[0],
             "best_epoch": best[1],
-            "learning_rate": _last_learning_rate(state.config, images, epoch),
+            "learning_rate": last_learning_rate(state.config, images, epoch),
             "num_train_images": len(images.train),
             "num_micro_batches": state.config.num_micro_batches,
             "train_seconds": trained - start,
@@ -168,6 +123,16 @@ def run(state: TrialState, images: TrialImages) -> Iterator[Row]:
         state.predictions.append(predictions)
         state.likelihoods += [judged] if objective.of_scores else []
         yield row
+
+
+def _validate(
+    learner: Learner, images: TrialImages, epoch: int, objective: Objective
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the validation images the logits, what is predicted, and what the objective looks at, see ``score``."""
+    logits = evaluate(learner.judged, images, images.val, learner.config.precision)
+    predictions = predict(logits, images, learner.config, epoch)
+    judged = likelihoods(logits, images, learner.config, epoch) if objective.of_scores else predictions
+    return logits, predictions, judged
 
 
 def stop_reason(config: TrialConfig, rows: list[Row]) -> str | None:
@@ -215,76 +180,3 @@ def bound_to_length(config: TrialConfig, epochs: int) -> list[str]:
         **deferred,
     }
     return [name for name, is_bound in bound.items() if is_bound and epochs != config.epochs]
-
-
-def train_epoch(state: TrialState, images: TrialImages, epoch: int) -> tuple[float, float]:
-    """One pass over the training images: (mean loss, accuracy) over the samples as they were trained on."""
-    config, device = state.config, images.pixels.device
-    if trains_head_alone(config, epoch) and not trains_head_alone(config, epoch - 1):
-        redraw_head(state.model, derive("head", config.seed))
-        state.optimizer, state.step = _optimizer(config, state.model), None  # without the old head's moments
-        _start_average(state)
-    if state.step is None:
-        augment = augmentation(config, images.image_size, images.mean, images.std)
-        mixing = MIXINGS[config.mixing](config, images.train_counts.to(device), images.image_size)
-        loss = LOSSES[config.loss](config, images.train_counts).to(device)
-        state.step = Step(config, state.model, state.optimizer, augment, mixing, loss, images.pixels)
-    drawn = draw_order(config, images.labels[images.train], epoch, _generator("order", config.seed, epoch))
-    order = images.train[drawn]
-    dice = state.step.draw(len(order), _generator("augmentation", config.seed, epoch))
-    labels = images.labels[order].to(device)
-    order, dice = order.to(device), dice.to(device)
-    torch.manual_seed(derive("dropout", config.seed, epoch))
-    state.step.start_epoch(epoch)
-    batches = batch_slices(len(order), config.batch_size)
-    num_before, num_in_all, num_warm = _steps(config, images, epoch)
-    for number, first in enumerate(range(0, len(batches), config.accumulation_steps), num_before):
-        group = batches[first : first + config.accumulation_steps]
-        group_size = group[-1].stop - group[0].start
-        for batch in group:
-            state.step.accumulate(order[batch], dice[batch], labels[batch], group_size)
-        if config.schedule != "constant" or config.warmup_epochs:
-            set_learning_rate(state.optimizer, learning_rate_factor(config.schedule, number, num_in_all, num_warm))
-        state.step.update()
-        if state.average is not None:
-            state.average.update(number)
-    loss_sum, num_correct = state.step.totals()
-    return loss_sum / len(order), num_correct / len(order)
-
-
-def _steps(config: TrialConfig, images: TrialImages, epoch: int) -> tuple[int, int, int]:
-    """The optimizer's steps before ``epoch``, in all, and of the warm-up. A fresh head has a count and schedule of its
-    own, and with an undersampling that is deferred not all epochs have as many."""
-    counts, before_head = images.train_counts, config.epochs - config.head_epochs
-    first, last = (before_head + 1, config.epochs) if trains_head_alone(config, epoch) else (1, before_head)
-
-    def of_epoch(number: int) -> int:
-        return num_steps(num_drawn(config, counts, number), config.batch_size, config.accumulation_steps)
-
-    def of_epochs(start: int, stop: int) -> int:
-        # all epochs before the re-sampling have as many, and all from then on
-        begun = min(max(num_deferred(config.resample_from, config.epochs) + 1, start), stop)
-        return (begun - start) * of_epoch(start) + (stop - begun) * of_epoch(stop - 1)
-
-    num_in_all = of_epochs(first, last + 1)
-    return of_epochs(first, epoch), num_in_all, warmup_steps(config.warmup_epochs, last + 1 - first, num_in_all)
-
-
-def _last_learning_rate(config: TrialConfig, images: TrialImages, epoch: int) -> float:
-    """The learning rate at the epoch's last step."""
-    num_before, num_in_all, num_warm = _steps(config, images, epoch)
-    num_shown = num_drawn(config, images.train_counts, epoch)
-    last = num_before + num_steps(num_shown, config.batch_size, config.accumulation_steps) - 1
-    return config.learning_rate * learning_rate_factor(config.schedule, last, num_in_all, num_warm)
-
-
-def batch_slices(num_images: int, batch_size: int) -> list[slice]:
-    """Consecutive batches; a last one of a single image joins the one before it (batch norm needs two)."""
-    starts = list(range(0, num_images, batch_size))
-    if len(starts) > 1 and num_images - starts[-1] == 1:
-        starts.pop()
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], num_images], strict=True)]
-
-
-def _generator(purpose: str, seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derive(purpose, seed, epoch))

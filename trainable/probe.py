@@ -9,7 +9,7 @@ import torch
 
 from trainable.allocator import keep_freed_memory
 from trainable.config import PRECISIONS, TrialConfig
-from trainable.loop import network
+from trainable.learner import network
 from trainable.network_fields import TORCHVISION
 from trainable.parts.augmentation import augmentation
 from trainable.parts.losses import LOSSES

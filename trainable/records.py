@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from trainable.arguments import MAX_FOLDS
 from trainable.cli import UsageError
 from trainable.config import FIELDS, TrialConfig
 from trainable.decoding import (
@@ -109,6 +110,7 @@ class StoredData:
     group: str | None = None
     longtail_ratio: Annotated[float, Field(ge=1)] | None = None
     train_counts: tuple[tuple[str, Positive], ...] = ()
+    folds: Annotated[int, Field(ge=0, le=MAX_FOLDS)] = 0
 
     @property
     def spec(self) -> DataSpec:

@@ -26,6 +26,8 @@ PURPOSES = {
     "benchmark_effects": 31,
     "confirmation_seed": 40,
     "learning_curve": 41,
+    "folds": 42,
+    "fold_seed": 43,
 }
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from study.confirmation.trained import TrainedRun, TrainedRuns
 from study.confirmation.winner import Classifier, Winner, classify, exported
@@ -18,20 +17,8 @@ from trainable import checkpoint
 from trainable.cli import UsageError
 from trainable.decoding import read_file, to_json
 from trainable.files import PARTIAL, naming
+from trainable.parts.averaging import MeanLogits
 from trainable.records import config_from
-
-
-class MeanLogits(nn.Module):
-    """Networks of one task as one: the mean of their logits, each counted ``times`` often."""
-
-    def __init__(self, networks: list[nn.Module], times: list[int]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-        self.shares = [number / sum(times) for number in times]
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        parts = [share * network(images) for share, network in zip(self.shares, self.networks, strict=True)]
-        return torch.stack(parts).sum(0)
 
 
 def choose(runs: TrainedRuns, winner: str) -> Ensemble:

@@ -59,25 +59,28 @@ class Scaling(Protocol):
 
 
 def find(
-    classifier: Scaling,
+    classifiers: Sequence[Scaling],
     predicted: np.ndarray,
     probabilities: np.ndarray,
     runs: Sequence[TrainedRun],
     pool: Pool,
     files: Sequence[str] | None,
 ) -> Looks:
-    """``predicted`` and ``probabilities`` are what ``classifier`` says of the first run's validation images; labels are
-    doubted by what all ``runs`` of its recipe say. ``files`` are the paths of the pool's images, if each is a file."""
+    """``predicted`` and ``probabilities`` are what the first run says of its validation images; with folds each of the
+    ``classifiers`` says it of its own. Labels are doubted by what all ``runs`` of its recipe say. ``files`` are the
+    paths of the pool's images, if each is a file."""
+    images = runs[0].images
+    owners = [own for own, part in zip(classifiers, images.parts, strict=True) for _ in part.val]
     sure = probabilities[np.arange(len(predicted)), predicted]
     return Looks(
-        activations=_activations(classifier, predicted, sure, runs[0].images.val.numpy(), pool),
-        filters=_filters(classifier.network),
+        activations=_activations(owners, predicted, sure, images.val.numpy(), pool),
+        filters=_filters(classifiers[0].network),
         suspects=_suspects(runs, pool, files),
     )
 
 
 def _activations(
-    classifier: Scaling, predicted: np.ndarray, sure: np.ndarray, positions: np.ndarray, pool: Pool
+    owners: Sequence[Scaling], predicted: np.ndarray, sure: np.ndarray, positions: np.ndarray, pool: Pool
 ) -> list[Activation]:
     """Of each minority class the images that the network is surest of, right ones first, then wrong ones."""
     labels = pool.labels[positions]
@@ -87,11 +90,12 @@ def _activations(
         for is_right in (True, False):
             these = order[(labels[order] == label) & ((predicted[order] == label) == is_right)]
             chosen += these[:NUM_EACH].tolist()
-    if not chosen:
-        return []
     pixels = unpack(pool.pixels[positions[chosen]], pool.spec.image_size)
-    scaled = classifier.scaled(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
-    heats = grad_cam(classifier.network, scaled, torch.from_numpy(predicted[chosen]))
+    inputs, classes = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), torch.from_numpy(predicted[chosen])
+    heats = np.zeros(pixels.shape[:3], np.float32)
+    for owner in dict.fromkeys(owners[index] for index in chosen):
+        own = [place for place, index in enumerate(chosen) if owners[index] is owner]
+        heats[own] = grad_cam(owner.network, owner.scaled(inputs[own]), classes[own]).numpy()
     names = pool.class_names
     return [
         Activation(
@@ -101,7 +105,7 @@ def _activations(
             png=png(image),
             heat=png(_over(image, heat)),
         )
-        for index, image, heat in zip(chosen, pixels, heats.numpy(), strict=True)
+        for index, image, heat in zip(chosen, pixels, heats, strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ from trainable.cli import UsageError, attempt, shown
 from trainable.files import check_writable
 from trainable.images import loading
 from trainable.images.pool import Pool, SealedImages
-from trainable.loop import check_network
+from trainable.learner import check_network
 
 
 @dataclass(frozen=True)

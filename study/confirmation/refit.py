@@ -83,7 +83,7 @@ def make(plan: WinnersPlan, pause: Pause) -> str:
 
 
 def _draw(pool: Pool, split_seed: int, cut_seed: int, device: torch.device) -> TrialImages:
-    drawn = split(pool, split_seed, cut_seed)
+    drawn = split(pool, split_seed, cut_seed).parts[0]  # one network, also where there were folds
     return images_of(pool, replace(drawn, train=np.union1d(drawn.train, drawn.val)), device)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from study.statistics.resamples import Resamples
 from trainable.evaluation import evaluate, likelihoods, predict
 from trainable.images.pool import SealedImages
 from trainable.metrics import confusion_matrix, recall_per_class
+from trainable.parts.averaging import networks_of
 
 OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same that the search chose by"
+WITH_FOLDS = "with folds all images are for validation on each seed, the same that the search chose by"
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ def _measure_run(run: TrainedRun) -> tuple[float, float, float, float]:
     )
     best = confusion_matrix(labels, run.predictions[run.best_epoch - 1], num_classes)
     audit_recall = math.nan
-    if len(run.audit):
-        positions = torch.from_numpy(run.audit)
-        predicted = run.objective.decide(evaluate(run.model, run.images, positions).cpu().numpy())
-        audit_recall = minority_recall(confusion_matrix(run.images.labels[positions].numpy(), predicted, num_classes))
+    if len(run.drawn.audit):  # with folds each network has one of its own
+        kept = [torch.from_numpy(part.audit) for part in run.drawn.parts]
+        pairs = zip(networks_of(run.model), kept, strict=True)
+        logits = torch.cat([evaluate(network, run.images, positions) for network, positions in pairs])
+        predicted, truth = run.objective.decide(logits.cpu().numpy()), run.images.labels[torch.cat(kept)].numpy()
+        audit_recall = minority_recall(confusion_matrix(truth, predicted, num_classes))
     return score, adjusted, minority_recall(best), audit_recall
 
 
@@ -128,7 +132,7 @@ def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> tuple[np.ndarray, np
 
     That is as it is, after logit adjustment, and as in winner/: with decision offsets and temperature.
     """
-    images = replace(run.images, pixels=pixels)  # normalised as the run's training images were
+    images = run.images.on(pixels)  # normalised as the run's training images were
     objective, config = run.objective, run.recipe.config
     logits = evaluate(run.model, images, torch.arange(len(pixels)))
     shifted = objective.judged(run.as_in_winner(logits.cpu().numpy()), images.minority)
@@ -158,7 +162,7 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
     # the winner with every other, and the course's two with each other: does balancing help?
     pairs = [(winner, other) for other in range(len(names)) if other != winner]
     pairs += [(course[0], course[1])] if winner not in course else []
-    is_optimistic = plan.pool.num_own_val > 0
+    reason = OPTIMISTIC_REASON if plan.pool.num_own_val else WITH_FOLDS if plan.pool.spec.folds else ""
     return Confirmation(
         study=plan.study.name,
         objective=plan.study.objective,
@@ -166,8 +170,8 @@ def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmati
         top=plan.top,
         epochs=plan.study.epochs,
         seeds=plan.seeds,
-        optimistic=is_optimistic,
-        optimistic_reason=OPTIMISTIC_REASON if is_optimistic else "",
+        optimistic=bool(reason),
+        optimistic_reason=reason,
         num_trials=plan.num_trials,
         recipes=[
             ConfirmedRecipe(

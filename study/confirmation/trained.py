@@ -16,7 +16,7 @@ from study.statistics import offsets, temperature
 from trainable import checkpoint, objectives
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
-from trainable.images.splits import split
+from trainable.images.splits import Split, split
 from trainable.images.trial import TrialImages, trial_images
 from trainable.objectives import Objective
 from trainable.parts.losses import log_trained_prior
@@ -30,11 +30,11 @@ class TrainedRun:
     seed: int
     folder: Path
     images: TrialImages  # split and normalised as the run had them
-    audit: np.ndarray  # int64, positions in the images: what the cut has kept from it
+    drawn: Split  # the same as positions, and what the cut has kept from it
 
     @cached_property
     def model(self) -> nn.Module:
-        """Of the best epoch."""
+        """Of the best epoch; with folds the mean of their networks."""
         images = self.images
         try:
             return checkpoint.best_model(
@@ -87,8 +87,9 @@ class TrainedRun:
 
         Logit adjustment is part of the logits where the objective looks at what is predicted after it.
         """
+        logits, sizes = self.logits, [len(part.val) for part in self.images.parts]
         return offsets.Decided(
-            self.logits + self.before,
+            logits + np.repeat(self._before_each, sizes, axis=0),
             self.labels,
             self.images.train_counts.tolist(),
             self.images.minority,
@@ -113,7 +114,14 @@ class TrainedRun:
 
     @property
     def before(self) -> np.ndarray:
-        return adjustment(self.recipe.config, self.images.train_counts, self.best_epoch)
+        """What is added to the logits of ``model`` before any offset, float64 (num_classes,)."""
+        return self._before_each.mean(axis=0)
+
+    @property
+    def _before_each(self) -> np.ndarray:
+        """The same of each network, float64 (num_networks, num_classes)."""
+        config, epoch = self.recipe.config, self.best_epoch
+        return np.stack([adjustment(config, part.train_counts, epoch) for part in self.images.parts])
 
     @cached_property
     def _validation(self) -> dict[str, np.ndarray]:
@@ -125,7 +133,7 @@ class TrainedRun:
 
 
 def adjustment(config: TrialConfig, train_counts: torch.Tensor, epoch: int) -> np.ndarray:
-    """What is added to the logits of ``epoch`` before any offset is fitted, float64 (num_classes,).
+    """What is added to a network's logits of ``epoch`` before any offset is fitted, float64 (num_classes,).
 
     Logit adjustment where the objective looks at what is predicted after it, else nothing.
     """
@@ -145,8 +153,8 @@ def open_runs(plan: ConfirmationPlan) -> TrainedRuns:
     for seed in plan.seeds:
         images = trial_images(plan.pool, seed, seed, device)
         pixels = images.pixels if pixels is None else pixels  # on a GPU one copy is enough
-        images, audit = replace(images, pixels=pixels), split(plan.pool, seed, seed).audit
+        images, drawn = images.on(pixels), split(plan.pool, seed, seed)
         for recipe in plan.recipes:
             folder = plan.runs_folder / recipe.run_folder(seed)
-            runs[recipe.name].append(TrainedRun(recipe, seed, folder, images, audit))
+            runs[recipe.name].append(TrainedRun(recipe, seed, folder, images, drawn))
     return runs

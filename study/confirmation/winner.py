@@ -30,6 +30,7 @@ from trainable.images.pool import Pool, unpack
 from trainable.images.trial import TrialImages
 from trainable.metrics import confusion_matrix, minority_f1
 from trainable.objectives import Objective
+from trainable.parts.averaging import networks_of
 from trainable.parts.folding import without_batch_norm
 from trainable.records import config_from, read_config
 
@@ -196,16 +197,20 @@ def write_model(folder: Path, made: Made, weights: bytes, pool: Pool, runs: Sequ
 
 
 def _write_pictures(winner: Winner, runs: Sequence[TrainedRun], pool: Pool, folder: Path) -> None:
-    """mistakes.json and looks.json: what the page shows of the winner, by the first run's validation images."""
-    positions = runs[0].images.val.numpy()
+    """mistakes.json and looks.json: the first run's validation, each judged by a network that had not seen it."""
+    positions, model = runs[0].images.val.numpy(), winner.model
     pixels = unpack(pool.pixels[positions], winner.image_size)
-    probabilities = classify(winner.classifier, pixels)
+    around = model.mean, model.std, model.offsets, model.temperature
+    classifiers = [Classifier(network, *around) for network in networks_of(winner.classifier.network)]
+    ends = np.cumsum([len(part.val) for part in runs[0].images.parts])[:-1]
+    shown = zip(classifiers, np.split(pixels, ends), strict=True)
+    probabilities = np.concatenate([classify(*pair) for pair in shown])
     files = loading.paths(pool)
     of_these = None if files is None else [files[position] for position in positions]
     predicted = winner.objective.decide_by(probabilities)
     mistakes = looks.mistakes(winner.class_names, pixels, pool.labels[positions], predicted, probabilities, of_these)
     write_atomically(folder / "mistakes.json", json.dumps([asdict(mistake) for mistake in mistakes]))
-    found = looks.find(winner.classifier, predicted, probabilities, runs, pool, files)
+    found = looks.find(classifiers, predicted, probabilities, runs, pool, files)
     write_atomically(folder / "looks.json", to_json(found))
 
 

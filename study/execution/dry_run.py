@@ -73,7 +73,7 @@ def _epoch_seconds(plan: StudyPlan) -> float:
         fmean(seconds(network, width) for width in widths.get(network, [plan.base.width]))
         for network in values_of(space, plan.base, "network")
     )
-    return per_image * (len(plan.drawn.train) + VALIDATION_SHARE * len(plan.drawn.val))
+    return per_image * sum(len(part.train) + VALIDATION_SHARE * len(part.val) for part in plan.drawn.parts)
 
 
 def _time_line(plan: StudyPlan, known: Sequence[TrialRecord]) -> str:

@@ -23,6 +23,7 @@ ONE_PROTOCOL = {
     "data.keep": "--keep",
     "data.seed": "--seed",
     "data.val_fraction": "--val-fraction",
+    "data.folds": "--folds",
     "data.group": "--group",
     "data.image_size": "--image-size",
     "data.include": "--include",

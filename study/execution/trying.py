@@ -40,7 +40,7 @@ def check_networks(space: Space, base: TrialConfig, num_classes: int, image_size
     Raises:
         UsageError: there is no such network, the images are too small for it, or weights are not its own.
     """
-    from trainable.loop import check_network
+    from trainable.learner import check_network
 
     problems: list[str] = []
     notes: list[str] = []

@@ -48,7 +48,7 @@ def spoiled(images):
     state = loop.new_state(CONFIG, images)
     for row in loop.run(state, images):
         if row["epoch"] == 3:
-            state.optimizer.param_groups[0]["lr"] = 10.0
+            state.learner.optimizer.param_groups[0]["lr"] = 10.0
     assert row["best_epoch"] < 4
     return state
 
@@ -107,8 +107,8 @@ def test_four_epochs_equal_two_a_fresh_process_and_two_more(images, tmp_path, pr
 def test_what_is_restored_is_what_was_saved(trial, last, images):
     restored = checkpoint.restore(checkpoint.read(last), CONFIG, images, last)
     assert restored.rows == trial.rows
-    assert_same(trial.model.state_dict(), restored.model.state_dict(), "model")
-    assert_same(trial.optimizer.state_dict(), restored.optimizer.state_dict(), "optimizer")
+    assert_same(trial.learner.model.state_dict(), restored.learner.model.state_dict(), "model")
+    assert_same(trial.learner.optimizer.state_dict(), restored.learner.optimizer.state_dict(), "optimizer")
     assert_same(trial.best, restored.best, "best")
 
 
@@ -261,7 +261,7 @@ def test_finish_cuts_the_best_epoch_out(spoiled, images, tmp_path):
     assert best["format"] == 1
     assert best["config"] == CONFIG.to_dict()
     assert best["row"] == spoiled.rows[best_epoch - 1]
-    model = loop.new_state(CONFIG, images).model
+    model = loop.new_state(CONFIG, images).learner.model
     model.load_state_dict(best["model"])
     logits = evaluate(model, images, images.val).numpy()
     with np.load(last.with_name("validation.npz")) as stored:

@@ -19,7 +19,8 @@ from tests.conftest import DIGITS_STUDY
 from trainable.cli import UsageError
 from trainable.images.splits import split, subset
 from trainable.images.trial import images_of
-from trainable.loop import new_state, train_epoch
+from trainable.learner import train_epoch
+from trainable.loop import new_state
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +96,9 @@ def test_a_refit_trains_on_validation_images_too_for_as_long_as_they_chose_and_t
     images = images_of(plan.pool, dataclasses.replace(drawn, train=both), torch.device("cpu"))
     assert len(images.train) == len(drawn.train) + len(drawn.val)
     state = new_state(plan.config, images)
-    train_epoch(state, images, 1)
+    train_epoch(state.learner, images, 1)
     weights = torch.load(folder / "winner/weights.pt", weights_only=True)["model"]
-    assert all(torch.equal(value, weights[name]) for name, value in state.model.state_dict().items())
+    assert all(torch.equal(value, weights[name]) for name, value in state.learner.model.state_dict().items())
     assert model.mean == images.mean.tolist()
     capsys.readouterr()
 

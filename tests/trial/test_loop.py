@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from trainable import loop
+from trainable import learner, loop
 from trainable.arguments import default_config
 from trainable.evaluation import adjusted_logits, evaluate
 from trainable.images.pool import channel_statistics, class_counts, unpack
@@ -44,7 +44,8 @@ class Linear64(torch.nn.Module):
 
 def state_of(model, lr=0.1, **fields):
     """A trial by plain gradient descent."""
-    return loop.TrialState(config(**fields), model, torch.optim.SGD(model.parameters(), lr=lr), [], {})
+    one = learner.Learner(config(**fields), model, torch.optim.SGD(model.parameters(), lr=lr))
+    return loop.TrialState(one.config, [one], [], {})
 
 
 def weights(model):
@@ -58,7 +59,7 @@ def trained_once(images, batch_size, accumulation_steps):
     state = state_of(
         model, batch_size=batch_size, accumulation_steps=accumulation_steps, clip_norm=1e9, rotation_degrees=0
     )
-    loop.train_epoch(state, images, 1)
+    learner.train_epoch(state.learner, images, 1)
     return weights(model)
 
 
@@ -109,7 +110,7 @@ def test_a_group_weighs_each_of_its_images_the_same(images, batch_size, num_imag
     model = Linear64()
     before, gradient = weights(model), mean_gradient(model, some, some.train)
     state = state_of(model, batch_size=batch_size, accumulation_steps=10, clip_norm=1e9, **UNALTERED)
-    loop.train_epoch(state, some, 1)
+    learner.train_epoch(state.learner, some, 1)
     torch.testing.assert_close(weights(model), before - 0.1 * gradient, rtol=0, atol=1e-6)
 
 
@@ -118,7 +119,8 @@ def test_the_gradient_of_a_whole_group_is_clipped(images):
     model = Linear64()
     before, gradient = weights(model), mean_gradient(model, some, some.train)
     assert gradient.norm() > 0.5
-    loop.train_epoch(state_of(model, batch_size=6, accumulation_steps=10, clip_norm=0.5, **UNALTERED), some, 1)
+    state = state_of(model, batch_size=6, accumulation_steps=10, clip_norm=0.5, **UNALTERED)
+    learner.train_epoch(state.learner, some, 1)
     torch.testing.assert_close(weights(model), before - 0.1 * 0.5 * gradient / gradient.norm(), rtol=0, atol=1e-6)
 
 
@@ -127,7 +129,7 @@ def test_training_loss_and_accuracy_are_means_over_images_not_over_batches(image
     model = Linear64()
     logits = model(plain_pixels(images, images.train)).detach()
     labels = images.labels[images.train]
-    loss, accuracy = loop.train_epoch(state_of(model, lr=0, batch_size=batch_size, **UNALTERED), images, 1)
+    loss, accuracy = learner.train_epoch(state_of(model, lr=0, batch_size=batch_size, **UNALTERED).learner, images, 1)
     assert loss == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert accuracy == (logits.argmax(1) == labels).double().mean().item()
 
@@ -135,8 +137,8 @@ def test_training_loss_and_accuracy_are_means_over_images_not_over_batches(image
 def trained_epoch(images, epoch, **fields):
     torch.manual_seed(0)
     state = state_of(Linear64(), **fields)
-    loop.train_epoch(state, images, epoch)
-    return weights(state.model)
+    learner.train_epoch(state.learner, images, epoch)
+    return weights(state.learner.model)
 
 
 def test_each_epoch_has_its_own_order(images):
@@ -164,14 +166,14 @@ def test_images_outside_training_change_nothing_in_training(images):
     for pixels in (images.pixels, spoiled):
         torch.manual_seed(0)
         state = state_of(Linear64())
-        loop.train_epoch(state, dataclasses.replace(images, pixels=pixels), 1)
-        trained.append(weights(state.model))
+        learner.train_epoch(state.learner, dataclasses.replace(images, pixels=pixels), 1)
+        trained.append(weights(state.learner.model))
     assert torch.equal(*trained)
 
 
 @given(st.integers(1, 500), st.integers(2, 64))
 def test_batches_cover_all_in_order_and_none_is_a_single_image(num_images, batch_size):
-    slices = loop.batch_slices(num_images, batch_size)
+    slices = learner.batch_slices(num_images, batch_size)
     assert [i for s in slices for i in range(s.start, s.stop)] == list(range(num_images))
     sizes = [s.stop - s.start for s in slices]
     assert num_images == 1 or min(sizes) > 1
@@ -284,7 +286,7 @@ def trial(images):
     found, models = [], []
     for row in loop.run(state, images):
         found.append(dict(row))
-        models.append({name: tensor.clone() for name, tensor in state.model.state_dict().items()})
+        models.append({name: tensor.clone() for name, tensor in state.learner.model.state_dict().items()})
     return state, found, models
 
 
@@ -311,14 +313,14 @@ def test_running_best_and_the_best_state_are_those_of_the_first_epoch_with_the_h
         assert row["best_epoch"] == scores.index(max(scores[: index + 1])) + 1
     best = found[-1]["best_epoch"] - 1
     assert all(torch.equal(tensor, models[best][name]) for name, tensor in state.best["model"].items())
-    model = loop.new_state(state.config, images).model
+    model = loop.new_state(state.config, images).learner.model
     model.load_state_dict(models[best])
     assert torch.equal(state.best["logits"], evaluate(model, images, images.val).half())
 
 
 def test_validation_scores_follow_from_the_logits(trial, images):
     state, found, _ = trial
-    logits = evaluate(state.model, images, images.val)
+    logits = evaluate(state.learner.model, images, images.val)
     labels = images.labels[images.val].numpy()
     row = found[-1]
     f1 = f1_per_class(confusion_matrix(labels, logits.argmax(1).numpy(), 10))
@@ -335,7 +337,7 @@ def test_validation_scores_follow_from_the_logits(trial, images):
 
 
 def test_evaluation_is_the_models_output_image_by_image_and_leaves_the_model_alone(trial, images):
-    model = trial[0].model
+    model = trial[0].learner.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     # more images than fit one chunk
     logits = evaluate(model, images, images.train)
@@ -378,7 +380,7 @@ def test_another_seed_trains_otherwise(images):
 def test_a_loss_that_is_no_number_ends_the_trial(images):
     state = loop.new_state(config(), images)
     with torch.no_grad():
-        state.model.classifier[-1].bias[0] = float("nan")
+        state.learner.model.classifier[-1].bias[0] = float("nan")
     with pytest.raises(loop.DivergedError, match="train_loss is nan in epoch 1"):
         next(loop.run(state, images))
 

@@ -93,7 +93,7 @@ def test_the_head_learns_first_then_all_and_what_is_frozen_does_not_change(image
     state = loop.new_state(asked, images)
 
     def everything():
-        models = {"model": state.model, "average": state.average.model}
+        models = {"model": state.learner.model, "average": state.learner.average.model}
         return {f"{which}.{name}": tensor.clone() for which, model in models.items()
                 for name, tensor in model.state_dict().items()}  # fmt: skip
 
@@ -107,10 +107,16 @@ def test_the_head_learns_first_then_all_and_what_is_frozen_does_not_change(image
         {name for name in first if not torch.equal(first[name], second[name])}
         for first, second in itertools.pairwise(after)
     ]
-    head = {f"{which}.{head_name(state.model)}.{name}" for which in ("model", "average") for name in ("weight", "bias")}
+    head = {
+        f"{which}.{head_name(state.learner.model)}.{name}"
+        for which in ("model", "average")
+        for name in ("weight", "bias")
+    }
     assert changed[0] == changed[1] == head
-    learning = {f"model.{name}" for name, parameter in state.model.named_parameters() if parameter.requires_grad}
-    statistics = {f"model.{name}" for name, _ in state.model.named_buffers()}
+    learning = {
+        f"model.{name}" for name, parameter in state.learner.model.named_parameters() if parameter.requires_grad
+    }
+    statistics = {f"model.{name}" for name, _ in state.learner.model.named_buffers()}
     assert changed[2] >= learning | statistics
 
 
@@ -118,9 +124,9 @@ def test_below_the_head_a_share_of_the_learning_rate_is_learned_with(images):
     def moved(**fields):
         state = loop.new_state(config(optimizer="sgd", learning_rate=1e-3, weight_decay=0.0, epochs=1, batch_size=64,
                                       accumulation_steps=1, **fields), images)  # fmt: skip
-        before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
+        before = {name: parameter.detach().clone() for name, parameter in state.learner.model.named_parameters()}
         next(loop.run(state, images))
-        return {name: parameter.detach() - before[name] for name, parameter in state.model.named_parameters()}
+        return {name: parameter.detach() - before[name] for name, parameter in state.learner.model.named_parameters()}
 
     one, slow = moved(), moved(backbone_rate=0.25)  # of a single step
     for name, distance in one.items():
@@ -158,7 +164,7 @@ def test_what_any_network_has_learned_can_be_predicted_with(images, tmp_path, di
     model = checkpoint.best_model(tmp_path / "best.pt", asked, 10, 16, CPU)
     classifier = Classifier(model, images.mean.tolist(), images.std.tolist(), [0.0] * 10)
     found = torch.from_numpy(classify(classifier, unpack(digits_pool.pixels[images.val], 16)))
-    expected = evaluate(state.model, images, images.val).softmax(1)
+    expected = evaluate(state.learner.model, images, images.val).softmax(1)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 

@@ -29,10 +29,13 @@ def trial(images):
     state = loop.new_state(CONFIG, images)
     outputs = {}
     gradients = set()
-    for parameter in state.model.parameters():
+    for parameter in state.learner.model.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(lambda tensor: gradients.add(tensor.grad.dtype))
-    for name, layer in [*state.model.features.named_children(), *state.model.classifier.named_children()]:
+    for name, layer in [
+        *state.learner.model.features.named_children(),
+        *state.learner.model.classifier.named_children(),
+    ]:
         key = (name, type(layer).__name__)
 
         def note(layer, _, output, key=key):
@@ -58,15 +61,15 @@ def test_every_layer_but_the_last_hands_on_bfloat16(trial):
 
 def test_weights_gradients_moments_and_statistics_stay_float32(trial):
     state, _, gradients = trial
-    model = {name: tensor for name, tensor in state.model.state_dict().items() if "num_batches" not in name}
+    model = {name: tensor for name, tensor in state.learner.model.state_dict().items() if "num_batches" not in name}
     assert any("running_var" in name for name in model)
-    moments = [tensor for entry in state.optimizer.state.values() for tensor in entry.values()]
+    moments = [tensor for entry in state.learner.optimizer.state.values() for tensor in entry.values()]
     assert {tensor.dtype for tensor in [*model.values(), *moments]} | gradients == {torch.float32}
     assert gradients
 
 
 def test_the_logits_are_the_last_layers_in_float32_and_not_rounded(trial, images):
-    model = trial[0].model.eval()
+    model = trial[0].learner.model.eval()
     hidden = []
     hook = model.classifier[-1].register_forward_hook(lambda _, inputs, output: hidden.append(inputs[0]))
     logits = evaluate(model, images, images.val, "bfloat16")
@@ -101,7 +104,7 @@ def test_the_same_config_gives_the_same_bits_and_another_precision_others(trial,
 
 
 def test_predictions_in_bfloat16_are_those_in_float32_but_where_two_classes_are_all_but_equal(trial, images):
-    model = trial[0].model
+    model = trial[0].learner.model
     rounded, exact = (evaluate(model, images, images.val, name) for name in ("bfloat16", "float32"))
     largest = (rounded - exact).abs().max()
     assert 0 < largest < 0.1

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from trainable import loop, step
+from trainable import learner, loop, step
 from trainable.arguments import default_config
 from trainable.images.trial import trial_images
 from trainable.step import NUM_WARM_UP_CALLS, Graphed
@@ -66,15 +66,15 @@ def test_work_is_done_once_a_call_and_captured_once_with_the_inputs_of_each_call
 
 def gradients(images, num_images, **fields):
     state = loop.new_state(config(dropout=0.0, rotation_degrees=0.0, **fields), images)
-    for module in state.model.modules():
+    for module in state.learner.model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()  # each image by itself
             module.train = lambda mode=True: None
-    state.optimizer = torch.optim.SGD(state.model.parameters(), lr=1.0)
-    before = {name: tensor.clone() for name, tensor in state.model.named_parameters()}
+    state.learner.optimizer = torch.optim.SGD(state.learner.model.parameters(), lr=1.0)
+    before = {name: tensor.clone() for name, tensor in state.learner.model.named_parameters()}
     some = dataclasses.replace(images, train=images.train[:num_images])
-    loss, accuracy = loop.train_epoch(state, some, 1)
-    moved = torch.cat([(before[n] - p).detach().flatten() for n, p in state.model.named_parameters()])
+    loss, accuracy = learner.train_epoch(state.learner, some, 1)
+    moved = torch.cat([(before[n] - p).detach().flatten() for n, p in state.learner.model.named_parameters()])
     return moved, loss, accuracy
 
 
@@ -91,8 +91,8 @@ def test_micro_batches_add_up_to_the_batch_where_no_batch_norm_looks_at_them(ima
 def test_the_optimizer_steps_as_often_whatever_the_micro_batches(images):
     for num_parts in (1, 4):
         state = loop.new_state(config(accumulation_steps=3, batch_size=100, num_micro_batches=num_parts), images)
-        loop.train_epoch(state, images, 1)
-        steps = {int(entry["step"]) for entry in state.optimizer.state.values()}
+        learner.train_epoch(state.learner, images, 1)
+        steps = {int(entry["step"]) for entry in state.learner.optimizer.state.values()}
         assert steps == {3}  # 816 images: 9 batches, 3 groups
 
 
@@ -110,7 +110,7 @@ def test_on_a_gpu_replayed_graphs_train_like_the_eager_step(digits_pool, monkeyp
 def test_on_a_gpu_every_epoch_draws_another_dropout(digits_pool):
     on_gpu = trial_images(digits_pool, 3, 3, torch.device("cuda"))
     state = loop.new_state(config(learning_rate=1e-12, dropout=0.5, rotation_degrees=0.0), on_gpu)
-    losses = [loop.train_epoch(state, on_gpu, epoch)[0] for epoch in (1, 2, 2)]
+    losses = [learner.train_epoch(state.learner, on_gpu, epoch)[0] for epoch in (1, 2, 2)]
     assert losses[0] != losses[1]
 
 
@@ -123,4 +123,4 @@ def test_on_a_gpu_a_trial_resumes_from_a_checkpoint_made_there(digits_pool, tmp_
     checkpoint.save(state, on_gpu, tmp_path / "last.pt")
     for images in (on_gpu, trial_images(digits_pool, 3, 3, CPU)):
         again = checkpoint.restore(checkpoint.read(tmp_path / "last.pt"), state.config, images, tmp_path / "last.pt")
-        loop.train_epoch(again, images, 4)
+        learner.train_epoch(again.learner, images, 4)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from study.space import parameters
 from tests.trial.test_checkpoint import assert_same
-from trainable import checkpoint, loop
+from trainable import checkpoint, learner, loop
 from trainable.arguments import default_config
 from trainable.config import TrialConfig, num_batches
 from trainable.evaluation import evaluate
@@ -127,16 +127,16 @@ def test_patience_waits_for_what_is_deferred():
 
 def test_undersampling_shows_as_few_images_of_each_class_as_the_smallest_has(images):
     state = loop.new_state(config(sampler="undersample", batch_size=2, accumulation_steps=1), images)
-    loop.train_epoch(state, images, 1)
+    learner.train_epoch(state.learner, images, 1)
     num_shown = 10 * int(images.train_counts.min())
-    assert {int(entry["step"]) for entry in state.optimizer.state.values()} == {num_shown // 2}
+    assert {int(entry["step"]) for entry in state.learner.optimizer.state.values()} == {num_shown // 2}
 
 
 def test_a_fresh_head_is_all_that_the_last_epochs_train(images):
     state = loop.new_state(config(head_epochs=2), images)
     after = []
     for _ in loop.run(state, images):
-        after.append({name: tensor.clone() for name, tensor in state.model.state_dict().items()})
+        after.append({name: tensor.clone() for name, tensor in state.learner.model.state_dict().items()})
     changed = [
         {name for name in first if not torch.equal(first[name], second[name])}
         for first, second in itertools.pairwise(after)
@@ -149,7 +149,7 @@ def test_a_fresh_head_is_all_that_the_last_epochs_train(images):
 def test_ldam_ends_in_cosines_in_full_precision(images):
     state = loop.new_state(config(loss="ldam", ldam_scale=12.0, precision="bfloat16", epochs=1), images)
     list(loop.run(state, images))
-    (head,) = (module for module in state.model.modules() if isinstance(module, CosineLinear))
+    (head,) = (module for module in state.learner.model.modules() if isinstance(module, CosineLinear))
     with torch.autocast("cpu", torch.bfloat16):
         logits = head(torch.randn(50, 256, dtype=torch.bfloat16))
     assert logits.dtype == torch.float32
@@ -159,7 +159,7 @@ def test_ldam_ends_in_cosines_in_full_precision(images):
 
 def test_the_learning_rate_goes_by_the_steps_of_all_epochs_and_a_fresh_head_begins_anew(images, monkeypatch):
     factors = []
-    monkeypatch.setattr(loop, "set_learning_rate", lambda optimizer, factor: factors.append(factor))
+    monkeypatch.setattr(learner, "set_learning_rate", lambda optimizer, factor: factors.append(factor))
     told = rows(
         images, schedule="cosine", sampler="undersample", resample_from=0.5, batch_size=64, accumulation_steps=1
     )
@@ -179,16 +179,16 @@ def test_the_learning_rate_goes_by_the_steps_of_all_epochs_and_a_fresh_head_begi
 @pytest.mark.parametrize("num_images", range(1, 40))
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_batches_are_as_many_as_there_are_slices(num_images, batch_size):
-    assert num_batches(num_images, batch_size) == len(loop.batch_slices(num_images, batch_size))
+    assert num_batches(num_images, batch_size) == len(learner.batch_slices(num_images, batch_size))
 
 
 def test_with_averaged_weights_the_average_is_judged_and_kept(images):
     state = loop.new_state(config(average_decay=0.9, epochs=1), images)
     (row,) = loop.run(state, images)
-    logits = evaluate(state.average.model, images, images.val)
+    logits = evaluate(state.learner.average.model, images, images.val)
     assert torch.equal(state.best["logits"], logits.half())
-    assert not torch.equal(logits, evaluate(state.model, images, images.val))
-    averaged = state.average.model.state_dict()
+    assert not torch.equal(logits, evaluate(state.learner.model, images, images.val))
+    averaged = state.learner.average.model.state_dict()
     assert all(torch.equal(tensor, averaged[name]) for name, tensor in state.best["model"].items())
     assert row["best_epoch"] == 1
 

@@ -222,7 +222,7 @@ def test_what_the_optimizer_is_set_to_comes_from_the_config_whatever_the_file_sa
     torch.save(content, path)
     images = trial_images(commands.pool, config.split_seed, config.cut_seed, torch.device("cpu"))
     state = checkpoint.restore(checkpoint.read(path), config, images, path)
-    assert [group["lr"] for group in state.optimizer.param_groups] == [config.learning_rate]
+    assert [group["lr"] for group in state.learner.optimizer.param_groups] == [config.learning_rate]
 
 
 @pytest.mark.parametrize("how", ["torch", "numpy", "pickle"])

@@ -270,7 +270,7 @@ def _settled(
     if spec.imbalance != "step":  # which classes are rare it says, and not the images as they come
         what, num_first = "training images", None
         counts = counts if spec.own_test else num_left(counts, TEST_FRACTION)
-        counts = counts if has_own_val else num_left(counts, spec.val_fraction)
+        counts = counts if has_own_val else num_left(counts, spec.val_share)
         problems += imbalance.count_problems(spec, class_names, counts)
         counts = imbalance.kept(spec, class_names, counts)
     if chosen is None:

@@ -34,6 +34,7 @@ class DataSpec:
     # other imbalances than that by ``keep``, which is 1 then; at most one of the two
     longtail_ratio: float | None = None  # of the most frequent class's training images to the rarest's
     train_counts: tuple[tuple[str, int], ...] = ()  # (class, training images), sorted; of others all are kept
+    folds: int = 0  # parts of the images that are each validation once, see splits; 0: validation is drawn once
 
     @property
     def imbalance(self) -> str:
@@ -46,6 +47,12 @@ class DataSpec:
     def is_cut(self) -> bool:
         """Whether training images are left out to make an imbalance."""
         return self.imbalance != "step" or (self.keep is not None and self.keep < 1)
+
+    @property
+    def val_share(self) -> float:
+        """The share of the images that a network is judged by, and not trained on; where it is settled."""
+        assert self.val_fraction is not None
+        return 1 / self.folds if self.folds else self.val_fraction
 
     def with_usual_fractions(self) -> "DataSpec":
         """``keep`` and ``val_fraction`` as they are usual for images of this origin, where nobody gave them."""

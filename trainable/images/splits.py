@@ -16,11 +16,25 @@ TEST_FRACTION = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in the pool's images, int64, ascending. ``audit`` is what the cut removed."""
+    """Positions in the pool's images, int64, ascending. ``audit`` is what the cut removed.
+
+    With folds it is several: each image is for validation in one of them. ``val`` is then all images, those of the
+    first fold before those of the second.
+    """
 
     train: np.ndarray
     val: np.ndarray
     audit: np.ndarray
+    folds: "tuple[Split, ...]" = ()  # with --folds: then train and audit are the first one's, and val is in its order
+
+    @property
+    def parts(self) -> "tuple[Split, ...]":
+        """One for each network that a trial trains."""
+        return self.folds or (self,)
+
+
+def _together(parts: "Sequence[Split]") -> Split:
+    return replace(parts[0], val=np.concatenate([part.val for part in parts]), folds=tuple(parts))
 
 
 def _set_aside(labels: np.ndarray, seed: int, groups: np.ndarray | None) -> np.ndarray:
@@ -43,15 +57,37 @@ def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
 
     Where the pool has groups they are drawn, and cut, whole: other classes' images in a group that is cut go with it.
     """
+    if pool.spec.folds:
+        return _together([_cut(pool, val, cut_seed) for val in _folds(pool, split_seed)])
     assert pool.spec.val_fraction is not None
-    first_own_val = len(pool.labels) - pool.num_own_val
     if pool.num_own_val:
-        val = np.arange(first_own_val, len(pool.labels))
+        val = np.arange(len(pool.labels) - pool.num_own_val, len(pool.labels))
     else:
         counts = np.bincount(pool.labels, minlength=len(pool.class_names))
         num_val = _shares(counts.tolist(), pool.spec.val_fraction)
         val = _stratified(pool.labels, pool.groups, num_val, "validation_split", split_seed)
-    rest = np.setdiff1d(np.arange(first_own_val), val)
+    return _cut(pool, val, cut_seed)
+
+
+def _folds(pool: Pool, seed: int) -> list[np.ndarray]:
+    """The pool's images in as many parts as it is to have folds, stratified, groups whole: positions, ascending.
+
+    The parts are as scikit-learn's ``StratifiedKFold``: of each class, and in all, they differ by an image at most.
+    With groups that is what they come as near to as groups allow.
+    """
+    parts, rest = [], np.arange(len(pool.labels))
+    for num_parts in range(pool.spec.folds, 1, -1):
+        labels, groups = pool.labels[rest], None if pool.groups is None else pool.groups[rest]
+        wanted = np.bincount(np.sort(labels)[::num_parts], minlength=len(pool.class_names)).tolist()
+        drawn = rest[_stratified(labels, groups, wanted, "folds", derive("folds", seed, num_parts))]
+        parts.append(drawn)
+        rest = np.setdiff1d(rest, drawn)
+    return [*parts, rest]
+
+
+def _cut(pool: Pool, val: np.ndarray, cut_seed: int) -> Split:
+    """What the imbalance leaves of the images that are not for validation, ``val``."""
+    rest = np.setdiff1d(np.arange(len(pool.labels)), val)
     counts = np.bincount(pool.labels[rest], minlength=len(pool.class_names))
     num_kept = kept(pool.spec, pool.class_names, counts.tolist())
     num_removed = [n - number for n, number in zip(counts.tolist(), num_kept, strict=True)]
@@ -62,6 +98,8 @@ def split(pool: Pool, split_seed: int, cut_seed: int) -> Split:
 
 def subset(pool: Pool, drawn: Split, share: float, seed: int) -> Split:
     """``drawn`` with that share of each class's training images, at least two; whole groups where the pool has some."""
+    if drawn.folds:
+        return _together([subset(pool, part, share, seed) for part in drawn.folds])
     labels, groups = pool.labels[drawn.train], None if pool.groups is None else pool.groups[drawn.train]
     counts = np.bincount(labels, minlength=len(pool.class_names)).tolist()
     number = [min(count, max(2, round(share * count))) for count in counts]
@@ -88,7 +126,12 @@ def _stratified(
 def check_split(pool: Pool, drawn: Split) -> tuple[list[str], list[str]]:
     """(problems, warnings): classes with too few images to train on or to be judged by."""
     problems, warnings = [], []
-    train, val = class_counts(pool, drawn.train), class_counts(pool, drawn.val)
+    train = [min(counts) for counts in zip(*(class_counts(pool, part.train) for part in drawn.parts), strict=True)]
+    val = class_counts(pool, drawn.val)
+    if drawn.folds and pool.num_own_val:
+        problems.append(f"--folds {len(drawn.folds)}: must be left out where images come with a val/ of their own")
+    if not all(len(part.val) for part in drawn.parts):
+        problems.append(f"--folds {len(drawn.folds)}: too many for these images, as one of them would hold none")
     for label, name in enumerate(pool.class_names):
         why = ""
         if pool.groups is not None:
@@ -102,7 +145,10 @@ def check_split(pool: Pool, drawn: Split) -> tuple[list[str], list[str]]:
         unit, known = "groups in validation", [_num_groups(pool, label, drawn.val) for label in range(len(val))]
     few = [f"{printable(pool.class_names[c])} {known[c]}" for c in pool.minority if val[c] >= 5 and known[c] < 25]
     if few:
-        warnings.append(f"fewer than 25 {unit} ({', '.join(few)}): scores of these classes will be rough")
+        warning = f"fewer than 25 {unit} ({', '.join(few)}): scores of these classes will be rough"
+        if not drawn.folds and not pool.num_own_val:
+            warning += "; with --folds 5 every image is for validation once, which takes five times as long"
+        warnings.append(warning)
     return problems, warnings
 
 
@@ -132,6 +178,9 @@ def count_lines(pool: Pool, drawn: Split) -> list[str]:
         starred = f"{name}*" if index in pool.minority else name
         lines.append(line(starred, [column[index] if column is not None else None for column in columns.values()]))
     lines.append(line("all", [sum(column) if column is not None else None for column in columns.values()]))
+    if drawn.folds:
+        number, first = len(drawn.folds), "train and cut off are those of the first"
+        lines.append(f"{number} folds: a trial trains {number} networks, each judged by the images of one; {first}")
     if pool.groups is not None:
         train, val, audit = (num_groups(pool.groups[part]) for part in (drawn.train, drawn.val, drawn.audit))
         lines.append(line("groups", [train, val, pool.test_groups, audit]))

@@ -1,7 +1,7 @@
 """The images of one trial, where its model is."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,7 +12,7 @@ from trainable.images.pool import Pool, channel_statistics
 
 @dataclass(frozen=True)
 class TrialImages:
-    """The images of one trial, where the model is."""
+    """The images of one trial, where its model is."""
 
     pixels: torch.Tensor  # int32 (n, S * S + 1), see data.pack
     labels: torch.Tensor  # int64 (n,), on the CPU
@@ -24,6 +24,17 @@ class TrialImages:
     mean: torch.Tensor  # float32 (3,): of the training images, in units of [0, 1] pixels
     std: torch.Tensor
     val_groups: torch.Tensor | None = None  # int64 (len(val),), on the CPU: equal for images of one group, from 0
+    # with folds, see splits.Split: what each network has; train is then the first one's, val that of all
+    folds: "tuple[TrialImages, ...]" = ()
+
+    @property
+    def parts(self) -> "tuple[TrialImages, ...]":
+        """One for each network that the trial trains."""
+        return self.folds or (self,)
+
+    def on(self, pixels: torch.Tensor) -> "TrialImages":
+        """The same with other pixels: a copy on another device, or other images to be seen as these are."""
+        return replace(self, pixels=pixels, folds=tuple(replace(part, pixels=pixels) for part in self.folds))
 
     @property
     def train_counts(self) -> torch.Tensor:
@@ -42,8 +53,9 @@ def images_of(pool: Pool, split: splits.Split, device: torch.device) -> TrialIma
         # shared between processes, so read-only; and nothing here writes to it
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         pixels = torch.from_numpy(pool.pixels).to(device)
-    mean, std = channel_statistics(pool, split.train)
-    return TrialImages(
+    # networks whose logits are averaged see their images alike
+    mean, std = channel_statistics(pool, split.val if split.folds else split.train)
+    whole = TrialImages(
         pixels=pixels,
         labels=torch.from_numpy(pool.labels.copy()),
         train=torch.from_numpy(split.train),
@@ -55,3 +67,5 @@ def images_of(pool: Pool, split: splits.Split, device: torch.device) -> TrialIma
         std=torch.tensor(std, dtype=torch.float32, device=device),
         val_groups=None if pool.groups is None else torch.from_numpy(numbered(pool.groups[split.val].tolist())),
     )
+    folds = [(torch.from_numpy(part.train), torch.from_numpy(part.val)) for part in split.folds]
+    return replace(whole, folds=tuple(replace(whole, train=train, val=val, val_groups=None) for train, val in folds))

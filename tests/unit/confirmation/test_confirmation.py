@@ -191,6 +191,7 @@ def test_a_runs_files_are_opened_once_whatever_is_asked_of_it(tmp_path):
     }
     np.savez(tmp_path / "validation.npz", **stored)
     images = SimpleNamespace(num_classes=4, val=range(40), minority=(0,), train_counts=torch.tensor([1, 2, 3, 4]))
+    images.parts = (images,)
     run = TrainedRun(Recipe("trial-4", 4, SHUFFLED, 0.7), 7, tmp_path, images, np.empty(0, np.int64))
     assert (run.labels == labels).all()
     (tmp_path / "validation.npz").unlink()
@@ -212,7 +213,7 @@ def content():
         seeds=[7, 8, 9],
         top=1,
         num_trials=12,
-        pool=SimpleNamespace(num_own_val=0),
+        pool=SimpleNamespace(num_own_val=0, spec=SimpleNamespace(folds=0)),
         recipes=[
             Recipe("trial-4", 4, searched(4, 0.3), 0.9),
             Recipe("course-shuffled", 0, SHUFFLED, 0.5),

@@ -46,7 +46,7 @@ def confirm(folder, rng, num_seeds, opened):
     scores = np.clip(truth + rng.normal(0, noise, (len(recipes), num_seeds)), 0, 1)
     plan = SimpleNamespace(
         study=study, seeds=list(range(num_seeds)), top=1, num_trials=len(trials), recipes=recipes,
-        pool=SimpleNamespace(num_own_val=0),
+        pool=SimpleNamespace(num_own_val=0, spec=SimpleNamespace(folds=0)),
     )  # fmt: skip
     # numbers of their own, so that those above stay what they were
     own = np.random.default_rng(len(recipes) + int(1e9 * noise))
