@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from study.execution.pace import epochs_left
+from study.record.design import is_protected
 from study.record.ledger import Ledger
 from study.record.recipes import recipe_table, trial_name
 from study.record.trial import Trial
 from study.space.parameters import Space
-from study.strategy.scheduler import is_protected
 from study.words import duration
 from trainable.cli import printable
 from trainable.objectives import Objective

@@ -18,7 +18,7 @@ from study.words import duration
 from trainable.config import TrialConfig
 from trainable.probe import seconds_per_image
 
-USUAL_LENGTH = 0.75  # of a trial, as a share of its epochs: asha on the test beds
+USUAL_LENGTH = 0.5  # of a trial, as a share of its epochs: asha on the test beds
 VALIDATION_SHARE = 0.4  # of the time that training takes for an image: no way back, no augmentation
 
 

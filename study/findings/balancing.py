@@ -88,6 +88,16 @@ def from_confirmation(verdict: Verdict) -> Balancing:
     return Balancing(raw, adjusted, {side: _mean(change) for side, change in changes.items()}, source)
 
 
+def _models(table: "pd.DataFrame", space: Space, rows: Rows | None, objective: Objective) -> list[effects.Effects]:
+    """Of the score and the adjusted one, over whole trainings with both samplers; empty where there are too few."""
+    models = [effects.fit(table, space, score, rows) for score in (objective.name, objective.adjusted)]
+    for model in models:
+        there = model.fitted and "sampler" in model and {WEIGHTED, SHUFFLED} <= set(model["sampler"].points)
+        if not there or model.trials.after_epochs:
+            return []
+    return models
+
+
 def _mean(values: np.ndarray) -> Interval:
     """With Student's interval, within [-1, 1]; of a single value nothing is known."""
     found = recipe_means(values[None]) if len(values) > 1 else Intervals(values, values - 2, values + 2)
@@ -105,11 +115,14 @@ def from_search(
 ) -> Balancing | None:
     """The sampler's effect over the trials of the search; None where they are too few, or the space has one sampler.
 
+    Only whole trainings count: some time after its start a recipe that shuffles may have nothing yet.
+
     ``table``, ``space`` and ``rows`` as for ``effects.fit``.
     """
-    models = [effects.fit(table, space, score, rows) for score in (objective.name, objective.adjusted)]
-    for model in models:
-        if not model.fitted or "sampler" not in model or not {WEIGHTED, SHUFFLED} <= set(model["sampler"].points):
+    models = _models(table, space, rows, objective)
+    if not models:  # whole trainings that were chosen in advance may be too few for all knobs, and be enough for one
+        models = _models(table, tuple(p for p in space if p.name == "sampler"), rows, objective)
+        if not models or not models[0].trials.designed:
             return None
     raw, adjusted = (model.difference("sampler", WEIGHTED, SHUFFLED) for model in models)
     num_trials = len(models[0].trials.numbers)

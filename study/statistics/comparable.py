@@ -1,23 +1,28 @@
 """Which trials of a study can be compared with each other, and by which of their epochs.
 
 If the scheduler stopped none, the complete ones, by their best epoch. If it stopped some, those that
-it left are a selection by score, in which every effect looks smaller than it is. Then all trials, stopped or complete,
-are compared by what they had reached when the first was stopped; for that their rows are needed. The course's recipes
+it left are a selection by score, in which every effect looks smaller than it is. Then only those are compared that no
+scheduler stops, where a model of the space can be fitted to so many; and else all trials, stopped or complete, by what
+they had reached when the first was stopped; for that their rows are needed. The course's recipes
 are in where their values lie inside the space: a fixed trial is as good a design point as a drawn one.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from study.record.design import is_protected
 from study.space.parameters import Space, active_values
+from study.statistics.columns import columns_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MIN_RESIDUAL_DF = 5  # of a model with fewer, the noise itself is hardly known
 
 Rows = Mapping[int, Sequence[Mapping[str, Any]]]  # each trial's epochs, by its number
 
@@ -32,10 +37,23 @@ class Trials:
     left_out: Mapping[str, int]  # how many are not among them, by why
     after_epochs: int | None  # scores are of the best of so many epochs; None: of the whole training
     selected: bool  # the trials are those that a scheduler left
+    designed: bool = False  # they were chosen in advance, so that a knob which a model leaves out is but noise to it
 
 
 def comparable(table: "pd.DataFrame", space: Space, score: str, rows: Rows | None) -> Trials:
     """The trials of ``table`` that enter; arguments as for ``effects.fit``."""
+    if rows is None or table.empty or "stopped" not in set(table["status"]):
+        return _entering(table, space, score, rows)
+    in_full = table["trial"].map(is_protected)
+    whole = _entering(table[in_full], space, score, rows)
+    num_columns = 1 + sum(columns_of(parameter, whole.values).columns.shape[1] for parameter in space)
+    if len(whole.numbers) < num_columns + MIN_RESIDUAL_DF:
+        return _entering(table, space, score, rows)
+    left_out = {**whole.left_out, "that could be stopped": int((~in_full).sum())}
+    return replace(whole, left_out=left_out, designed=True)
+
+
+def _entering(table: "pd.DataFrame", space: Space, score: str, rows: Rows | None) -> Trials:
     statuses = [] if table.empty else table["status"].tolist()
     epoch = None
     if rows is not None and "stopped" in statuses:

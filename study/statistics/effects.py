@@ -18,7 +18,7 @@ from scipy import stats
 
 from study.space.parameters import Space
 from study.statistics.columns import Array, columns_of
-from study.statistics.comparable import Rows, Trials, comparable
+from study.statistics.comparable import MIN_RESIDUAL_DF, Rows, Trials, comparable
 from study.statistics.intervals import Interval
 from study.statistics.knobs import LEVEL, Fitted, Knob, unknown
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from study.statistics.importance import Importance
 
-MIN_RESIDUAL_DF = 5  # fewer, and the noise itself is hardly known
 SMALLEST_VARIANCE = 1e-24  # of F1s that agree to their last bits
 
 
@@ -67,7 +66,7 @@ class Effects:
     def lines(self, importances: Mapping[str, "Importance"] | None = None) -> list[str]:
         """The effects as lines of at most 100 columns."""
         trials = self.trials
-        after = f" after {trials.after_epochs} epochs" if trials.after_epochs else ""
+        after = f" after {trials.after_epochs} epoch{'s'[: trials.after_epochs - 1]}" if trials.after_epochs else ""
         left_out = ", ".join(f"{count} {why}" for why, count in trials.left_out.items())
         title = f"effects on {self.score}{after}, from {len(trials.numbers)} trials"
         lines = [title + (f" (left out: {left_out})" if left_out else "")]

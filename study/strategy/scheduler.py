@@ -6,29 +6,24 @@ order of arrival decide alike on the same curves.
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from study.record.recipes import COURSE
-from study.strategy import design
+from study.record.design import is_protected
 
 if TYPE_CHECKING:
     from study.record.ledger import Ledger
     from study.record.trial import Trial
 
 
-FLOOR = 0.1  # of a curve's best: below it nothing is known of the recipe yet
-
-
 class Scheduler(Protocol):
     """Decides whether a running trial goes on."""
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
-        """Whether a trial with the running best ``best`` after ``epoch`` is to be stopped.
+    def stops(self, number: int, epoch: int, best: float, rung: Sequence[float]) -> bool:
+        """Whether the trial ``number`` with the running best ``best`` after ``epoch`` is to be stopped.
 
-        ``rung`` is what the standings have at this epoch, the trial's own entry among them. No trial is stopped before
-        the epoch ``risen``.
+        ``rung`` is what the standings have at this epoch, the trial's own entry among them.
         """
         ...
 
@@ -37,7 +32,7 @@ class Scheduler(Protocol):
 class Never:
     """Every trial runs to its own end."""
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
+    def stops(self, number: int, epoch: int, best: float, rung: Sequence[float]) -> bool:
         return False
 
 
@@ -45,16 +40,18 @@ class Never:
 class Asha:
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
-    At the milestones ``grace * reduction_factor ** k``, or from ``risen`` on where that is later, a trial goes on if it
-    is among the best ``1 / reduction_factor`` (rounded up) of all that got there. No decision is made before that many
-    trials as ``reduction_factor`` are there.
+    At the milestones ``grace * reduction_factor ** k`` a trial goes on if it is among the best ``1 / reduction_factor``
+    (rounded up) of all that got there. No decision is made before that many trials as ``reduction_factor`` are there.
+    Every second trial is judged from the second milestone on: one of Hyperband's later brackets (Li et al. 2018,
+    "Hyperband", section 3), for recipes that start slowly.
     """
 
     grace: int  # epochs
     reduction_factor: int = 3
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
-        if not self._is_milestone(epoch, max(self.grace, risen)) or len(rung) < self.reduction_factor:
+    def stops(self, number: int, epoch: int, best: float, rung: Sequence[float]) -> bool:
+        first = self.grace if number % 2 else self.grace * self.reduction_factor
+        if not self._is_milestone(epoch, first) or len(rung) < self.reduction_factor:
             return False
         return _num_better(best, rung) >= math.ceil(len(rung) / self.reduction_factor)
 
@@ -75,18 +72,10 @@ class Median:
     grace: int  # epochs
     min_trials: int = 5
 
-    def stops(self, epoch: int, best: float, rung: Sequence[float], risen: int = 1) -> bool:
-        if epoch < max(self.grace, risen) or len(rung) < self.min_trials:
+    def stops(self, number: int, epoch: int, best: float, rung: Sequence[float]) -> bool:
+        if epoch < self.grace or len(rung) < self.min_trials:
             return False
         return _num_better(best, rung) > len(rung) / 2
-
-
-def is_protected(number: int) -> bool:
-    """Whether no scheduler stops the trial: the course's recipes, which others are held to, and points of the design.
-
-    What is left of the others has been chosen by score; the design is a part of the space that has not.
-    """
-    return number < len(COURSE) or design.place(number - len(COURSE)) is not None
 
 
 def why_stopped(scheduler: Scheduler, trial: "Trial", ledger: "Ledger") -> str:
@@ -94,29 +83,13 @@ def why_stopped(scheduler: Scheduler, trial: "Trial", ledger: "Ledger") -> str:
 
     Empty where it goes on.
     """
-    epoch, risen = len(trial.best), _risen(ledger.trials)
-    if not epoch or risen is None or is_protected(trial.number):
+    epoch = len(trial.best)
+    if not epoch or is_protected(trial.number):
         return ""
     best, rung = trial.best[-1], ledger.standings.at(epoch)
-    if not scheduler.stops(epoch, best, rung, risen):
+    if not scheduler.stops(trial.number, epoch, best, rung):
         return ""
     return f"stopped at {epoch}: {_num_better(best, rung)} of {len(rung)} were better"
-
-
-def _risen(trials: Mapping[int, "Trial"]) -> int | None:
-    """The epoch by which both of the course's recipes had more than FLOOR of the best that they have had so far.
-
-    None where one has nothing yet and may still rise. One that came to nothing in all its epochs says nothing.
-    """
-    latest = 1
-    for number in range(len(COURSE)):
-        trial = trials.get(number)
-        if trial is None or not trial.best or trial.best[-1] <= 0:
-            if trial is None or trial.status == "running":
-                return None
-            continue
-        latest = max(latest, 1 + bisect_right(trial.best, FLOOR * trial.best[-1]))
-    return latest
 
 
 def _num_better(best: float, rung: Sequence[float]) -> int:
@@ -127,7 +100,10 @@ SCHEDULERS = ("asha", "median", "none")
 
 
 def make(name: str, epochs: int) -> Scheduler:
-    """The scheduler called ``name`` for trials of at most ``epochs``; grace is a fifth of them."""
-    grace = math.ceil(epochs / 5)
-    schedulers: dict[str, Scheduler] = {"asha": Asha(grace), "median": Median(grace), "none": Never()}
+    """The scheduler called ``name`` for trials of at most ``epochs``."""
+    schedulers: dict[str, Scheduler] = {
+        "asha": Asha(math.ceil(epochs / 20)),
+        "median": Median(math.ceil(epochs / 5)),
+        "none": Never(),
+    }
     return schedulers[name]

@@ -10,6 +10,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from study.record import design
 from study.record.entries import STATE, trial_folder
 from study.record.ledger import Ledger
 from study.record.recipes import COURSE, SEARCHED
@@ -17,7 +18,6 @@ from study.record.trial import Trial
 from study.space import designs
 from study.space.distributions import distribution
 from study.space.parameters import Space, active_values
-from study.strategy import design
 from trainable.config import TrialConfig
 from trainable.streams import derive
 

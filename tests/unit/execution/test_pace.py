@@ -3,10 +3,10 @@ import pytest
 from study.execution import simulated
 from study.execution.beds import Formula
 from study.execution.pace import epochs_left
+from study.record.design import is_protected
 from study.record.trial import Trial
 from study.space import parameters
 from study.strategy import scheduler
-from study.strategy.scheduler import is_protected
 from trainable.config import TrialConfig
 
 

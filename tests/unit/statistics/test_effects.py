@@ -210,6 +210,35 @@ def test_where_trials_were_stopped_all_are_compared_when_the_first_was():
     assert (without_rows.numbers, without_rows.left_out, without_rows.selected) == ([0, 2, 3], {"stopped": 1}, True)
 
 
+def with_stops(num_trials):
+    """Two samplers, alike at the first epoch, when odd trials but the course's are stopped, and unlike at the end."""
+    numbers = range(num_trials)
+    samplers = ["shuffle" if n in (0, 2, 18, 34) else "weighted" for n in numbers]
+    ends = [(0.5 if sampler == "shuffle" else 0.8) + 0.01 * (n % 3) for n, sampler in enumerate(samplers)]
+    rows = {n: [{"minority_f1": f1, "minority_f1_adjusted": f1, "best_epoch": epoch}
+                for epoch, f1 in enumerate([0.3 + 0.01 * (n % 2), ends[n]][: 1 if n % 2 and n > 1 else 2], 1)]
+            for n in numbers}  # fmt: skip
+    scores = [found[-1]["minority_f1"] for found in rows.values()]
+    status = ["stopped" if len(found) == 1 else "complete" for found in rows.values()]
+    table = pd.DataFrame({"trial": numbers, "status": status, "sampler": samplers, "minority_f1": scores,
+                          "minority_f1_adjusted": scores})  # fmt: skip
+    return table, rows
+
+
+def test_where_trials_were_stopped_whole_trainings_are_compared_if_enough_of_them_were_meant_to_be():
+    # the course's two, and trials 2, 10, 18, 26 and 34
+    table, rows = with_stops(35)
+    found = comparable(table, SAMPLER_ONLY, "minority_f1", rows)
+    assert (found.numbers, found.after_epochs, found.selected) == ([0, 1, 2, 10, 18, 26, 34], None, False)
+    assert found.left_out == {"that could be stopped": 28}
+    verdict = balancing.from_search(table, SAMPLER_ONLY, rows)
+    assert 0.25 < verdict.raw.low < verdict.raw.high < 0.35
+    table, rows = with_stops(34)  # one too few
+    found = comparable(table, SAMPLER_ONLY, "minority_f1", rows)
+    assert (len(found.numbers), found.after_epochs) == (34, 1)
+    assert balancing.from_search(table, SAMPLER_ONLY, rows) is None  # of the first epoch it does not speak
+
+
 def test_nothing_is_denied_of_trials_that_a_score_selected():
     table = study({"dropout": "linear"})
     assert "no effect" in {knob.judgement for knob in effects.fit(table, SPACE).knobs}

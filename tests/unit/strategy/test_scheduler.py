@@ -3,11 +3,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.record.design import DESIGN_EVERY
 from study.record.ledger import Ledger
 from study.record.recipes import COURSE, SEARCHED
 from study.record.standings import Standings
 from study.strategy import scheduler
-from study.strategy.design import DESIGN_EVERY
 from study.strategy.scheduler import Asha, Median, Never
 from tests import studies
 from trainable.config import TrialConfig
@@ -38,8 +38,11 @@ def enter(standings, curves):
             standings.end(len(best), best[-1], MAX_EPOCHS)
 
 
-def stops(rule, epoch, best, others):
-    return rule.stops(epoch, best, sorted([best, *others]))
+ODD, EVEN = 7, 8  # trials that ASHA judges from its first milestone on, and from its second
+
+
+def stops(rule, epoch, best, others, number=ODD):
+    return rule.stops(number, epoch, best, sorted([best, *others]))
 
 
 def test_hand_counted_rung():
@@ -92,52 +95,40 @@ def study_of(*curves, epochs=MAX_EPOCHS):
     return ledger
 
 
-RISEN = ([0.5, 0.6, 0.7], False)
+OF_THE_COURSE = ([0.5, 0.6, 0.7], False)
 
 
 def test_a_stopped_trial_says_at_which_epoch_and_behind_how_many():
-    ledger = study_of(RISEN, RISEN, ([0.1, 0.9], False), ([0.3, 0.4], False), ([0.2, 0.3], False))
+    ledger = study_of(
+        OF_THE_COURSE, OF_THE_COURSE, ([0.1, 0.9], False), ([0.3, 0.4], False), ([0.6], False), ([0.2, 0.3], False)
+    )
     asha = Asha(grace=2)
-    assert scheduler.why_stopped(asha, ledger.trials[4], ledger) == "stopped at 2: 4 of 5 were better"
+    assert scheduler.why_stopped(asha, ledger.trials[5], ledger) == "stopped at 2: 4 of 5 were better"
     assert scheduler.why_stopped(asha, ledger.trials[3], ledger) == "stopped at 2: 3 of 5 were better"
     assert [scheduler.why_stopped(asha, ledger.trials[number], ledger) for number in (0, 1)] == ["", ""]
-    assert scheduler.why_stopped(Never(), ledger.trials[4], ledger) == ""
+    assert scheduler.why_stopped(Never(), ledger.trials[5], ledger) == ""
 
 
-def test_nothing_is_stopped_before_both_of_the_courses_recipes_have_left_the_floor():
-    slow = [0.0, 0.0, 0.0, 0.1, 0.3, 0.5]
-    others = [([0.5] * 5, False), ([0.5] * 5, False)]
+def test_every_second_trial_is_judged_from_the_second_milestone_on():
+    def milestones(number):
+        return [
+            epoch for epoch in range(1, 61) if stops(Asha(grace=2, reduction_factor=3), epoch, 0.1, [0.9] * 5, number)
+        ]
 
-    def epochs_that_stop(first, is_over=False):
-        stops = []
-        for epoch in range(1, 6):
-            ledger = study_of((first, is_over), ([0.5] * 6, False), *others, ([0.0] * epoch, False))
-            if scheduler.why_stopped(Median(grace=1, min_trials=2), ledger.trials[4], ledger):
-                stops.append(epoch)
-        return stops
-
-    assert epochs_that_stop(slow) == [4, 5]  # 0.1 is more than a tenth of 0.5
-    assert epochs_that_stop([0.0, 0.02, 0.04, 0.04, 0.3, 0.5]) == [5]
-    assert epochs_that_stop(slow[:3]) == []  # it may still rise
-    assert epochs_that_stop([0.0] * 6) == []
-    assert epochs_that_stop([0.0] * 6, is_over=True) == [1, 2, 3, 4, 5]  # it came to nothing, and says nothing
-
-
-def test_ashas_first_milestone_is_where_the_courses_recipes_have_risen():
-    asha = Asha(grace=2, reduction_factor=3)
-    assert [epoch for epoch in range(1, 31) if asha.stops(epoch, 0.1, [0.1, *[0.9] * 5], 5)] == [5, 15]
+    assert milestones(ODD) == [2, 6, 18, 54]
+    assert milestones(EVEN) == [6, 18, 54]
 
 
 def test_points_of_the_design_are_never_stopped_and_there_are_more_of_them_in_a_larger_study():
-    ledger = study_of(RISEN, RISEN, *[([0.5], False)] * 8, *[([0.1], False)] * 20)
+    ledger = study_of(OF_THE_COURSE, OF_THE_COURSE, *[([0.5] * 3, False)] * 8, *[([0.1] * 3, False)] * 20)
     stopped = [n for n, trial in ledger.trials.items() if scheduler.why_stopped(Asha(grace=1), trial, ledger)]
     designed = [2 + DESIGN_EVERY * place for place in range(4)]
     assert stopped == [n for n in range(10, 30) if n not in designed]
 
 
-def test_grace_is_a_fifth_of_the_epochs():
-    assert scheduler.make("asha", 50) == Asha(grace=10)
-    assert scheduler.make("asha", 3) == Asha(grace=1)
+def test_asha_judges_first_after_a_twentieth_of_the_epochs_and_the_median_rule_after_a_fifth():
+    assert scheduler.make("asha", 50) == Asha(grace=3)
+    assert scheduler.make("asha", 20) == scheduler.make("asha", 3) == Asha(grace=1)
     assert scheduler.make("median", 20) == Median(grace=4)
     assert scheduler.make("none", 50) == Never()
 
@@ -172,7 +163,7 @@ def interleaved(curves, rng):
 
 def decisions(ledger):
     return [
-        rule.stops(len(trial.best), trial.best[-1], ledger.standings.at(len(trial.best)))
+        rule.stops(trial.number, len(trial.best), trial.best[-1], ledger.standings.at(len(trial.best)))
         for rule in (Asha(2, 3), Median(2, 3))
         for trial in ledger.trials.values()
     ]
@@ -202,5 +193,5 @@ def test_decisions_are_those_of_the_curves_however_they_came_and_wherever_a_proc
 
 @given(st.lists(scores, min_size=3, max_size=30, unique=True))
 def test_at_a_full_rung_the_best_third_goes_on(values):
-    going = [v for v in values if not Asha(grace=1, reduction_factor=3).stops(1, v, sorted(values))]
+    going = [v for v in values if not Asha(grace=1, reduction_factor=3).stops(ODD, 1, v, sorted(values))]
     assert sorted(going, reverse=True) == sorted(values, reverse=True)[: -(-len(values) // 3)]

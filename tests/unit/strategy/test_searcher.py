@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.record.design import DESIGN_EVERY
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.space.parameters import ALGORITHMS, Parameter
-from study.strategy.design import DESIGN_EVERY
 from study.strategy.searcher import Searcher
 from tests import studies
 from trainable.config import TrialConfig
