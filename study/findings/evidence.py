@@ -11,9 +11,11 @@ import numpy as np
 from study.record import validation
 from study.record.files import TrialRecord
 from study.record.formats import Study
+from study.statistics import choice
 from study.statistics.intervals import Interval, Intervals, behind, intervals
 from study.statistics.offsets import Decided, with_best_rule
 from study.statistics.resamples import Resamples, Scores
+from study.words import f1_with_ends
 from trainable import metrics
 from trainable.cli import UsageError
 from trainable.metrics import confusion_matrix, minority_f1, reweighted
@@ -52,6 +54,7 @@ class Evidence:
     behind: Intervals  # the best trial's score less that of each, (T,): who is tied, how far the others are behind
     damaged: list[str]  # files that cannot be used, a sentence each
     probable: list[Probable] = field(default_factory=list)  # (T,)
+    chosen: Interval | None = None  # what the best trial's score is without the luck of being chosen; with folds
 
     def __contains__(self, number: object) -> bool:
         return number in self.numbers
@@ -64,6 +67,14 @@ class Evidence:
     def tied(self) -> np.ndarray:
         """Which trials cannot be told from the best, bool (T,)."""
         return self.behind.low <= 0
+
+    @property
+    def chosen_words(self) -> str:
+        """What is left of the best trial's score without its luck; empty if nothing is known of it."""
+        if self.chosen is None:
+            return ""
+        left = f1_with_ends(self.chosen.estimate, self.chosen.low, self.chosen.high)
+        return f"the best of {len(self.numbers)} on the same images is partly luck; without that its score is {left}"
 
     def ahead_of(self, number: int) -> Interval:
         """The score of the best trial less that of ``number``, paired on the images, 95 %; within [-1, 1]."""
@@ -117,10 +128,13 @@ def read(folder: Path, trials: Sequence[TrialRecord], study: Study) -> Evidence 
         return None
     everything, numbers = np.stack(predictions), [trial.number for trial in found]
     resamples = Resamples(labels, num_classes, minority, seed=study.seed, groups=groups, objective=objective)
-    scores = resamples.score(np.stack(judged) if judged else everything)
+    looked_at = np.stack(judged) if judged else everything
+    scores = resamples.score(looked_at)
     best = max(found, key=lambda trial: (trial.score or 0.0, -trial.number)).number
     gaps = behind(scores, numbers.index(best))
-    return Evidence(numbers, labels, everything, num_classes, scores, intervals(scores), best, gaps, damaged, probable)
+    chosen = choice.corrected(scores, resamples, looked_at) if study.data.folds and len(found) > 1 else None
+    ends = intervals(scores)
+    return Evidence(numbers, labels, everything, num_classes, scores, ends, best, gaps, damaged, probable, chosen)
 
 
 def _probable(labels: np.ndarray, probabilities: np.ndarray, with_rule: float) -> Probable:

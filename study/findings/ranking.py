@@ -156,7 +156,7 @@ class Ranking:
             interval = f", 95 % {ends(gain.interval.low, gain.interval.high, sign='+')}" if gain.interval else ""
             beyond = f"  beyond {gain.recipe} ({gain.score:.4f}): {gain.estimate:+.4f}"
             lines.append(f"{beyond} (search score, not confirmed){interval}")
-        lines += [words] if (words := self.tied_words()) else []
+        lines += [words for words in (self.tied_words(), self.evidence.chosen_words if self.evidence else "") if words]
         if self.was_cut:
             lines.append("validation was drawn before the cut, so F1 is measured at the original class frequencies")
         lines += self.memory_lines() + self.correction_lines() + self.step_lines() + self.boundary_lines() + self.notes

@@ -43,6 +43,8 @@ def answer(findings: "Findings") -> dict[str, Any]:
         sure.append(f"a search score: {luck}; not confirmed on fresh seeds")
     if words := findings.ranking.tied_words():
         sure.append(words if verdict is None else f"in the search, before fresh seeds: {words}")
+    if (evidence := ranking.evidence) and evidence.chosen_words:
+        sure.append(evidence.chosen_words)
     values = active_values(findings.space, leader.__getitem__)
     recipe = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
     return {"headline": headline, "recipe": recipe, "sure": sure}

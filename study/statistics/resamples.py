@@ -89,6 +89,7 @@ class Resamples:
             self.counts = np.array([_worth(numbers[self._slices[name]]) for name in self.classes])
         self._num_images = counts[self.classes]
         self._worths = self.counts / self._num_images  # of an image of each class; 1 without groups
+        self._labels = labels[self._order]
         self._groups = None if groups is None or are_alone(groups) else groups[self._order]
 
     def score(self, judged: np.ndarray) -> Scores:
@@ -122,6 +123,20 @@ class Resamples:
             of_trials = np.broadcast_to(weights, class_scores.shape)
         score = (class_scores * of_trials).sum(axis=1)
         return Scores(score, resampled, class_scores, class_sizes, self.counts, of_trials, self.objective)
+
+    def left_out(self, judged: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Of each resample the score of one of T trials, ``chosen`` (R,), on the images that it lacks, float64 (R,).
+
+        NaN where a class that the objective is about has none there. ``judged`` as for ``score``.
+        """
+        found = np.full(len(chosen), np.nan)
+        for index, (trial, weights) in enumerate(zip(chosen, self._weights[1:], strict=True)):
+            images = np.flatnonzero(weights == 0)
+            labels = self._labels[images]
+            if np.bincount(labels, minlength=self._num_classes)[self.classes].all():
+                own = judged[trial][self._order[images]]
+                found[index] = self.objective.score(labels, own, self._num_classes, self.classes)
+        return found
 
     def shares(self, part: np.ndarray, whole: np.ndarray) -> Scores:
         """What share of the images ``whole`` are of its ``part``: for T trials, as if each was a score of one class.

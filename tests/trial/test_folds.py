@@ -16,9 +16,10 @@ from sklearn.metrics import f1_score
 from study.confirmation import afterwards, learning_curve, refit, stages, winner
 from study.confirmation import ensemble as ensembles
 from study.confirmation.trained import open_runs
-from study.findings import ranking
+from study.findings import ranking, summary
 from study.record import files, validation
 from study.record.confirmation import Ensemble, Estimate
+from study.report import page
 from tests import studies
 from trainable import checkpoint, loop
 from trainable.__main__ import main as trainable_main
@@ -274,3 +275,12 @@ def test_a_refit_is_one_network_on_all_images_and_a_learning_curve_is_of_all(con
     found = winner.read(confirmed.folder)
     assert len(networks_of(found.classifier.network)) == 1
     assert "no validation image has judged this model" in found.model.rule
+
+
+def test_the_ranking_and_the_page_say_in_one_line_what_is_left_without_the_luck_of_the_choice(study):
+    found = ranking.rank(study.folder)
+    words = found.evidence.chosen_words
+    assert words.startswith("the best of 3 on the same images is partly luck; without that its score is 0.")
+    assert words in found.lines()
+    assert words[1:] in page.page(summary.find(found, study.folder))
+    assert found.evidence.chosen.low <= found.evidence.chosen.estimate <= found.evidence.chosen.high
