@@ -111,6 +111,7 @@ def measure_test(
             confusion=confusion_matrix(all_labels, predictions[index].ravel(), images.num_classes).tolist(),
             classes=classes.by_class(resamples, labels, predictions[index], class_names, images.minority),
             false_alarms=classes.false_alarms(resamples, labels, predictions[index], images.minority),
+            as_in_winner=True,
         )
         for index, name in enumerate(tested)
     }
@@ -128,19 +129,20 @@ def measure_test(
 
 
 def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """What a run's model says of images: the classes, (n,), and what the objective looks at, (3, n, …).
+    """What a run's model says of images: the classes, as in winner/, (n,), and what the objective looks at, (3, n, …).
 
     That is as it is, after logit adjustment, and as in winner/: with decision offsets and temperature.
     """
     images = run.images.on(pixels)  # normalised as the run's training images were
     objective, config = run.objective, run.recipe.config
     logits = evaluate(run.model, images, torch.arange(len(pixels)))
-    shifted = objective.judged(run.as_in_winner(logits.cpu().numpy()), images.minority)
+    in_winner = run.as_in_winner(logits.cpu().numpy())
+    named, shifted = objective.decide(in_winner), objective.judged(in_winner, images.minority)
     plain, adjusted = predict(logits, images, config, run.best_epoch).numpy()
     if objective.of_scores:
-        return plain, np.stack([*likelihoods(logits, images, config, run.best_epoch).numpy(), shifted])
+        return named, np.stack([*likelihoods(logits, images, config, run.best_epoch).numpy(), shifted])
     decided = adjusted if objective.is_adjusted else plain
-    return decided, np.stack([decided, adjusted, shifted])
+    return named, np.stack([decided, adjusted, shifted])
 
 
 def _shown(num_seeds: int) -> Iterable[int]:

@@ -108,7 +108,7 @@ class Display:
         if best is not None and not self.are_named:
             parts.append(f"best {self.objective.words} {best:.4f} (search score)")
         left = self._seconds_left()
-        if left is not None:
+        if left:  # None: not known yet
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
 

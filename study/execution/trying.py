@@ -80,7 +80,7 @@ def steps_lines(space: Space, base: TrialConfig, counts: Sequence[int]) -> list[
     made_of = f"{_range(fewest_shown, most_shown)} images in batches of {sizes}, {numbers} to a step"
     found = [f"optimizer steps in an epoch: {_range(fewest, most)} ({made_of})"]
     if fewest < FEW_STEPS:
-        found.append(f"note: fewer than {FEW_STEPS} steps in an epoch are few; a smaller batch_size may do better")
+        found.append(f"note: fewer than {FEW_STEPS} steps in an epoch are few; fewer images to a step may do better")
     return found
 
 

@@ -1,5 +1,7 @@
 """Two sentences that need no statistics: what to use and how good it is; and what would make it better."""
 
+import math
+import statistics
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 LATE = 0.75  # of the trials: where the best is among those after them, the search was still getting better
 MAX_NAME = 40
+LAST = 0.25  # of the epochs: whether scores still rise in them
+MANY = 0.1  # of the common classes' images called rare: so many false alarms are told at the head
+RISE = 0.01  # of a score; less may be the luck of the best of some epochs more
 
 
 def leader(ranking: Ranking, verdict: Verdict | None) -> "pd.Series | None":
@@ -93,7 +98,13 @@ def _counts(ranking: Ranking, confusion: np.ndarray, verdict: Verdict | None) ->
     # a confirmation has measured models of its recipe, and the one in winner/ may be yet another, see ``refit``
     who, finds, calls = ("it", "finds", "calls") if verdict is None else ("models made like it", "find", "call")
     found = f"of 100 images of the rare classes {who} {finds} {100 * hits / there:.0f}"
-    return found + (f", and of 100 that {who} {calls} rare {100 * hits / named:.0f} are right" if named else "")
+    if not named:
+        return found
+    found += f", and of 100 that {who} {calls} rare {100 * hits / named:.0f} are right"
+    common = np.setdiff1d(np.arange(len(confusion)), rare)
+    if (others := confusion[common].sum()) and (wrong := confusion[np.ix_(common, rare)].sum() / others) >= MANY:
+        found += f"; of 100 other images {who} {calls} {100 * wrong:.0f} rare"
+    return found
 
 
 def _doubt(verdict: Verdict | None, trial: TrialRecord) -> str:
@@ -116,6 +127,13 @@ def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None, 
         reasons.append("--group, if images show the same thing: until then the score may be memory")
     if trial.reason == "epochs" and trial.rows[-1]["best_epoch"] == len(trial.rows):
         reasons.append(f"more --epochs than {len(trial.rows)}: its best epoch was the last")
+    elif (rise := _rise(ranking)) >= RISE:
+        reasons.append(
+            f"more --epochs than {ranking.study.epochs}: scores still rose by {rise:.2f} in the last quarter"
+        )
+    if (steps := ranking.few_steps) is not None:
+        how = "fewer images to a step (batch_size, accumulation_steps)"
+        reasons.append(f"more optimizer steps in an epoch than {steps}: {how}")
     searched = [other for other in ranking.trials if other.recipe == SEARCHED and other.score is not None]
     if searched:
         first = max(searched, key=lambda other: (other.score or 0, -other.number))
@@ -128,6 +146,14 @@ def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None, 
             f"more images of {_short(weakest_class(ranking, confusion))}, the rare class it knows least well"
         )
     return f"To make it better: {'; '.join(reasons)}." if reasons else "Nothing here says what would make it better."
+
+
+def _rise(ranking: Ranking) -> float:
+    """By how much the best scores of trials that reached the limit rose in the last of their epochs, the median."""
+    best, most = ranking.objective.best, ranking.study.epochs
+    first = math.ceil((1 - LAST) * most)
+    full = [trial.rows for trial in ranking.trials if len(trial.rows) == most and first < most]
+    return statistics.median(rows[-1][best] - rows[first - 1][best] for rows in full) if full else 0.0
 
 
 def _short(name: str) -> str:

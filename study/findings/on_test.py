@@ -16,7 +16,7 @@ def lines(tested: RecipeOnTest) -> list[str]:
     names = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name in names]
     width = max(len("rare class"), *map(len, names))
     found = [
-        "the winner on test images of the rare classes, mean of the seeds (95 %):",
+        f"{model(tested)} on test images of the rare classes, mean of the seeds (95 %):",
         f"{'rare class':<{width}}  images  recall               precision            F1",
     ]
     for name, of_class in zip(names, rare, strict=True):
@@ -24,6 +24,11 @@ def lines(tested: RecipeOnTest) -> list[str]:
         found.append(f"{name:<{width}}  {of_class.images:6d}  {cells}".rstrip())
     alarms = false_alarm_words(tested)
     return found + ([alarms] if alarms else [])
+
+
+def model(tested: RecipeOnTest) -> str:
+    """Of what the scores of classes, the confusions and the false alarms are."""
+    return f"the winner{', with its decision offsets,' if tested.as_in_winner else ''}"
 
 
 def scores(found: ClassOnTest) -> tuple[Estimate, Estimate, Estimate]:

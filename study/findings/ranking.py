@@ -80,8 +80,10 @@ class Ranking:
         if self.evidence is not None:
             first = f"tied with trial {self.evidence.best}"
             lines.append(f"95 %: range on other validation images like these, same model; =: {first}")
-        if any("/" in text for text in table["ep."]):
-            lines.append("ep.: 4/20: the score after 4 of 20 epochs; with all of them it might have been higher")
+        if shorter := [text for text in table["ep."] if "/" in text]:
+            some, most = shorter[0].split("/")
+            after = f"the score after {some} of {most} epochs; with all of them it might have been higher"
+            lines.append(f"ep.: {shorter[0]}: {after}")
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
@@ -180,14 +182,21 @@ class Ranking:
         pairs = zip(best["trial"], best["corrects_twice"], strict=True)
         return [f"trial {number} corrects twice: {places}" for number, places in pairs if places]
 
+    @property
+    def few_steps(self) -> int | None:
+        """Optimizer steps in an epoch of the best trial, where they are few."""
+        number = FEW_STEPS if self.scored.empty else self._num_steps(self.scored.iloc[0])
+        return number if number < FEW_STEPS else None
+
     def step_lines(self) -> list[str]:
         """That few optimizer steps in an epoch decide, where the best trial or a recipe of the course has few."""
         if self.scored.empty:
             return []
         leader = self.scored.iloc[0]
-        if (own := self._num_steps(leader)) < FEW_STEPS:
+        own = self._num_steps(leader)
+        if self.few_steps is not None:
             few = f"optimizer steps in an epoch of trial {leader['trial']}: {own}, which is few"
-            return [f"{few}; a smaller batch_size may do better"]
+            return [f"{few}; fewer images to a step may do better"]
         others = self.scored[self.scored["recipe"] != SEARCHED].sort_values("trial")
         return [
             f"optimizer steps in an epoch: {number} of {row['recipe']}, {own} of trial {leader['trial']}; "

@@ -102,6 +102,7 @@ class RecipeOnTest:
     # younger than the first files
     classes: list[ClassOnTest] = field(default_factory=list)  # those that have test images
     false_alarms: Estimate | None = None  # share of the common classes' images that are taken for a rare class
+    as_in_winner: bool = False  # whether these three are with decision offsets, as the model in winner/ has them
 
 
 @dataclass(frozen=True, kw_only=True)

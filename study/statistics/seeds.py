@@ -70,21 +70,21 @@ def best_recipe(scores: np.ndarray, simple: Sequence[int] = ()) -> int:
     ``simple`` are recipes that another must beat to replace them, the simplest first. Beyond doubt is where the
     interval of ``paired_differences`` is above 0; of a single seed it never is. Equal means go to the earlier recipe.
     """
-    return int(_choose(scores, simple))
+    return int(_choose(scores, simple, scores))
 
 
-def _choose(scores: np.ndarray, simple: Sequence[int], confidence: float = 0.95) -> np.ndarray:
-    """``best_recipe`` of each of many scores, (...), from (..., R, S)."""
-    means, num_seeds = scores.mean(axis=-1), scores.shape[-1]
+def _choose(scores: np.ndarray, simple: Sequence[int], known: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """``best_recipe`` of each of many scores, (...), from (..., R, S); how noisy they are, ``known`` says."""
+    means = scores.mean(axis=-1)
     chosen = means.argmax(axis=-1)
     if not simple:
         return chosen
     doubt: np.ndarray | float = np.inf
-    if num_seeds > 1:
-        freedom = (means.shape[-1] - 1) * (num_seeds - 1)
-        of_seeds = scores.mean(axis=-2, keepdims=True) - scores.mean(axis=(-2, -1), keepdims=True)
-        square = ((scores - means[..., None] - of_seeds) ** 2).sum(axis=(-2, -1)) / freedom
-        doubt = t_quantile(freedom, confidence) * np.sqrt(2 * square / num_seeds)
+    if known.shape[-1] > 1:
+        freedom = (known.shape[-2] - 1) * (known.shape[-1] - 1)
+        of_seeds = known.mean(axis=-2, keepdims=True) - known.mean(axis=(-2, -1), keepdims=True)
+        square = ((known - known.mean(axis=-1, keepdims=True) - of_seeds) ** 2).sum(axis=(-2, -1)) / freedom
+        doubt = t_quantile(freedom, confidence) * np.sqrt(2 * square / scores.shape[-1])
     for recipe in reversed(simple):
         chosen = np.where(means.max(axis=-1) - means[..., recipe] - doubt <= 0, recipe, chosen)
     return chosen
@@ -122,9 +122,12 @@ def confirmed(scores: np.ndarray, confidence: float = 0.95, simple: Sequence[int
 
 
 def _leave_one_out(scores: np.ndarray, simple: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The recipe that the other seeds choose and its score, (..., S) each, from (..., R, S)."""
+    """The recipe that the other seeds choose and its score, (..., S) each, from (..., R, S).
+
+    One seed alone knows no noise, and would always choose the simplest: of two seeds both say how noisy they are.
+    """
     others = [np.delete(scores, seed, axis=-1) for seed in range(scores.shape[-1])]
-    chosen = np.stack([_choose(some, simple) for some in others], axis=-1)
+    chosen = np.stack([_choose(some, simple, some if some.shape[-1] > 1 else scores) for some in others], axis=-1)
     return chosen, np.take_along_axis(scores, chosen[..., None, :], axis=-2)[..., 0, :]
 
 

@@ -166,7 +166,6 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
             assert recalls == pytest.approx([recipe["val_recall"][column], recipe["audit_recall"][column]])
             logits = logits_of(run, whole.images[test], mean, std)
             table["test"][row, column] = minority(f1_score, whole.labels[test], logits.argmax(1))
-            confusion += confusion_matrix(whole.labels[test], logits.argmax(1), labels=range(10))
             counts = torch.bincount(torch.from_numpy(pool.labels[drawn.train])).double()
             power = recipe["config"]["sampler_power"] if recipe["config"]["sampler"] == "weighted" else 0.0
             adjusted = logits - counts.pow(1 - power).log()
@@ -176,6 +175,7 @@ def test_confirm_json_against_a_second_computation_from_the_files(confirmed, wri
                 )
                 shift = offsets.fit(validation, seed)
             shifted = (logits.numpy() + shift.values).argmax(1)
+            confusion += confusion_matrix(whole.labels[test], shifted, labels=range(10))
             table["test offsets"][row, column] = minority(f1_score, whole.labels[test], shifted)
             table["test adjusted"][row, column] = minority(f1_score, whole.labels[test], adjusted.argmax(1))
         assert recipe["scores"] == pytest.approx(table["raw"][row])

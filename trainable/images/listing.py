@@ -179,10 +179,10 @@ def _deeper(root: Path, names: Sequence[str]) -> list[str]:
     deeper = [name for name in names if name.count("/") > 1]
     if not deeper:
         return []
-    return [
-        f"{root}: {len(deeper)} of {len(names)} images lie in folders inside their class's folder and are taken, too "
-        f"({shortened(deeper, 1)}); --exclude leaves some out"
-    ]
+    what = f"{len(deeper)} of {len(names)} images lie in folders inside their class's folder and are taken, too"
+    if len(deeper) == len(names):
+        what = f"all {len(names)} images lie in folders inside their class's folder"
+    return [f"{root}: {what} ({shortened(deeper, 1)}); --exclude leaves some out"]
 
 
 def shortened(names: Sequence[str], most: int = 3) -> str:

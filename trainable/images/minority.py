@@ -20,9 +20,10 @@ def usual(class_names: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str,
     found, rule = _at_most_half(class_names, counts)
     if found:
         return found, rule
-    half = float(np.median(counts)) / 2
+    median = float(np.median(counts))
+    half = median / 2
     few = tuple(name for name, count in zip(class_names, counts, strict=True) if count <= half)
-    return few, f"at most half as many images as the median class, which is {half:g}"
+    return few, f"at most half of the median of the classes' images: {half:g} of {median:g}"
 
 
 def _at_most_half(class_names: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str, ...], str]:

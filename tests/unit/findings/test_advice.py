@@ -3,9 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from study.findings import advice, ranking, summary
 from tests import studies
+
+FEWER_IMAGES = "more optimizer steps in an epoch than 7: fewer images to a step (batch_size, accumulation_steps)"
 
 
 def found_in(folder):
@@ -30,7 +33,10 @@ def test_before_a_confirmation_they_say_so_and_count_what_is_found(tmp_path):
         else "Whether it is better than the course's recipes, study.confirm tells."
     )
     # F1 of class 0 is 6 / 8, of class 1 2 / 3
-    assert better == f"To make it better: more images of {studies.CLASS_NAMES[1]}, the rare class it knows least well."
+    assert better == (
+        f"To make it better: {FEWER_IMAGES}; "
+        f"more images of {studies.CLASS_NAMES[1]}, the rare class it knows least well."
+    )
 
 
 def test_a_winner_is_named_with_what_it_is_better_than_and_how_far_its_score_may_be_off(tmp_path):
@@ -67,6 +73,59 @@ def test_more_epochs_more_trials_and_groups_are_asked_for_where_they_would_help(
     assert use.startswith("Use trial 11 for now: ")
     assert better.startswith(
         "To make it better: --group, if images show the same thing: until then the score may be memory; "
-        "more --epochs than 6: its best epoch was the last; more --trials: the best of the search came late; "
+        f"more --epochs than 6: its best epoch was the last; {FEWER_IMAGES.replace('7', '4')}; "
+        "more --trials: the best of the search came late; "
         "more images of "
     )
+
+
+def head_of(folder, confusion, **more):
+    """A confirmation whose winner has that confusion on the test images; what is said at the head."""
+    classes = [{"name": "x", "rare": True, "images": 1, **{s: {"estimate": 0, "low": 0, "high": 1} for s in SCORES}}]
+    studies.confirm(folder, on_test={"confusion": confusion, "classes": classes, **more})
+    return found_in(folder).advice[0]
+
+
+SCORES = ("recall", "precision", "f1")
+
+
+def test_many_false_alarms_are_told_at_the_head_and_few_are_not(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    rare = [[8, 2, 0, 0], [0, 9, 1, 0]]
+    few = head_of(folder, [*rare, [0, 1, 99, 0], [1, 0, 0, 99]])
+    assert "of 100 that models made like it call rare 81 are right (on the sealed test images)" in few
+    many = head_of(folder, [*rare, [40, 40, 20, 0], [30, 60, 0, 10]])
+    assert "call rare 9 are right; of 100 other images models made like it call 85 rare (on the sealed" in many
+
+
+@pytest.mark.parametrize(("rise", "told"), [(0.2, True), (0.0, False)])
+def test_scores_that_still_rise_late_ask_for_more_epochs_though_the_last_is_not_the_best(tmp_path, rise, told):
+    folder = studies.write(tmp_path / "study", num_trials=4, num_epochs=8)
+    for path in folder.glob("trials/*/epochs.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["best_minority_f1"] = 0.5 + (rise if row["epoch"] >= 7 else 0)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (journal := folder / "study.journal").write_text(
+        "".join(line + "\n" for line in map(json.dumps, entries_of(journal, rise)))
+    )
+    _, better = found_in(folder).advice
+    assert ("more --epochs than 8: scores still rose by 0.20 in the last quarter" in better) == told
+
+
+def entries_of(journal, rise):
+    """The journal's entries with the scores of the rows above."""
+    for entry in map(json.loads, journal.read_text().splitlines()):
+        if entry["op_code"] == 7:
+            entry["intermediate_value"] = 0.5 + (rise if entry["step"] >= 7 else 0)
+        if entry["op_code"] == 6 and entry["values"]:
+            entry["values"] = [0.5 + rise]
+        yield entry
+
+
+def test_few_optimizer_steps_are_among_what_to_change(tmp_path):
+    folder = studies.write(tmp_path / "study")
+    asked = json.loads((folder / "study.json").read_text())
+    counts = asked["class_counts"] | {"train": [20, 20, 40, 40]}
+    (folder / "study.json").write_text(json.dumps(asked | {"class_counts": counts}))
+    assert "more optimizer steps in an epoch than 1: fewer images to a step (batch_size" in found_in(folder).advice[1]

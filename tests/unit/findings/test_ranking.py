@@ -214,7 +214,7 @@ def steps_told(counts, *rows):
 def test_few_optimizer_steps_are_told_where_they_decide():
     course, many = ("course, shuffled", 128, 2, "shuffle"), ("searched", 32, 1, "shuffle")
     assert steps_told([800, 62], ("searched", 128, 8, "shuffle"), course) == [
-        "optimizer steps in an epoch of trial 0: 1, which is few; a smaller batch_size may do better"
+        "optimizer steps in an epoch of trial 0: 1, which is few; fewer images to a step may do better"
     ]
     assert steps_told([800, 62], many, course) == [
         "optimizer steps in an epoch: 4 of course, shuffled, 27 of trial 0; that may be part of its gain"

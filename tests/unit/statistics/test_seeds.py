@@ -307,3 +307,22 @@ def test_the_recipe_that_the_other_seeds_choose_is_chosen_by_the_same_rule():
         assert found.chosen.tolist() == chosen
         assert found.scores.tolist() == [scores[recipe, seed] for seed, recipe in enumerate(chosen)]
         assert found.mean.low < found.mean.estimate < found.mean.high
+
+
+def test_of_two_seeds_each_chooses_by_the_noise_of_both_and_not_always_the_simplest():
+    clear = np.array([[0.9, 0.91], [0.5, 0.51], [0.4, 0.41]])
+    found = confirmed(clear, simple=[2, 1])
+    assert found.chosen.tolist() == [0, 0]
+    assert found.mean.estimate == pytest.approx(0.905)
+    close = np.array([[0.5, 0.61], [0.6, 0.52], [0.55, 0.55]])
+    assert confirmed(close, simple=[2, 1]).chosen.tolist() == [2, 2]
+    rng, off, covered = np.random.default_rng(3), [], []
+    for _ in range(600):
+        truth = rng.normal(0, 1.5, 4)
+        scores = truth[:, None] + rng.normal(0, 0.3, 2) + rng.normal(0, 0.5, (4, 2))
+        found = confirmed(scores, simple=[0, 1])
+        expected = truth[found.chosen].mean()
+        off.append(found.mean.estimate - expected)
+        covered.append(found.mean.low <= expected <= found.mean.high)
+    assert abs(np.mean(off)) < 4 * np.std(off) / np.sqrt(600)
+    assert np.mean(covered) >= 0.92

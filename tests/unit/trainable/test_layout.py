@@ -127,6 +127,11 @@ def test_images_deeper_in_a_classs_folder_are_taken_and_told(make):
         "train: 10 of 70 images lie in folders inside their class's folder and are taken, too (cat/day 0/a/00.png, …); "
         "--exclude leaves some out"
     ]
+    for path in [*folder.glob("train/dog/*.png"), *folder.glob("train/cat/*.png"), *folder.glob("train/fox/*.png")]:
+        (path.parent / "a").mkdir(exist_ok=True)
+        path.rename(path.parent / "a" / path.name)
+    (all_of_train, *_) = load(folder)[1]
+    assert all_of_train.startswith("train: all 70 images lie in folders inside their class's folder (cat/a/")
     everything.append(np.concatenate([pool.pixels, loading.load_test(pool)[0]]))
     assert sorted(map(bytes, everything[0])) == sorted(map(bytes, everything[1]))
     assert np.bincount(pool.labels).tolist() == np.bincount(flat.labels).tolist()

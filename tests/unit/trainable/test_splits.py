@@ -129,7 +129,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(image_folder, tmp_path):
 
 def test_equal_classes_need_a_named_minority(image_folder, tmp_path):
     shutil.rmtree(image_folder / "train/fox")
-    assert "no class has at most half as many images as the median class, which is 10 (cat 20, dog 20)" in refused(
+    assert "no class has at most half of the median of the classes' images: 10 of 20 (cat 20, dog 20)" in refused(
         image_folder, tmp_path
     )
 
