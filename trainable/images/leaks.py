@@ -5,12 +5,13 @@ Exact copies are told by ``notes``. Nothing here refuses.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from trainable.images.listing import shortened
 
+VERSION = "leaks 2"  # of what is looked for, and of its words
 SIDE = 16  # images are compared at this many pixels a side, in grey
 ALIKE = 0.96  # correlation of two images' details; below it lie digits of the same shape by other hands
 MIN_DETAIL = 2.0  # standard deviation of an image's details in levels of 256; a smooth image is like many others
@@ -20,6 +21,9 @@ CHUNK = 4096  # images
 FEW = 0.02  # so small a share of the images moves no score that could be told from chance
 MAX_SERIES = 50  # files; a longer one is how a camera counts, and not photographs of one thing
 MIN_SERIES = 5
+MOST = 0.8  # of a folder's files: so many have stems that come several times, where their numbers do not count up
+# regular expressions for --group: a path up to what counts in it
+STEMS = (r".*\D(?=\d+\W*\.\w+$)", r".*(?=[a-zA-Z]\W*\.\w+$)")
 
 # the stem and what counts: "part_17_3.jpg" is 3 of "part_17", "part17b.jpg" is b of "part17"
 _COUNTED = re.compile(r"(?P<stem>.*?)[ _.(-]*(?:(?P<number>\d{1,9})|(?<=[\d_. -])(?P<letter>[a-zA-Z]))\)?(?:\.[^./]*)?")
@@ -35,9 +39,11 @@ def sentence(paths: Sequence[str], images: Sequence[np.ndarray], sides: np.ndarr
     pairs = near_copies(images, sides)
     if (number := len(np.unique(pairs))) > FEW * len(paths):
         found.append(f"{number} of {len(paths)} images have a near copy ({paths[pairs[0, 0]]}, {paths[pairs[0, 1]]})")
-    if sides is None and (told := _series_words(paths)):
+    series = _series(paths) if sides is None else []
+    if told := _series_words(series, len(paths)):
         found.append(told)
-    return f"{'; '.join(found)}: if these show the same thing, use --group" if found else ""
+    advice = "if these show the same thing, use --group" + (_group_words(series) if told else "")
+    return f"{'; '.join(found)}: {advice}" if found else ""
 
 
 def near_copies(images: Sequence[np.ndarray], sides: np.ndarray | None = None) -> np.ndarray:
@@ -107,18 +113,29 @@ def _candidates(bits: np.ndarray) -> np.ndarray:
     return np.stack(np.divmod(np.unique(np.concatenate(found)), max(num_images, 1)), axis=1)
 
 
-def _series_words(paths: Sequence[str]) -> str:
+def _series_words(series: Sequence[Sequence[str]], num_images: int) -> str:
     """How many file-name stems come with a count behind them, and how often; empty where they do not."""
-    series = _series(paths)
-    if len(series) < MIN_SERIES or sum(map(len, series)) <= FEW * len(paths):
+    if len(series) < MIN_SERIES or sum(map(len, series)) <= FEW * num_images:
         return ""
     lengths = sorted({len(names) for names in series})
     times = f"{lengths[0]} to {lengths[-1]}" if len(lengths) > 1 else str(lengths[0])
     return f"{len(series)} file-name stems come {times} times ({shortened(series[0])})"
 
 
+def _group_words(series: Sequence[Sequence[str]]) -> str:
+    """What to say after --group so that each series is a group; empty where no simple expression does that."""
+    for regex in STEMS:
+        stems = [{found[0] if (found := re.search(regex, path)) else path for path in files} for files in series]
+        if all(len(found) == 1 for found in stems) and len(set.union(*stems)) == len(series):
+            return f" '{regex}'"
+    return ""
+
+
 def _series(paths: Sequence[str]) -> list[list[str]]:
-    """The files whose names are alike but for the number or letter at the end, where these follow each other."""
+    """The files whose names are alike but for the number or letter at the end, where these follow each other.
+
+    Where there are none, those of ``_repeated``.
+    """
     counted: dict[tuple[str, bool], dict[int, str]] = {}
     for path in paths:
         match = _COUNTED.fullmatch(path)
@@ -133,4 +150,24 @@ def _series(paths: Sequence[str]) -> list[list[str]]:
     ]
     in_folder = Counter(names[0].rpartition("/")[0] for names in series)
     # a folder with a single series is one whose files are numbered
-    return [names for names in series if in_folder[names[0].rpartition("/")[0]] > 1]
+    series = [names for names in series if in_folder[names[0].rpartition("/")[0]] > 1]
+    return series or _repeated({stem: files for (stem, is_number), files in counted.items() if is_number}, paths)
+
+
+def _repeated(numbered: Mapping[str, Mapping[int, str]], paths: Sequence[str]) -> list[list[str]]:
+    """Files of one stem with any numbers behind it, as augmentation names its copies, where whole folders are so named.
+
+    A stem that stands in several folders says how something was photographed, and not what.
+    """
+    in_folders = Counter(stem.rpartition("/")[2] for stem in numbered)
+    found: dict[str, list[list[str]]] = {}
+    for stem, files in numbered.items():
+        if 2 <= len(files) <= MAX_SERIES and in_folders[stem.rpartition("/")[2]] == 1:
+            found.setdefault(stem.rpartition("/")[0], []).append(sorted(files.values()))
+    num_files = Counter(path.rpartition("/")[0] for path in paths)
+    return [
+        files
+        for folder, series in found.items()
+        if len(series) > 1 and sum(map(len, series)) >= MOST * num_files[folder]
+        for files in series
+    ]

@@ -78,7 +78,7 @@ def _load_folder(spec: DataSpec, say: Callable[[str], None], look: Callable[[Poo
         say(note)
     groups = _groups(spec, listings, lambda text: None)  # files that cannot be read may be gone
     found = cache.remembered(
-        Path(spec.cache_dir), ["leaks", seen, groups], lambda: _leaks(listings, train, val, own_test, groups)
+        Path(spec.cache_dir), [leaks.VERSION, seen, groups], lambda: _leaks(listings, train, val, own_test, groups)
     )
     for note in found:
         say(note)

@@ -12,6 +12,7 @@ from trainable.images.pool import Pool, class_counts
 from trainable.streams import derive
 
 TEST_FRACTION = 0.2
+WAY_OUT = "a class with too few images can be left out (--exclude, or its rows of the table) or joined to a like one"
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def check_split(pool: Pool, drawn: Split) -> tuple[list[str], list[str]]:
             problems.append(f"class {name}: {train[label]} training image(s) left, at least 2 are needed{why}")
         if val[label] < 5:
             problems.append(f"class {name}: {val[label]} validation image(s), at least 5 are needed{why}")
+    if problems and not pool.spec.is_cut:
+        problems.append(WAY_OUT)
     unit, known = "validation images", val
     if pool.groups is not None:  # images of one group say little more than one of them
         unit, known = "groups in validation", [_num_groups(pool, label, drawn.val) for label in range(len(val))]

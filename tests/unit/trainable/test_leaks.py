@@ -1,7 +1,9 @@
 """Near copies by their pixels, and files that count up in series by their names."""
 
 import io
+import re
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits
 
 from trainable.images import leaks
+from trainable.images.groups import group_names
 
 
 def pictures(number, size=32, seed=0):
@@ -102,6 +105,10 @@ def test_sixty_thousand_images_take_a_few_seconds():
     assert time.process_time() - start < 15  # 3 s on an idle core
 
 
+def series_words(paths):
+    return leaks._series_words(leaks._series(paths), len(paths))
+
+
 def paths_of(pattern, stems=range(40), counts=range(1, 7)):
     return [f"train/{'cat' if stem % 2 else 'dog'}/{pattern.format(stem, count)}" for stem in stems for count in counts]
 
@@ -118,22 +125,69 @@ def paths_of(pattern, stems=range(40), counts=range(1, 7)):
 )
 def test_stems_that_count_up_are_found(pattern, counts):
     paths = paths_of(pattern, counts=counts)
-    words = leaks._series_words(paths)
+    words = series_words(paths)
     assert words == f"40 file-name stems come 6 times ({', '.join(paths[:3])}, …)"
 
 
 def test_series_of_unlike_lengths_are_told_by_their_range():
     paths = [path for index, path in enumerate(paths_of("p{}_{}.png")) if index % 7]
-    assert leaks._series_words(paths).startswith("40 file-name stems come 5 to 6 times (")
+    assert series_words(paths).startswith("40 file-name stems come 5 to 6 times (")
 
 
 @given(st.sampled_from(["{1}.png", "IMG_{1:05d}.jpg", "cat.{1}.jpg", "{0:02x}b{1:030x}e.png", "2024{0:04d}_{1}55.jpg"]))
 def test_files_that_are_only_numbered_or_named_at_random_are_no_series(pattern):
     rng = np.random.default_rng(0)
     paths = [f"train/{name}/{pattern.format(int(rng.integers(100)), index)}" for name in "ab" for index in range(300)]
-    assert leaks._series_words(paths) == ""
+    assert series_words(paths) == ""
 
 
 def test_a_folder_whose_files_are_numbered_behind_its_name_is_no_series():
     paths = [f"train/{name}/{name} ({index}).png" for name in "abcdefgh" for index in range(30)]
-    assert leaks._series_words(paths) == ""
+    assert series_words(paths) == ""
+
+
+def augmented(num_originals=12, num_copies=8):
+    """Names as Keras' ImageDataGenerator writes them: a number drawn at random behind that of the original."""
+    rng = np.random.default_rng(0)
+    return [
+        f"{name}/aug_{letter}{original}_0_{number}.jpg"
+        for name, letter in (("no", "N"), ("yes", "Y"))
+        for original in range(num_originals)
+        for number in rng.choice(10_000, num_copies, replace=False)
+    ]
+
+
+def test_copies_that_augmentation_has_numbered_at_random_are_series_and_the_group_that_keeps_them_is_named():
+    paths = augmented()
+    images = [np.random.default_rng(0).integers(0, 256, (len(paths), 16, 16, 3), np.uint8)]
+    told = leaks.sentence(paths, images, None)
+    assert told.startswith("24 file-name stems come 8 times (no/aug_N0_0_")
+    regex = re.search(r"use --group '(.*)'$", told)[1]
+    groups, alone = group_names(paths, re.compile(regex))
+    assert not alone
+    assert set(Counter(groups).values()) == {8}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["exp{0}_num_{1}.jpg", "{2}/cat_{1}.jpg", "{2}/IMG_{1}.jpg", "{2}/n{2}{0}_{1}.jpg", "{2}/day{0}_{1}.jpg"]
+)
+def test_numbers_at_random_behind_few_stems_or_stems_of_every_folder_are_no_series(pattern):
+    rng = np.random.default_rng(0)
+    paths = [
+        pattern.format(index % 3 if "n{2}" in pattern else index % 9, number, name)
+        for name in "abc"
+        for index, number in enumerate(rng.choice(10**6, 180, replace=False))
+    ]
+    assert series_words(paths) == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "counts"),
+    [("part_{:03d}_{}.jpg", range(1, 7)), ("scan {} ({}).tif", range(6)), ("{:03d}{}.jpg", "abcdef")],
+)
+def test_the_group_that_is_named_makes_a_group_of_each_series(pattern, counts):
+    paths = paths_of(pattern, counts=counts)
+    (regex,) = re.findall("'(.*)'", leaks._group_words(leaks._series(paths)))
+    groups, alone = group_names(paths, re.compile(regex))
+    assert not alone
+    assert set(Counter(groups).values()) == {6}

@@ -350,8 +350,8 @@ def test_a_link_to_nowhere_is_named(coloured, tmp_path):
         (2, 25, [], False),
         (2, 24, [], True),
         (2, 5, [], True),
-        (2, 4, ["class c0: 4 validation image(s), at least 5 are needed"], False),
-        (1, 25, ["class c0: 1 training image(s) left, at least 2 are needed"], False),
+        (2, 4, ["class c0: 4 validation image(s), at least 5 are needed", splits.WAY_OUT], False),
+        (1, 25, ["class c0: 1 training image(s) left, at least 2 are needed", splits.WAY_OUT], False),
     ],
 )
 def test_too_few_images_are_a_problem_and_few_a_warning(num_train, num_val, problems, warned):
@@ -364,7 +364,7 @@ def test_too_few_images_are_a_problem_and_few_a_warning(num_train, num_val, prob
 def test_few_validation_images_of_a_majority_class_are_no_warning_but_too_few_a_problem():
     pool = pool_of([100, 100, 100], own_val=[100, 24, 4])
     problems, warnings = check_split(pool, splits.split(pool, 0, 0))
-    assert problems == ["class c2: 4 validation image(s), at least 5 are needed"]
+    assert problems == ["class c2: 4 validation image(s), at least 5 are needed", splits.WAY_OUT]
     assert warnings == []
 
 
