@@ -149,11 +149,14 @@ def _better(ranking: Ranking, trial: TrialRecord, confusion: np.ndarray | None, 
 
 
 def _rise(ranking: Ranking) -> float:
-    """By how much the best scores of trials that reached the limit rose in the last of their epochs, the median."""
+    """By how much the best scores of complete trials rose in the last of their epochs, the median.
+
+    Those that had ended before for want of progress count as well: they had no rise to come.
+    """
     best, most = ranking.objective.best, ranking.study.epochs
     first = math.ceil((1 - LAST) * most)
-    full = [trial.rows for trial in ranking.trials if len(trial.rows) == most and first < most]
-    return statistics.median(rows[-1][best] - rows[first - 1][best] for rows in full) if full else 0.0
+    curves = [[row[best] for row in trial.rows] for trial in ranking.trials if trial.status == "complete"]
+    return statistics.median(scores[-1] - scores[:first][-1] for scores in curves) if curves else 0.0
 
 
 def _short(name: str) -> str:

@@ -117,8 +117,8 @@ def advice_problems(found, said):
     trial = next(trial for trial in found.ranking.trials if trial.number == number)
     best = [row["best_epoch"] for row in trial.rows][-1]
     most = found.ranking.study.epochs
-    curves = [[row["best_minority_f1"] for row in other.rows] for other in found.ranking.trials]
-    late = [curve[-1] - curve[int(np.ceil(0.75 * most)) - 1] for curve in curves if len(curve) == most]
+    ended = [other.rows for other in found.ranking.trials if other.status == "complete"]
+    late = [rows[-1]["best_minority_f1"] - rows[int(np.ceil(0.75 * most)) - 1]["best_minority_f1"] for rows in ended]
     is_late = trial.status == "complete" and best == len(trial.rows) == trial.config.epochs
     if ("more --epochs" in better) != (is_late or (len(late) > 0 and np.median(late) >= 0.01)):
         problems.append(f"{better} beside {best} of {len(trial.rows)} epochs")
