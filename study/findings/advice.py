@@ -102,7 +102,7 @@ def _counts(ranking: Ranking, confusion: np.ndarray, verdict: Verdict | None) ->
         return found
     found += f", and of 100 that {who} {calls} rare {100 * hits / named:.0f} are right"
     common = np.setdiff1d(np.arange(len(confusion)), rare)
-    if (others := confusion[common].sum()) and (wrong := confusion[np.ix_(common, rare)].sum() / others) >= MANY:
+    if (others := confusion[common].sum()) and (wrong := confusion[common][:, rare].sum() / others) >= MANY:
         found += f"; of 100 other images {who} {calls} {100 * wrong:.0f} rare"
     return found
 
