@@ -81,9 +81,8 @@ class Ranking:
             first = f"tied with trial {self.evidence.best}"
             lines.append(f"95 %: range on other validation images like these, same model; =: {first}")
         if shorter := [text for text in table["ep."] if "/" in text]:
-            some, most = shorter[0].split("/")
-            after = f"the score after {some} of {most} epochs; with all of them it might have been higher"
-            lines.append(f"ep.: {shorter[0]}: {after}")
+            after = f"the score after {shorter[0].replace('/', ' of ')} epochs"
+            lines.append(f"ep.: {shorter[0]}: {after}; with all of them it might have been higher")
         if "rew." in table:
             lines.append("rew.: minority F1 if the classes came as often as in training")
         return [line.rstrip() for line in [*lines, "", *self.gain_lines()]]
@@ -185,16 +184,15 @@ class Ranking:
     @property
     def few_steps(self) -> int | None:
         """Optimizer steps in an epoch of the best trial, where they are few."""
-        number = FEW_STEPS if self.scored.empty else self._num_steps(self.scored.iloc[0])
-        return number if number < FEW_STEPS else None
+        number = None if self.scored.empty else self._num_steps(self.scored.iloc[0])
+        return number if number and number < FEW_STEPS else None
 
     def step_lines(self) -> list[str]:
         """That few optimizer steps in an epoch decide, where the best trial or a recipe of the course has few."""
         if self.scored.empty:
             return []
         leader = self.scored.iloc[0]
-        own = self._num_steps(leader)
-        if self.few_steps is not None:
+        if (own := self._num_steps(leader)) < FEW_STEPS:
             few = f"optimizer steps in an epoch of trial {leader['trial']}: {own}, which is few"
             return [f"{few}; fewer images to a step may do better"]
         others = self.scored[self.scored["recipe"] != SEARCHED].sort_values("trial")
