@@ -118,6 +118,8 @@ def ray_running(resources: Resources, program: str) -> Iterator[None]:
                 "worker_niceness": resources.nice,
                 # Ray would end trials for the memory of other programs, in a way that ends Tune with them
                 "memory_monitor_refresh_ms": 0,
+                # Ray would start a worker for each CPU that no trial is ever given
+                "prestart_worker_first_driver": False,
             },
         )
     else:

@@ -320,8 +320,6 @@ def test_images_that_are_too_small_are_refused_in_a_sentence(name, smallest, ima
 @pytest.mark.parametrize(
     "name",
     [
-        "convnet",
-        "densenet_bc",
         "torchvision/vgg11_bn",
         "torchvision/vit_b_16",
         "torchvision/inception_v3",
@@ -343,12 +341,6 @@ def test_a_network_is_tried_on_a_size_without_memory_for_its_weights(name, monke
     assert sum(real) <= 1000  # a ViT has a token that is drawn otherwise
     assert isinstance(head(seen[0]), nn.Linear)
     assert head(seen[0]).weight.shape[0] == 2
-
-
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_images_too_small_for_the_courses_network_are_refused():
-    with pytest.raises(UsageError, match="convnet does not take images of 7×7 pixels"):
-        networks.check("convnet", 7)
 
 
 @pytest.mark.parametrize(("name", "meant"), [("resnet19", "torchvision/resnet18"), ("xyz", "alexnet"), ("", "alexnet")])
