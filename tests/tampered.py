@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ JSON_FILES = (
 LINE_FILES = ("study.journal", "trials/2/epochs.jsonl", "trials/5/epochs.jsonl")
 ARCHIVES = ("trials/2/validation.npz", "trials/5/last.pt", "winner/weights.pt", "trials/5/best.pt")
 FILES = (*JSON_FILES, *LINE_FILES, *ARCHIVES)
+SUFFIXES = (".npz", ".pt")
 
 
 def write(folder, pool):
@@ -212,8 +214,27 @@ def _parent(content, path):
 
 
 def everything(folder):
-    """All files in it and their contents."""
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All paths in it, with what says whether somebody has written there; nothing is opened, no link followed."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            path = os.path.join(place, name)
+            status = os.lstat(path)
+            is_folder = stat.S_ISDIR(status.st_mode)
+            found[path] = status.st_mode if is_folder else (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def copied(original, folder):
+    """A copy to be damaged. Archives are links: no command writes into one that is there, and nobody else may."""
+    return Path(shutil.copytree(original, folder, copy_function=_copy))
+
+
+def _copy(source, target):
+    if source.endswith(SUFFIXES):
+        os.link(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 class Payload:

@@ -1,11 +1,10 @@
-"""Confirmations whose disk is full at their end: real processes, on disks of their own; the runs are trained here."""
+"""Confirmations whose disk, one of their own, is full at their end."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
+from study import confirm
 from tests import disk, studies
 from tests.conftest import DIGITS_STUDY
 
@@ -23,11 +22,6 @@ def trained(tmp_path_factory):
     return results / "digits"
 
 
-def confirm(folder):
-    command = [sys.executable, "-m", "study.confirm", str(folder), *CONFIRM]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 def files_of(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "study.json"}
 
@@ -42,24 +36,26 @@ def leave(small, kilobytes):
 ROOM = {"weights": 40, "programs": 1100, "the last program": 2500}
 
 
-@pytest.mark.parametrize("part", ROOM)
 def test_a_disk_that_is_full_while_the_winner_is_written_is_told_in_a_sentence_and_the_same_command_goes_on(
-    trained, tmp_path, part
+    trained, tmp_path, capsys
 ):
     with disk.small_disk(tmp_path / "small", "100m") as small:
         folder = shutil.copytree(trained, small / "digits")
         before = files_of(folder)
-        leave(small, ROOM[part])
-        done = confirm(folder)
-        where, again = done.stderr.splitlines()
-        assert where == f"study.confirm: {folder}/winner: cannot be written (No space left on device)"
-        assert again.startswith("study.confirm: nothing is lost, the same command goes on: python -m study.confirm ")
-        assert done.returncode == 1
-        assert "confirmed score:" in done.stdout
-        after = files_of(folder)
-        assert {path.name for path in after.keys() - before.keys()} <= {"confirm.json", "study.journal", ".lock"}
-        assert all(after[path] == content for path, content in before.items())
-        (small / "filler").unlink()
-        done = confirm(folder)
-        assert (done.returncode, done.stderr) == (0, "")
+        for kilobytes in ROOM.values():
+            leave(small, kilobytes)
+            assert confirm.main([str(folder), *CONFIRM]) == 1
+            out, err = capsys.readouterr()
+            where, again = err.splitlines()
+            assert where == f"study.confirm: {folder}/winner: cannot be written (No space left on device)"
+            assert again.startswith(
+                "study.confirm: nothing is lost, the same command goes on: python -m study.confirm "
+            )
+            assert "confirmed score:" in out
+            after = files_of(folder)
+            assert {path.name for path in after.keys() - before.keys()} <= {"confirm.json", "study.journal", ".lock"}
+            assert all(after[path] == content for path, content in before.items())
+            (small / "filler").unlink()
+        assert confirm.main([str(folder), *CONFIRM]) == 0
+        assert capsys.readouterr().err == ""
         assert (folder / "winner/model.onnx").stat().st_size > 100_000

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import socket
-import stat
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from study.confirmation import stages
 from study.execution import cluster, servers, simulated
 from study.report import pictures
 from tests import tampered
+from tests.tampered import everything
 from trainable import __main__ as trainable
 from trainable.cli import MAX_PATH, shown
 from trainable.config import FIELDS
@@ -63,7 +63,7 @@ def originals(tmp_path_factory, digits_pool):
 def there(originals, tmp_path, monkeypatch):
     """The folder of a case; the current one lies in it, and so does the cache of decoded images."""
     shutil.copytree(originals / "images", tmp_path / "images", copy_function=os.link)
-    shutil.copytree(originals / "study", tmp_path / "study")
+    tampered.copied(originals / "study", tmp_path / "study")
     (tmp_path / "counts.csv").write_text("class,count\nemu,5\ncat,900\ngnu,5\n")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -76,19 +76,6 @@ def there(originals, tmp_path, monkeypatch):
                          (trainable, "_run"), (cache.Entry, "write"), (pictures, "write")]:  # fmt: skip
         monkeypatch.setattr(module, name, begun)
     return tmp_path
-
-
-def everything(folder):
-    """All paths in it, with what says whether somebody has written there."""
-    found = {}
-    for place, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            status = os.lstat(Path(place, name))
-            is_folder = stat.S_ISDIR(status.st_mode)
-            found[str(Path(place, name))] = (
-                status.st_mode if is_folder else (status.st_ino, status.st_size, status.st_mtime_ns)
-            )
-    return found
 
 
 def told(there, capsys, command, more, status=2):

@@ -17,6 +17,7 @@ from study.report import page, pictures
 from study.space import parameters
 from study.strategy.searcher import Searcher
 from tests import studies
+from tests.tampered import everything
 from trainable import __main__ as trainable
 from trainable.cli import UsageError
 from trainable.config import TrialConfig
@@ -54,16 +55,6 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def study(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "study"))
-
-
-def everything(folder):
-    """All paths in the folder with their contents, of links where they lead; nothing is opened that is no file."""
-    found = {}
-    for place, folders, names in os.walk(folder):
-        for name in [*folders, *names]:
-            path = Path(place, name)
-            found[str(path)] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-    return found
 
 
 COMMANDS = {

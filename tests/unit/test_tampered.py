@@ -270,12 +270,12 @@ def inflict(study, damage):
     content = path.read_bytes()
     place = min(int(share * len(content)), len(content) - 1)
     if kind == "truncate":
-        path.write_bytes(content[:place])
+        rewrite(path, content[:place])
     elif kind == "flip":
-        path.write_bytes(content[:place] + bytes([content[place] ^ more]) + content[place + 1 :])
+        rewrite(path, content[:place] + bytes([content[place] ^ more]) + content[place + 1 :])
     elif kind == "swap":
-        path.write_bytes((study / more).read_bytes())
-        (study / more).write_bytes(content)
+        rewrite(path, (study / more).read_bytes())
+        rewrite(study / more, content)
     else:
         lines = content.decode().splitlines() if name in LINE_FILES else [content.decode()]
         index = min(int(share * len(lines)), len(lines) - 1)
@@ -289,13 +289,19 @@ def inflict(study, damage):
         path.write_text("\n".join(lines) + "\n")
 
 
+def rewrite(path, content):
+    """Also where it is a link: the original stays as it is."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 def fuzz(original, commands, tmp_path, num_cases, num_harms):
     @hypothesis.settings(max_examples=num_cases, suppress_health_check=list(HealthCheck))
     @given(st.lists(DAMAGE, min_size=1, max_size=num_harms))
     def each_command_works_or_says_what_is_wrong(damages):
         study = tmp_path / "study"
         shutil.rmtree(study, ignore_errors=True)
-        shutil.copytree(original, study)
+        tampered.copied(original, study)
         for damage in damages:
             try:
                 inflict(study, damage)
