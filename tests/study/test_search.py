@@ -15,6 +15,7 @@ import pytest
 
 from study import search
 from study.record.ledger import Ledger
+from tests import studies
 from tests.conftest import DIGITS_STUDY
 from tests.kills import session_pids
 from trainable.__main__ import main as trainable
@@ -82,10 +83,8 @@ def test_ranking_agrees_with_the_rows(digits_study):
 
 def test_a_trial_from_a_reused_actor_replays_bit_for_bit_and_an_edited_digit_is_found(digits_study, tmp_path, capsys):
     # two slots and six trials: the last one ran in an actor that had served another
-    command = [sys.executable, "-m", "trainable", "--replay", str(digits_study.folder / "trials/5")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "no difference" in done.stderr
+    assert trainable(["--replay", str(digits_study.folder / "trials/5")]) == 0
+    assert "no difference" in capsys.readouterr().err
     folder = shutil.copytree(digits_study.folder, tmp_path / "digits", ignore=shutil.ignore_patterns("*.pt"))
     path = folder / "trials/5/epochs.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -115,8 +114,7 @@ def test_more_trials_extend_a_finished_study_and_an_interruption_is_told_and_cos
     assert (status, err) == (130, "")
     assert "to go on: python -m study.search --data digits" in out
     paused = rows_of(folder)
-    status, _, err = finished(launch(tmp_path, "--trials", "10"))
-    assert status == 0, err
+    studies.finish(studies.begin(*DIGITS_STUDY, "--trials", "10", "--results", tmp_path))
     after = rows_of(folder)
     assert set(after) == set(range(10))
     assert all(after[number] == text for number, text in before.items())
@@ -154,16 +152,6 @@ def test_a_second_driver_is_refused_and_changes_nothing(digits_study, capsys):
         ledger.close()
     assert "another process is running this study" in err
     assert (folder / "study.json").read_bytes() == asked
-
-
-def test_more_gpus_than_there_are_is_refused_at_once_and_nothing_is_written(tmp_path):
-    start = time.monotonic()
-    status, _, err = finished(launch(tmp_path / "results", "--gpus", "64"))
-    assert time.monotonic() - start < 20
-    assert status == 2
-    assert re.search(r"--gpus 64 asks for more GPUs than there are: \d+ found", err)
-    assert "Traceback" not in err
-    assert not (tmp_path / "results").exists()
 
 
 def test_all_mistakes_are_told_together(tmp_path, capsys):
