@@ -14,6 +14,7 @@ BENCHMARKS = {
     "checkpoint": "what a checkpoint every epoch costs",
     "beds": "whether the made-up trainings of study.simulate are like the recorded ones",
     "regret": "what searches are worth on a test bed, over the epochs they spend",
+    "slots": "what the driver keeps at work: one-epoch trials that only wait, on faked GPUs, through Ray Tune",
     "scaling": "time per proposal and per result, and memory, of studies of thousands of trials",
     "effects": "how often study.effects is right about knobs, on simulated studies of known effects",
     "study": "a finished study's wall time against its training and validation",
