@@ -51,7 +51,7 @@ def _study(num_trials: int, num_gpus: int, seconds: float, folder: Path) -> None
     from trainable.arguments import default_config
 
     class Waits(tune.Trainable):  # made here, so that it travels as it is and workers need not import torch
-        def setup(self, config: dict[str, Any], pool: None) -> None:
+        def setup(self, config: dict[str, Any], pool: None = None) -> None:
             self.number = config["number"]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
