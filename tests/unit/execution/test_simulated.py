@@ -78,7 +78,7 @@ def test_a_scheduler_spends_its_epochs_on_more_trials():
 
 def test_a_simulation_asks_the_studys_own_scheduler(monkeypatch):
     seen = []
-    monkeypatch.setattr(Asha, "stops", lambda self, number, epoch, best, rung: seen.append(epoch) or False)
+    monkeypatch.setattr(Asha, "stops", lambda self, epoch, best, rung: seen.append(epoch) or False)
     list(simulated.simulate(Bump(), "random", Asha(2), 2, 4, seed=0))
     # of the fourth trial, whose sixth epoch is its own end; the first three are the course's and a point of the design
     assert seen == [1, 2, 3, 4, 5]

@@ -38,11 +38,8 @@ def enter(standings, curves):
             standings.end(len(best), best[-1], MAX_EPOCHS)
 
 
-ODD, EVEN = 7, 8  # trials that ASHA judges from its first milestone on, and from its second
-
-
-def stops(rule, epoch, best, others, number=ODD):
-    return rule.stops(number, epoch, best, sorted([best, *others]))
+def stops(rule, epoch, best, others):
+    return rule.stops(epoch, best, sorted([best, *others]))
 
 
 def test_hand_counted_rung():
@@ -109,14 +106,28 @@ def test_a_stopped_trial_says_at_which_epoch_and_behind_how_many():
     assert scheduler.why_stopped(Never(), ledger.trials[5], ledger) == ""
 
 
-def test_every_second_trial_is_judged_from_the_second_milestone_on():
-    def milestones(number):
-        return [
-            epoch for epoch in range(1, 61) if stops(Asha(grace=2, reduction_factor=3), epoch, 0.1, [0.9] * 5, number)
-        ]
+def test_every_second_trial_is_not_judged_on_a_floor_where_one_of_the_courses_recipes_stood_at_that_age():
+    slow = [0.0, 0.0, 0.0, 0.1, 0.3, 0.5]
+    others = [([0.5] * 6, False)] * 4
 
-    assert milestones(ODD) == [2, 6, 18, 54]
-    assert milestones(EVEN) == [6, 18, 54]
+    def epochs_that_stop(first, is_over=False, number=6, score=0.0):
+        stops = []
+        for epoch in range(1, 7):
+            own = ([score] * epoch, False)
+            trials = [(first, is_over), ([0.5] * 6, False), *others, own, own][: number + 1]
+            ledger = study_of(*trials)
+            if scheduler.why_stopped(Median(grace=1, min_trials=2), ledger.trials[number], ledger):
+                stops.append(epoch)
+        return stops
+
+    assert epochs_that_stop(slow) == [4, 5, 6]  # 0.1 is more than a tenth of 0.5
+    assert epochs_that_stop([0.0, 0.02, 0.04, 0.04, 0.3, 0.5]) == [5, 6]
+    assert epochs_that_stop(slow[:3]) == []  # it may still rise
+    assert epochs_that_stop([0.0] * 6) == []
+    assert epochs_that_stop([0.0] * 6, is_over=True) == [1, 2, 3, 4, 5, 6]  # it came to nothing, and says nothing
+    assert epochs_that_stop(slow[:5], is_over=True) == [4, 5, 6]  # it ended by itself
+    assert epochs_that_stop(slow, number=7) == [1, 2, 3, 4, 5, 6]
+    assert epochs_that_stop(slow, score=0.06) == [1, 2, 3, 4, 5, 6]  # not on the floor
 
 
 def test_points_of_the_design_are_never_stopped_and_there_are_more_of_them_in_a_larger_study():
@@ -163,7 +174,7 @@ def interleaved(curves, rng):
 
 def decisions(ledger):
     return [
-        rule.stops(trial.number, len(trial.best), trial.best[-1], ledger.standings.at(len(trial.best)))
+        rule.stops(len(trial.best), trial.best[-1], ledger.standings.at(len(trial.best)))
         for rule in (Asha(2, 3), Median(2, 3))
         for trial in ledger.trials.values()
     ]
@@ -193,5 +204,5 @@ def test_decisions_are_those_of_the_curves_however_they_came_and_wherever_a_proc
 
 @given(st.lists(scores, min_size=3, max_size=30, unique=True))
 def test_at_a_full_rung_the_best_third_goes_on(values):
-    going = [v for v in values if not Asha(grace=1, reduction_factor=3).stops(ODD, 1, v, sorted(values))]
+    going = [v for v in values if not Asha(grace=1, reduction_factor=3).stops(1, v, sorted(values))]
     assert sorted(going, reverse=True) == sorted(values, reverse=True)[: -(-len(values) // 3)]
