@@ -249,7 +249,11 @@ CASES = [
         ["--imbalance", "{there}/counts.csv", "--minority", "zebra"],
         [("--imbalance: no class emu, gnu; the classes are", "fox"), "class cat: 900 training images", "class zebra"],
     ),
-    ("search", ["--val-fraction", "0.05"], ["class cat: 3 valid", "class dog: 3 valid", "class fox: 1 valid"]),
+    (
+        "search",
+        ["--val-fraction", "0.05"],
+        ["class cat: 3 valid", "class dog: 3 valid", "class fox: 1 valid", "a class with too few images can be left"],
+    ),
     ("search", ["--cpus-per-trial", "1000000"], [("--cpus-per-trial 1000000", "more than this machine's")]),
     ("search", ["--gpus", "1000"], [("--gpus 1000", "more GPUs than there are")]),
     ("search", ["--address", "127.0.0.1:99999"], [("--address 127.0.0.1:99999", "nothing answers there")]),
@@ -275,7 +279,8 @@ CASES = [
     (
         "trainable",
         ["--set", "dropout=2", "--set", "tau=1", "--keep", "0", "--val-fraction", "0.01"],
-        ["--set dropout must be in [0, 1), not '2'", "--keep must be in (0, 1]", "cat: 1", "dog: 1", "fox: 0"],
+        ["--set dropout must be in [0, 1), not '2'", "--keep must be in (0, 1]", "cat: 1", "dog: 1", "fox: 0",
+         "a class with too few images can be left out"],
     ),
     ("replay", ["--keep", "0.5", "--set", "dropout=0.1"], ["everything from the study, so --keep, --set"]),
     ("replay", ["--replay", "{there}/none/trials/0"], [("{there}/none: holds no study", "No such file")]),

@@ -149,8 +149,9 @@ def test_too_few_groups_are_a_problem_that_says_so_and_few_a_warning():
     labels = np.repeat([0, 1], [12, 400])
     pool = pool_of(labels, np.concatenate([np.zeros(12, int), 1 + np.arange(400)]))
     problems, _ = check_split(pool, split(pool, 0, 0))
-    assert len(problems) == 1
+    assert len(problems) == 2
     assert problems[0].endswith("(its images are of 1 group(s), and a group stands on one side)")
+    assert problems[1].startswith("a class with too few images can be left out")
     labels = np.repeat([0, 1], [120, 400])
     pool = pool_of(labels, np.concatenate([np.arange(120) // 4, 30 + np.arange(400)]))
     problems, warned = check_split(pool, drawn := split(pool, 0, 0))
