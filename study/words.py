@@ -53,3 +53,8 @@ def ends(low: float | None, high: float | None, digits: int = 4, sign: str = "")
 
 def f1_with_ends(score: float, low: float | None, high: float | None) -> str:
     return f"{score:.4f} (95 % {ends(low, high)})" if known(low) else f"{score:.4f}"
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 epoch", "3 epochs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -15,7 +15,7 @@ from study.record.ledger import Ledger
 from study.record.recipes import recipe_table, trial_name
 from study.record.trial import Trial
 from study.space.parameters import Space
-from study.words import duration
+from study.words import count, duration
 from trainable.cli import printable
 from trainable.objectives import Objective
 
@@ -63,7 +63,8 @@ class Display:
             return  # the live table redraws itself
         if trial.status != "running":
             best = f"best {self.objective.words} {trial.best[-1]:.4f}" if trial.best else "no epoch"
-            self.say(f"{self._name(trial)}: {trial.status} after {len(trial.best)} epochs ({trial.reason}), {best}")
+            length = count(len(trial.best), "epoch")
+            self.say(f"{self._name(trial)}: {trial.status} after {length} ({trial.reason}), {best}")
             self.say(self._progress())
         elif trial.row is not None:
             own = f"{self.objective.words} {trial.row[self.objective.name]:.4f}"

@@ -21,6 +21,7 @@ from study.statistics.columns import Array, columns_of
 from study.statistics.comparable import MIN_RESIDUAL_DF, Rows, Trials, comparable
 from study.statistics.intervals import Interval
 from study.statistics.knobs import LEVEL, Fitted, Knob, unknown
+from study.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,7 @@ class Effects:
     def lines(self, importances: Mapping[str, "Importance"] | None = None) -> list[str]:
         """The effects as lines of at most 100 columns."""
         trials = self.trials
-        after = f" after {trials.after_epochs} epoch{'s'[: trials.after_epochs - 1]}" if trials.after_epochs else ""
+        after = f" after {count(trials.after_epochs, 'epoch')}" if trials.after_epochs else ""
         left_out = ", ".join(f"{count} {why}" for why, count in trials.left_out.items())
         title = f"effects on {self.score}{after}, from {len(trials.numbers)} trials"
         lines = [title + (f" (left out: {left_out})" if left_out else "")]
