@@ -9,6 +9,7 @@ import numpy as np
 from study.statistics.intervals import Interval, smoothed, t_quantile, wilson
 from study.statistics.resamples import Resamples, Scores
 
+TIE = 1e-5
 LEFT_OUT = (1 - 1 / np.e, 1 / np.e)  # shares of the images in a resample, and out of it
 
 
@@ -23,7 +24,8 @@ def corrected(scores: Scores, resamples: Resamples, judged: np.ndarray, confiden
 
     None where no resample leaves out an image of each class.
     """
-    chosen = scores.resampled.round(5).argmax(axis=0)  # equal scores differ in their last bits; the earlier one counts
+    # equal scores differ in their last bits, and rounding may part them; the earlier one counts
+    chosen = (scores.resampled >= scores.resampled.max(axis=0) - TIE).argmax(axis=0)
     found = resamples.left_out(judged, chosen)
     found = found[~np.isnan(found)]
     if not len(found):
