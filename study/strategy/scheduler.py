@@ -104,9 +104,11 @@ def _may_yet_rise(trial: "Trial", trials: Mapping[int, "Trial"]) -> bool:
         return False
     of_course = [trials[number] for number in range(len(COURSE)) if number in trials]
     floor = FLOOR * max((found.best[-1] for found in of_course if found.best), default=0.0)
-    telling = [found.best[: len(trial.best)][-1:] for found in of_course
-               if found.status == "running" or found.best[-1:] > [floor]]  # fmt: skip
-    return trial.best[-1] <= floor and (len(of_course) < len(COURSE) or any(best <= [floor] for best in telling))
+    if trial.best[-1] > floor:
+        return False
+    telling = [found for found in of_course if found.status == "running" or found.best[-1:] > [floor]]
+    stood = any(found.best[: len(trial.best)][-1:] <= [floor] for found in telling)
+    return stood or len(of_course) < len(COURSE)
 
 
 def _num_better(best: float, rung: Sequence[float]) -> int:
