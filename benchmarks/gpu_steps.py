@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from trainable.config import PRECISIONS, TrialConfig
 from trainable.images.pool import Pool
 from trainable.images.trial import TrialImages, trial_images
 from trainable.parts.losses import LOSSES
-from trainable.parts.networks import ConvNet
+from trainable.parts.networks import NETWORKS, ConvNet
 from trainable.parts.optimizers import adam
 from trainable.probe import probe
-from trainable.step import Step
+from trainable.step import Step, repeated
 
 IMAGE_SIZE = 32
 
@@ -39,11 +40,13 @@ class Size:
     rounds: int
     accuracy: tuple[int, int, int]
     together: tuple[int, ...]
+    packed: tuple[int, ...]
+    networks: int  # training images for each network
     num_threads: int  # on the CPU
 
 
-FULL = Size(40_000, 5_000, 5, (12_000, 8, 3), (1, 2, 4, 8), num_cores())
-SHORT = Size(256, 128, 1, (256, 1, 2), (1, 2), 1)
+FULL = Size(40_000, 5_000, 5, (12_000, 8, 3), (1, 2, 4, 8), (1, 2, 4, 8, 16, 32), 8_192, num_cores())
+SHORT = Size(256, 128, 1, (256, 1, 2), (1, 2), (1, 2), 64, 1)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,14 @@ def epoch(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def networks(bench: Bench) -> dict[str, dict[str, dict[str, float]]]:
+    """Images per second of each of the project's own networks, in both precisions."""
+    images = bench.images(bench.size.networks)
+    return {
+        name: {p: bench.rates(bench.config(precision=p, network=name), images) for p in PRECISIONS} for name in NETWORKS
+    }
+
+
 def floor(bench: Bench) -> dict[str, float]:
     """Images per second of the network and its updates alone, on one batch that lies ready: no epoch is faster."""
     config, images = bench.config(), bench.images(min(bench.size.train, 4_096))
@@ -211,8 +222,11 @@ def _train_beside(bench: Bench, barrier: Any, results: Any) -> None:
 
 
 def packed(bench: Bench) -> dict[str, dict[str, float]]:
-    """Images per second of steps without augmentation: k trials one after the other, and as one program."""
-    return {str(k): _packed(bench, k) for k in bench.size.together}
+    """Images per second of steps without augmentation: k trials one after the other, and as one program.
+
+    On a GPU each trial's step is a graph of its own, and so is the pack's.
+    """
+    return {str(k): _packed(bench, k) for k in bench.size.packed}
 
 
 def _packed(bench: Bench, k: int) -> dict[str, float]:
@@ -223,16 +237,23 @@ def _packed(bench: Bench, k: int) -> dict[str, float]:
     pack, optimizer = packs.pack_of(networks, [0.3] * k, [1e-3] * k)
     optimizers = [adam(network, 1e-3, 1e-4) for network in networks]
 
+    steps = [
+        repeated(partial(_discard, packs.train_single, *trial, precision="bfloat16"), bench.device)
+        for trial in zip(networks, optimizers, strict=True)
+    ]
+    whole = repeated(partial(_discard, packs.train_packed, pack, optimizer, precision="bfloat16"), bench.device)
+
     def singles() -> None:
-        for trial in zip(networks, optimizers, images, labels, strict=True):
-            packs.train_single(*trial, "bfloat16")
+        for step, *batch in zip(steps, images, labels, strict=True):
+            step(*batch)
 
-    def one() -> None:
-        packs.train_packed(pack, optimizer, images, labels, "bfloat16")
-
-    num_calls = 200 if bench.device.type == "cuda" else 3
-    works = {"one after the other": singles, "packed": one}
+    num_calls = 100 if bench.device.type == "cuda" else 3
+    works: dict[str, Callable[[], None]] = {"one after the other": singles, "packed": partial(whole, images, labels)}
     return {name: labels.numel() / _seconds(work, num_calls, bench.device) for name, work in works.items()}
+
+
+def _discard(work: Callable[..., object], *inputs: Any, precision: str) -> None:
+    work(*inputs, precision)
 
 
 def _seconds(work: Callable[[], None], num_calls: int, device: torch.device) -> float:
@@ -297,6 +318,7 @@ STEPS: dict[str, Callable[[Bench], Any]] = {
         choice,
         captured,
         epoch,
+        networks,
         floor,
         profile,
         together,

@@ -96,7 +96,8 @@ class PackedAdam:
         self._parameters = [tensor for tensor in pack.parameters() if tensor.requires_grad]
         self._learning_rate, self._weight_decay, self._clip_norm = learning_rate, weight_decay, clip_norm
         self._means, self._squares = ([torch.zeros_like(p) for p in self._parameters] for _ in range(2))
-        self._num_steps = 0
+        # on the device, where a captured step counts on
+        self._num_steps = torch.zeros((), dtype=torch.float64, device=learning_rate.device)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -105,7 +106,7 @@ class PackedAdam:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
         factors = (self._clip_norm / (norms + 1e-6)).clamp(max=1)
-        first, second = (1 - beta**self._num_steps for beta in BETAS)
+        first, second = ((1 - beta**self._num_steps).float() for beta in BETAS)
         for p, gradient, mean, square in zip(self._parameters, gradients, self._means, self._squares, strict=True):
             each = (-1, *[1] * (p.dim() - 1))
             gradient = gradient * factors.view(each) + p * self._weight_decay.view(each)

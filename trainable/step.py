@@ -90,7 +90,7 @@ class Step:
         return self._loss_sum.item(), int(self._num_correct.item())
 
     def _repeated(self, work: Work) -> Work:
-        return Graphed(work, _on_side_stream, _capture) if self._pixels.is_cuda else work
+        return repeated(work, self._pixels.device)
 
     def _train_on(
         self, positions: torch.Tensor, dice: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
@@ -150,6 +150,11 @@ class Graphed:
         for mine, given in zip(self._inputs, inputs, strict=True):
             mine.copy_(given)
         self._replay()
+
+
+def repeated(work: Work, device: torch.device) -> Work:
+    """``work``, on a GPU as a graph."""
+    return Graphed(work, _on_side_stream, _capture) if device.type == "cuda" else work
 
 
 def _on_side_stream(work: Work, inputs: Sequence[torch.Tensor]) -> None:
