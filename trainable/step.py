@@ -3,6 +3,7 @@
 Nothing here waits for the device: losses and hits add up there until ``totals`` is asked for.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 
 import torch
@@ -50,8 +51,8 @@ class Step:
     def _begin_phase(self) -> None:
         """What a graph has captured is for the parameters that were learning then."""
         # batches of another size, the last ones of an epoch, are not worth a graph of their own
-        self._train_common_size = self._repeated(self._train_on)
-        self.update = self._repeated(self._update)
+        self._train_common_size = self._repeated(_without_hold(self._train_on))
+        self.update = self._repeated(_without_hold(self._update))
 
     def start_epoch(self, epoch: int) -> None:
         """``epoch`` counts from 1."""
@@ -120,6 +121,22 @@ class Step:
         self._optimizer.step()
         # a graph adds to the gradients where they lie; elsewhere the first ones of a group need not be added to zeros
         self._optimizer.zero_grad(set_to_none=not self._pixels.is_cuda)
+
+
+def _without_hold(method: Work) -> Work:
+    """``method``, without a reference to its object.
+
+    The object keeps this one. In a circle of references both would outlive the trial, and the GPU's memory with them,
+    until Python happens to look for circles.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def work(*inputs: torch.Tensor) -> None:
+        own = reference()
+        assert own is not None
+        own(*inputs)
+
+    return work
 
 
 class Graphed:

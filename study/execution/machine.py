@@ -35,7 +35,7 @@ os.environ |= {
 }
 
 CLUSTER_PRECISION = {  # by whether there are GPUs: this machine need not be like those
-    True: ("bfloat16", "the precision that GPUs are made for"),
+    True: ("bfloat16", "a cluster's GPUs are not tried; most train faster in it"),
     False: ("float32", "a cluster's processors are not tried; --precision bfloat16 where all are fast in it"),
 }
 

@@ -1,7 +1,9 @@
 """A worker without any tuner: what it does where memory or the disk does not suffice, and how Tune sees it."""
 
 import dataclasses
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ CONFIG = default_config("digits", 3, epochs=3, num_threads=1)
 
 
 def trial_in(folder, pool, config=CONFIG):
+    folder.mkdir(exist_ok=True)
     worker = Worker(pool)
     worker.begin(7, folder, config)
     return worker
@@ -51,6 +54,24 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits_and_the_row_says_so(
     config = dataclasses.replace(CONFIG, num_micro_batches=num_parts)
     images = trial_images(digits_pool, 3, 3, torch.device("cpu"))
     assert without_seconds(row) == without_seconds(next(loop.run(loop.new_state(config, images), images)))
+
+
+def test_what_a_trial_held_is_free_when_the_next_one_begins(digits_pool, tmp_path):
+    """At once: what Python's collector would find some time later is a GPU's memory, and the next trial needs it."""
+    config = dataclasses.replace(CONFIG, average_decay=0.9, mixing="mixup", schedule="cosine", resample_from=0.5)
+    worker = trial_in(tmp_path / "first", digits_pool, config)
+    gc.collect()
+    gc.disable()
+    try:
+        worker.step()
+        state = worker._state
+        held = [weakref.ref(each) for learner in state.learners
+                for each in (learner, learner.model, learner.step, learner.optimizer, learner.average)]  # fmt: skip
+        del state
+        worker.begin(8, tmp_path / "second", config)
+        assert [each() for each in held] == [None] * 5
+    finally:
+        gc.enable()
 
 
 def test_out_of_memory_in_a_later_epoch_goes_on_from_the_checkpoint(digits_pool, tmp_path, monkeypatch):

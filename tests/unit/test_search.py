@@ -141,6 +141,29 @@ def test_a_new_study_trains_in_what_the_probe_says_and_then_keeps_to_it(tmp_path
         auto(tmp_path, "--precision", "float32")
 
 
+@pytest.mark.parametrize(
+    ("asked", "probed"),
+    [
+        ([], "convnet"),
+        (["--set", "network=resnet18"], "resnet18"),
+        (["--space", "full"], "resnet32"),
+        (["--space", "all.toml"], "densenet_bc"),
+        (["--space", "torchvision.toml"], "torchvision/resnet18"),
+    ],
+)
+def test_the_slowest_network_that_may_be_trained_decides_the_precision(tmp_path, monkeypatch, asked, probed):
+    from trainable import probe
+
+    (tmp_path / "all.toml").write_text('[network]\nchoices = ["densenet_bc", "convnet", "resnet18", "resnet32"]\n')
+    (tmp_path / "torchvision.toml").write_text('[network]\nchoices = ["torchvision/resnet18", "densenet_bc"]\n')
+    networks = []
+    monkeypatch.setattr(
+        probe, "probe", lambda config, *_: networks.append(config.network) or probe.Choice("float32", "")
+    )
+    auto(tmp_path, *(str(tmp_path / word) if word.endswith(".toml") else word for word in asked))
+    assert networks == [probed]
+
+
 def test_a_study_from_before_there_was_a_choice_goes_on_in_float32(tmp_path, monkeypatch):
     fake_probe(monkeypatch, "bfloat16", "9 × as fast as float32 here")
     plan = auto(tmp_path, "--precision", "float32")

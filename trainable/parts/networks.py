@@ -55,7 +55,8 @@ def _hidden_layer(num_in: int, num_out: int, dropout: float) -> list[nn.Module]:
 
 
 # From (config, num_classes, image_size). Each takes float32 (batch, 3, S, S) to logits (batch, num_classes); weights
-# are drawn from torch's global generator. Beside these there are torchvision's, see ``make``.
+# are drawn from torch's global generator. The slowest to train come last. Beside these there are torchvision's, see
+# ``make``.
 NETWORKS: Mapping[str, Callable[[TrialConfig, int, int], nn.Module]] = {
     "convnet": lambda config, num_classes, image_size: ConvNet(num_classes, image_size, config.dropout, config.width),
     "resnet32": lambda config, num_classes, image_size: resnet32(num_classes, config.dropout),
