@@ -14,14 +14,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks import harness
 from study.record import environment
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.strategy.searcher import Searcher
 from trainable import objectives
-from trainable.arguments import add_data_flags, data_spec, default_config, num_cores
+from trainable.arguments import add_data_flags, add_precision_flag, data_spec, default_config, num_cores
 from trainable.cli import Parser, UsageError, fail, one_of, positive_int, seed
 from trainable.config import OBJECTIVES, TrialConfig
+from trainable.images import loading
 from trainable.images.pool import DataSpec
 from trainable.streams import derive
 
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=positive_int, default=2, help="trainings of each config")
     parser.add_argument("--objective", type=one_of(OBJECTIVES), default=TrialConfig.objective, help="its curves")
     parser.add_argument("--seed", type=seed, default=0, help="draws the splits, the cut and the configs")
+    add_precision_flag(parser.add_argument_group("precision"), "auto")
     arguments = parser.parse(None)
     try:
         spec = data_spec(arguments)
@@ -47,6 +50,7 @@ def main() -> int:
     base = default_config(
         spec.data, arguments.seed, epochs=arguments.epochs, patience=arguments.epochs, objective=arguments.objective
     )
+    base = harness.settled(base, arguments.precision, loading.load(spec))
     configs = _configs(base, arguments.configs)
     jobs = [
         (number, index, dataclasses.replace(config, seed=derive("trial_seed", config.seed, index)))
@@ -85,8 +89,6 @@ def _configs(base: TrialConfig, number: int) -> list[TrialConfig]:
 
 def _open(spec: DataSpec) -> None:
     global _pool
-    from trainable.images import loading
-
     _pool = loading.load(spec, say=lambda text: None)
 
 
