@@ -20,7 +20,7 @@ from trainable.arguments import default_config
 from trainable.cli import Parser
 from trainable.config import TrialConfig
 
-ALGORITHMS = ("random", "tpe")
+SETTINGS = (("random", "course"), ("tpe", "course"), ("tpe", "full"))  # 5 and 24 fields
 SIZES = (1000, 3000, 10_000)
 NUM_EPOCHS = 20
 WINDOW = 200  # trials at the end whose times are taken
@@ -32,16 +32,18 @@ def add_flags(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     rows: list[Row] = []
-    for algorithm in ALGORITHMS:
+    for algorithm, space in SETTINGS:
         for size in SIZES:
             # a process for each, so that its memory is its own
-            command = [sys.executable, "-m", "benchmarks.scaling", algorithm, str(size), str(int(arguments.journal))]
+            asked = [algorithm, space, str(size), str(int(arguments.journal))]
+            command = [sys.executable, "-m", "benchmarks.scaling", *asked]
             numbers = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
             names = ("total_seconds", "ask_milliseconds", "result_milliseconds", "memory_mib")
-            rows.append({"algorithm": algorithm, "trials": size, **dict(zip(names, map(float, numbers), strict=True))})
+            found = dict(zip(names, map(float, numbers), strict=True))
+            rows.append({"algorithm": algorithm, "space": space, "trials": size, **found})
             print(rows[-1], file=sys.stderr)
     figures = [
-        Figure(f"{row['algorithm']}, {row['trials']} trials: {label}", unit, [row[name]])
+        Figure(f"{row['algorithm']}, space {row['space']}, {row['trials']} trials: {label}", unit, [row[name]])
         for row in rows
         for name, label, unit in [
             ("ask_milliseconds", "a proposal, at the end", "ms"),
@@ -58,11 +60,11 @@ def _made_up(config: TrialConfig, epoch: int) -> float:
     return math.exp(-distance) * (1 - 1 / (epoch + 1))
 
 
-def _study(algorithm: str, num_trials: int, folder: Path | None) -> None:
+def _study(algorithm: str, space: str, num_trials: int, folder: Path | None) -> None:
     """Runs a study of so many trials, one at a time, and prints what it took."""
     ledger = Ledger(folder)
     base = dataclasses.replace(default_config("digits", 0), epochs=NUM_EPOCHS)
-    searcher = Searcher(ledger, parameters.load(parameters.COURSE_SPACE), base, algorithm, num_trials)
+    searcher = Searcher(ledger, parameters.load(parameters.SPACES[space]), base, algorithm, num_trials)
     rule = scheduler.make("asha", NUM_EPOCHS)
     asks: list[float] = []
     results: list[float] = []
@@ -90,9 +92,10 @@ def _study(algorithm: str, num_trials: int, folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[3] == "1":
+    algorithm, space, size, keeps_journal = sys.argv[1:]
+    if keeps_journal == "1":
         SCRATCH.mkdir(exist_ok=True)
         with TemporaryDirectory(dir=SCRATCH) as scratch:
-            _study(sys.argv[1], int(sys.argv[2]), Path(scratch))
+            _study(algorithm, space, int(size), Path(scratch))
     else:
-        _study(sys.argv[1], int(sys.argv[2]), None)
+        _study(algorithm, space, int(size), None)

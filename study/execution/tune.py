@@ -141,6 +141,29 @@ class _TuneScheduler(FIFOScheduler):
     def __init__(self, session: _Session) -> None:
         super().__init__()
         self._session = session
+        self._keeps_workers = False
+
+    def on_trial_add(self, tune_controller: Any, trial: RayTuneTrial) -> None:
+        """Tells Tune before the first trial to keep all workers whose trials are over for the next trials.
+
+        By itself it keeps one; of two trials that end together, the other's worker is ended and a new one started,
+        which takes seconds. There is no setting for it, and another version of Ray may have it elsewhere.
+        """
+        super().on_trial_add(tune_controller, trial)
+        if not self._keeps_workers:
+            with suppress(AttributeError):
+                kept = tune_controller._tune_controller._actor_cache
+                kept.increase_max(trial.placement_group_factory, by=MAX_STARTING)
+            self._keeps_workers = True
+
+    def choose_trial_to_run(self, tune_controller: Any) -> RayTuneTrial | None:
+        """None: Tune starts waiting trials by itself, and gives a free worker to one that has none.
+
+        What FIFO chooses is the trial that has waited longest, for a worker that is starting. It would get the free
+        one, the starting one would be ended, and one more be started for the next trial: where trials are shorter than
+        the start of a worker, for ever.
+        """
+        return None
 
     def on_trial_result(self, tune_controller: Any, trial: RayTuneTrial, result: dict[str, Any]) -> str:
         with self._session.hook():
