@@ -50,7 +50,10 @@ def main() -> int:
     base = default_config(
         spec.data, arguments.seed, epochs=arguments.epochs, patience=arguments.epochs, objective=arguments.objective
     )
-    base = harness.settled(base, arguments.precision, loading.load(spec))
+    try:
+        base = harness.settled(base, arguments.precision, loading.load(spec))
+    except UsageError as error:  # of the images themselves, which are looked at last
+        fail(parser.prog, error.problems)
     configs = _configs(base, arguments.configs)
     jobs = [
         (number, index, dataclasses.replace(config, seed=derive("trial_seed", config.seed, index)))
