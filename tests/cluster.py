@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 ROOT = Path(__file__).parents[1]
 PORT = 6379
 
@@ -35,12 +35,15 @@ class Cluster:
         self.addresses = {"a": "10.77.0.1", "b": "10.77.0.2"}
         self.head = f"{self.addresses['a']}:{PORT}"
         self.temporary = Path(f"/tmp/{self.tag}")  # a short path, for Ray's sockets
+        self.checkout = folder / "checkout"  # with the launch files, and beside them the packages of this Python
         self.environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(20),
             "RAY_worker_niceness": "0", "RAY_memory_monitor_refresh_ms": "0", "RAY_USAGE_STATS_ENABLED": "0",
         }  # fmt: skip
 
     def __enter__(self):
+        shutil.copytree(ROOT / "cluster", self.checkout / "cluster")
+        (self.checkout / ".venv").symlink_to(sys.prefix)
         one, other = (self.netns(machine) for machine in self.addresses)
         run("ip", "netns", "add", one)
         run("ip", "netns", "add", other)
@@ -61,13 +64,14 @@ class Cluster:
         return self.tag + machine
 
     def start(self, machine, *more, first="true", gpus=1, cpus=1):
-        """Starts Ray on a machine; ``first`` is a shell command whose mounts only its processes see."""
-        where = ["--head", f"--port={PORT}", f"--temp-dir={self.temporary}"] if machine == "a" else [
-            f"--address={self.head}"]  # fmt: skip
+        """Starts Ray by the launch file; ``first`` is a shell command whose mounts only the machine's processes see."""
+        scripts = self.checkout / "cluster"
         if machine == "a":
-            where.append("--include-dashboard=false")
-        command = [*RAY, "start", *where, f"--node-ip-address={self.addresses[machine]}", f"--num-cpus={cpus}",
-                   f"--num-gpus={gpus}", *more]  # fmt: skip
+            start = [scripts / "head.sh", self.addresses["a"], f"--temp-dir={self.temporary}",
+                     "--include-dashboard=false"]  # fmt: skip
+        else:
+            start = [scripts / "node.sh", self.head, f"--node-ip-address={self.addresses[machine]}"]
+        command = [*map(str, start), f"--num-cpus={cpus}", f"--num-gpus={gpus}", *more]
         inside = ["ip", "netns", "exec", self.netns(machine), "sh", "-c", f'{first} && exec "$@"', "sh", *command]
         environment = self.environment | {"STUDY_TRACE": str(self.trace(machine))}
         done = subprocess.run(inside, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -99,6 +103,14 @@ class Cluster:
         deadline = time.monotonic() + 30
         while self.pids(machine, program) and time.monotonic() < deadline:
             time.sleep(0.1)
+
+    @contextmanager
+    def frozen(self, machine, program):
+        """While this is open, what runs there of a program stands still."""
+        pids = list(map(str, self.pids(machine, program)))
+        run("kill", "-STOP", *pids)
+        yield
+        run("kill", "-CONT", *pids)
 
     def cable(self, state):
         """Takes the cable between the machines "down" or "up"."""

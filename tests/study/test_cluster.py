@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import time
 from importlib.metadata import distribution
 from pathlib import Path
@@ -109,8 +110,9 @@ def test_a_machine_that_dies_amid_an_epoch_loses_only_that_one_and_one_that_join
     two.start("a")
     process = search(two, *LONG)
     once(lambda: two.starts("a"), process)
-    two.start("b")
-    once(lambda: two.starts("b") and two.starts("b")[-1][1] >= 2, process)
+    with two.frozen("a", "ray::"):  # or it is done with all trials before the other one has started
+        two.start("b")
+        once(lambda: two.starts("b") and two.starts("b")[-1][1] >= 2, process)
     two.kill("b", "raylet")
     trial, epoch = two.starts("b")[-1]
     out = finished(process)
@@ -161,12 +163,44 @@ def test_a_head_that_dies_ends_the_study_with_a_sentence_and_after_its_restart_t
     check_rows(two, LONG)
 
 
+SRUN = """#!/bin/sh
+case "$*" in *hostname*) echo 10.77.0.1; exit;; esac
+while [ "${1#--}" != "$1" ]; do shift; done
+for machine in a b; do
+    ip netns exec TAG$machine unshare --mount --pid --fork --mount-proc sh -c \
+        'mount -t tmpfs none /tmp/ray && "$@"' sh "$@" &
+done
+status=0
+for child in $(jobs -p); do wait "$child" || status=$?; done
+exit $status
+"""
+
+
+@pytest.mark.slow
+def test_the_file_for_slurm_starts_ray_on_all_nodes_and_runs_the_study_on_the_first(two):
+    """Slurm is played by two scripts. Each machine sees its own processes alone: Ray ends all of Ray that it sees."""
+    slurm = two.folder / "slurm"
+    slurm.mkdir()
+    Path("/tmp/ray").mkdir(exist_ok=True)
+    for name, text in (("scontrol", "#!/bin/sh\necho a; echo b\n"), ("srun", SRUN.replace("TAG", two.tag))):
+        (slurm / name).write_text(text)
+        (slurm / name).chmod(0o755)
+    given = {"SUBMIT_DIR": str(two.checkout), "JOB_NODELIST": "[a-b]", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "1"}
+    environment = two.environment | {f"SLURM_{name}": value for name, value in given.items()}
+    environment["PATH"] = f"{slurm}:{environment['PATH']}"
+    job = [str(two.checkout / "cluster/slurm.sh"), *SMALL, "--results", str(two.folder / "results")]
+    done = subprocess.run(["bash", *job], env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 at a time on the CPU" in done.stdout
+    check_rows(two, SMALL)
+
+
 @pytest.mark.slow
 def test_a_cluster_that_does_not_let_us_in_is_told_in_a_sentence(two):
     two.start("a")
     for environment, why in [
         ({"RAY_AUTH_TOKEN": "0" * 40}, "the cluster asks for another token than this machine's (see docs/cluster.md)"),
-        ({"RAY_AUTH_MODE": "disabled"}, "the cluster asks for a token; with RAY_AUTH_MODE=token one is sent (see"),
+        ({"RAY_AUTH_MODE": "disabled"}, "the cluster asks for a token; RAY_AUTH_MODE=token here sends it this one's"),
     ]:
         start = time.monotonic()
         process = search(two, *SMALL, environment=environment)
