@@ -22,18 +22,23 @@ def main(argv: list[str] | None = None) -> int:
 
     from study.findings import advice, ranking, summary
     from study.report import page, pictures
+    from trainable.progress import stage
 
     try:
-        ranked = ranking.rank(folder)
-        found = summary.find(ranked, folder)
+        with stage("ranking the trials"):
+            ranked = ranking.rank(folder)
+        with stage("asking which settings matter"):
+            found = summary.find(ranked, folder)
     except UsageError as error:
         fail(parser.prog, error.problems)
     head = advice.lines(ranked, found.verdict, found.more_images)
     print("\n".join([*head, *([""] if head else []), *ranked.lines(), *found.lines()]))
     try:
         ranking.write(ranked, folder)
-        page.write(found, folder)
-        num_pictures = len(pictures.write(found, folder / "figures", print))
+        with stage("writing report.html"):
+            page.write(found, folder)
+        with stage("drawing the pictures"):
+            num_pictures = len(pictures.write(found, folder / "figures", print))
     except OSError as error:
         print(f"study.analyze: {unwritable(error)}", file=sys.stderr)
         return EXIT_FAILED

@@ -78,10 +78,12 @@ def _parser() -> Parser:
 def _page(folder: Path) -> str:
     from study.findings import advice, ranking, summary
     from study.report import page
+    from trainable.progress import stage
 
-    found = ranking.rank(folder)
-    head = advice.lines(found, summary.verdict_of(folder), summary.more_images_of(folder, found.study))
-    return "\n".join([*head, "", page.write_if_quick(found, folder)])
+    with stage("writing report.html"):
+        found = ranking.rank(folder)
+        head = advice.lines(found, summary.verdict_of(folder), summary.more_images_of(folder, found.study))
+        return "\n".join([*head, "", page.write_if_quick(found, folder)])
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
         UsageError: what is not there or no image, and folders without any; all of them.
     """
     from trainable.images.decoding import image_endings, opened
+    from trainable.progress import counted
 
     def header(file: Path) -> None:
         with opened(file):
@@ -83,7 +84,7 @@ def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
         if not images:
             problems.append(f"{printable(path)}: holds no image")
         files += images
-    for file in files:
+    for file in counted(files, "looking at the files", len(files), "files"):
         attempt(problems, header, file)
     if problems:
         raise UsageError(problems)
@@ -93,10 +94,10 @@ def image_files(paths: list[Path], say: Callable[[str], None]) -> list[Path]:
 def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> int:
     """Prints the class of each image, in the order of ``files``; one that cannot be decoded is told and passed over."""
     import numpy as np
-    from tqdm import tqdm
 
     from study.confirmation.winner import classify
     from trainable.images.decoding import decoded, decoding_threads
+    from trainable.progress import counted
 
     def decode(path: Path) -> "np.ndarray | str":
         try:
@@ -108,11 +109,11 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
     if not as_json:
         print(_line(("image", "class", "probability", "next"), widths))
     num_failed = 0
+    batches = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
     # on a terminal the lines themselves are the progress
-    shown = tqdm(total=len(files), unit=" images", disable=True if sys.stdout.isatty() else None, leave=False)
-    with decoding_threads() as threads, shown:
-        for start in range(0, len(files), batch_size):
-            batch = files[start : start + batch_size]
+    shown = batches if sys.stdout.isatty() else counted(batches, "classifying", len(batches), "batches")
+    with decoding_threads() as threads:
+        for batch in shown:
             images = list(threads.map(decode, batch))
             readable = [image for image in images if not isinstance(image, str)]
             rows = iter(classify(winner.classifier, np.stack(readable), batch_size)) if readable else iter(())
@@ -124,7 +125,6 @@ def run(winner: "Winner", files: list[Path], batch_size: int, as_json: bool) -> 
                     row = next(rows)
                     found = int(winner.objective.decide_by(row[None])[0])
                     print(_as_json(winner, file, found, row) if as_json else _as_line(winner, file, found, row, widths))
-            shown.update(len(batch))
     return EXIT_FAILED if num_failed else 0
 
 

@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse(argv)
     again = "python -m study.search " + shlex.join(sys.argv[1:] if argv is None else argv)
 
-    from study.execution.plan import preflight
+    from trainable.progress import stage
+
+    with stage("loading libraries"):
+        from study.execution.plan import preflight
 
     try:
         plan = preflight(arguments, parser.problems, again)
@@ -158,12 +161,14 @@ def run(plan: "StudyPlan") -> int:
     from study.execution.runner import Pause
     from study.findings import advice, ranking, summary
     from study.report import page
+    from trainable.progress import stage
 
     pause = Pause(plan.time_budget_seconds)
     with ray_running(plan.resources, "study.search"):
         display, failure = _run_trials(plan, pause)
     try:
-        found = ranking.rank(plan.folder)
+        with stage("ranking the trials"):
+            found = ranking.rank(plan.folder)
         verdict, more = summary.verdict_of(plan.folder), summary.more_images_of(plan.folder, found.study)
         head = advice.lines(found, verdict, more)
         display.say("\n" + "\n".join([*found.lines(), "", *head]))
@@ -175,7 +180,9 @@ def run(plan: "StudyPlan") -> int:
     if failure:
         print(f"study.search: {failure}", file=sys.stderr)
         return EXIT_FAILED
-    display.say("\n" + page.write_if_quick(found, plan.folder, in_a_hurry=pause.interrupted))
+    with stage("writing report.html"):
+        written = page.write_if_quick(found, plan.folder, in_a_hurry=pause.interrupted)
+    display.say("\n" + written)
     if pause.requested and (display.ledger.running() or len(display.ledger.trials) < plan.num_trials):
         why = ""
         if pause.is_out_of_time and not pause.interrupted:

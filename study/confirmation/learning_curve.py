@@ -2,6 +2,7 @@
 
 import shutil
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -15,7 +16,8 @@ from trainable.decoding import to_json
 from trainable.images.pool import Pool, class_counts
 from trainable.images.splits import split, subset
 from trainable.images.trial import TrialImages, images_of
-from trainable.report import Row
+from trainable.progress import stage
+from trainable.report import Report, Row
 
 SHARES = (0.25, 0.5)
 
@@ -35,13 +37,12 @@ def make(plan: WinnersPlan, pause: Pause) -> str:
         rows = []
         for seed in plan.seeds:
             place = plan.folder / "confirm" / f"{plan.recipe}-{seed}-at-{100 * share:.0f}"
-            draw, config = partial(_draw, share), plan.run_config(seed)
-            report = afterwards.train(plan.pool, draw, place, config, pause, lambda found: bool(found.reason))
+            report = _train(plan, share, seed, place, pause)
             if report is None or report.failure or report.unwritable:
                 return "" if report is None else report.failure or report.unwritable
             rows.append(checkpoint.read(place / "last.pt")["rows"])
             places.append(place)
-            print(f"{100 * share:.0f} % of the training images, seed {seed}: {len(rows[-1])} epochs", flush=True)
+            print(f"{_name(share, seed)}: {len(rows[-1])} epochs", flush=True)
         points.append(_point(plan, share, rows))
     points.append(_point(plan, 1.0, plan.rows))
     curve = LearningCurve(recipe=plan.recipe, seeds=plan.seeds, objective=plan.config.objective, points=points)
@@ -49,6 +50,21 @@ def make(plan: WinnersPlan, pause: Pause) -> str:
     for place in places:
         shutil.rmtree(place, ignore_errors=True)
     return ""
+
+
+def _name(share: float, seed: int) -> str:
+    return f"{100 * share:.0f} % of the training images, seed {seed}"
+
+
+def _train(plan: WinnersPlan, share: float, seed: int, place: Path, pause: Pause) -> Report | None:
+    draw, config = partial(_draw, share), plan.run_config(seed)
+    with stage(_name(share, seed)) as tell:
+
+        def is_over(found: Report) -> bool:
+            tell(f"{_name(share, seed)}, epoch {found.num_epochs} of at most {config.epochs}")
+            return bool(found.reason)
+
+        return afterwards.train(plan.pool, draw, place, config, pause, is_over)
 
 
 def _draw(share: float, pool: Pool, split_seed: int, cut_seed: int, device: torch.device) -> TrialImages:

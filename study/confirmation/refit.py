@@ -22,6 +22,7 @@ from trainable.decoding import read_file
 from trainable.images.pool import Pool
 from trainable.images.splits import split
 from trainable.images.trial import TrialImages, images_of
+from trainable.progress import stage
 from trainable.report import Report
 
 NEVER = 1_000_000  # epochs of patience
@@ -77,7 +78,8 @@ def make(plan: WinnersPlan, pause: Pause) -> str:
     report = afterwards.train(plan.pool, _draw, refit.place, replace(config, patience=NEVER), pause, is_over)
     if report is None or report.failure or report.unwritable:
         return "" if report is None else report.failure or report.unwritable
-    _write(refit, config)
+    with stage("writing winner/"):
+        _write(refit, config)
     print(printable(f"{plan.folder / 'winner'}: {refit.rule}"))
     return ""
 

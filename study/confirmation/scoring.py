@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from study.confirmation import classes
 from study.confirmation.plan import ConfirmationPlan
@@ -21,6 +20,7 @@ from trainable.evaluation import evaluate, likelihoods, predict
 from trainable.images.pool import SealedImages
 from trainable.metrics import confusion_matrix, recall_per_class
 from trainable.parts.averaging import networks_of
+from trainable.progress import counted
 
 OPTIMISTIC_REASON = "the validation images are from the folder's val/, the same that the search chose by"
 WITH_FOLDS = "with folds all images are for validation on each seed, the same that the search chose by"
@@ -146,8 +146,8 @@ def _predict_test(run: TrainedRun, pixels: torch.Tensor) -> tuple[np.ndarray, np
 
 
 def _shown(num_seeds: int) -> Iterable[int]:
-    """The seeds' positions, behind a progress bar."""
-    return tqdm(range(num_seeds), "scoring", unit=" seeds", disable=None, leave=False)
+    """The seeds' positions, while it is shown how far they are."""
+    return counted(range(num_seeds), "scoring", num_seeds, "seeds")
 
 
 def summary(plan: ConfirmationPlan, measured: Measured, time: str) -> Confirmation:

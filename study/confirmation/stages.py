@@ -24,6 +24,7 @@ from study.strategy.scheduler import Never
 from trainable.cli import EXIT_FAILED, EXIT_INTERRUPTED, UsageError, unwritable
 from trainable.decoding import to_json
 from trainable.images.splits import count_lines, split
+from trainable.progress import stage
 
 
 def carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
@@ -112,16 +113,18 @@ def _conclude(plan: ConfirmationPlan, say: Callable[[str], None]) -> None:
     """
     runs = open_runs(plan)
     content = scoring.summary(plan, scoring.measure(runs), now())
-    content = replace(content, ensemble=ensemble.choose(runs, content.winner))
+    with stage("choosing an ensemble"):
+        content = replace(content, ensemble=ensemble.choose(runs, content.winner))
     test_before = plan.before.test if plan.before else None
     if test_before is None:  # else the record of the opening stays as it is until there is a newer one
         write_atomically(plan.folder / "confirm.json", to_json(content))
     say("\n" + "\n".join(Verdict(content).confirmation_lines()))
     say("\nwriting the winner's model, its decision offsets and exported programs")
-    winner.write(plan.folder, plan.study.name, runs[content.winner], plan.pool)
     assert content.ensemble is not None
-    if not content.ensemble.is_one:
-        ensemble.write(plan.folder, runs, content.ensemble)
+    with stage("writing winner/"):
+        winner.write(plan.folder, plan.study.name, runs[content.winner], plan.pool)
+        if not content.ensemble.is_one:
+            ensemble.write(plan.folder, runs, content.ensemble)
     opened, reopened = now(), list[Reopening]()
     if test_before is not None:
         assert plan.reopen_reason is not None

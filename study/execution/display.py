@@ -105,6 +105,7 @@ class Display:
         parts = [
             f"{num_ended} of {self.num_trials} {'runs' if self.are_named else 'trials'}",
             f"{self._num_epochs()} epochs",
+            f"{duration(time.monotonic() - self._start)} so far",
         ]
         if best is not None and not self.are_named:
             parts.append(f"best {self.objective.words} {best:.4f} (search score)")

@@ -17,6 +17,7 @@ from study.space.parameters import Parameter
 from study.words import duration
 from trainable.config import TrialConfig
 from trainable.probe import seconds_per_image
+from trainable.progress import stage
 
 USUAL_LENGTH = 0.5  # of a trial, as a share of its epochs: asha on the test beds
 VALIDATION_SHARE = 0.4  # of the time that training takes for an image: no way back, no augmentation
@@ -60,6 +61,7 @@ def budget_lines(plan: StudyPlan) -> list[str]:
     return [words]
 
 
+@stage("timing the networks")
 def _epoch_seconds(plan: StudyPlan) -> float:
     """About how long an epoch takes here, the mean over the networks of the space, by a probe of half a second each."""
     pool, space, device = plan.pool, plan.space, torch.device("cuda" if plan.resources.gpus else "cpu")

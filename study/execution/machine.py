@@ -16,6 +16,7 @@ from study.execution.cluster import Node
 from trainable.arguments import num_cores
 from trainable.cli import UsageError, checked, positive_int, whole
 from trainable.config import TrialConfig
+from trainable.progress import stage
 
 if TYPE_CHECKING:
     from study.record.formats import Study
@@ -69,7 +70,7 @@ def cluster_resources(arguments: argparse.Namespace, folder: Path) -> Resources:
         UsageError: no cluster answers, it has not so much, or nodes are not as they must be.
     """
     cpus, gpus = arguments.cpus_per_trial, arguments.gpus
-    with cluster.joined(arguments.address):
+    with stage("looking at the cluster"), cluster.joined(arguments.address):
         nodes = cluster.alive()
         found = int(sum(node.gpus for node in nodes))
         wanted = found if gpus is None else gpus
@@ -108,12 +109,12 @@ def ray_running(resources: Resources, program: str) -> Iterator[None]:
         return
     if resources.address is None:
         num_cpus = resources.num_slots * resources.cpus_per_trial
-        context = servers.start(
-            address="local",
-            num_cpus=num_cpus,
-            num_gpus=resources.gpus,
-            include_dashboard=True,
-            _system_config={
+        options: dict[str, Any] = {
+            "address": "local",
+            "num_cpus": num_cpus,
+            "num_gpus": resources.gpus,
+            "include_dashboard": True,
+            "_system_config": {
                 # Ray's own 15 would let any other program stop a study all but entirely
                 "worker_niceness": resources.nice,
                 # Ray would end trials for the memory of other programs, in a way that ends Tune with them
@@ -121,9 +122,11 @@ def ray_running(resources: Resources, program: str) -> Iterator[None]:
                 # Ray would start a worker for each CPU that no trial is ever given
                 "prestart_worker_first_driver": False,
             },
-        )
+        }
     else:
-        context = servers.start(address=resources.address)
+        options = {"address": resources.address}
+    with stage("starting Ray" if resources.address is None else "joining the cluster"):
+        context = servers.start(**options)
     try:
         if context.dashboard_url and "RAY_AUTH_TOKEN" not in os.environ:  # else whoever has set it knows of it
             print(f"dashboard: http://{context.dashboard_url} (its token: ray get-auth-token)")
@@ -214,6 +217,7 @@ def with_precision(
     return TrialConfig.from_dict({**base.to_dict(), "precision": choice[0]}), choice[1]
 
 
+@stage("timing the precisions")
 def _probed(base: TrialConfig, num_classes: int, image_size: int, on_gpu: bool) -> tuple[str, str]:
     import torch
 

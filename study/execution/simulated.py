@@ -2,13 +2,13 @@
 
 import dataclasses
 import heapq
+import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from study.execution.beds import Bed, Formula
 from study.execution.runner import Pause, Runner
@@ -18,6 +18,7 @@ from study.space.parameters import COURSE_SPACE, SPACES, load
 from study.strategy.scheduler import Scheduler, make
 from study.strategy.searcher import Searcher
 from trainable.arguments import default_config
+from trainable.progress import counted
 from trainable.report import Report
 from trainable.streams import derive
 
@@ -119,19 +120,17 @@ def compare(
         "simulated time",
         f"{'algorithm':<10}{'scheduler':<10}" + "".join(f"{head:>23}" for head in heads) + f"{'hours':>9}",
     ]
-    combinations = [(a, s) for a in algorithms for s in names]
-    with tqdm(total=len(combinations) * repeats, unit=" studies", disable=None, leave=False) as progress:
-        for algorithm, name in combinations:
-            scheduler = make(name, bed.num_epochs)
-            studies = []
-            for number in range(repeats):
-                own_seed = seed + number
-                studies.append(spend(bed, algorithm, scheduler, num_workers, budget, own_seed))
-                progress.update()
-            moments = [round(share * budget) - 1 for share in CHECKPOINTS]
-            cells = [_quartiles([steps[moment].regret for steps in studies]) for moment in moments]
-            hours = statistics.median(steps[-1].seconds for steps in studies) / 3600
-            lines.append(f"{algorithm:<10}{name:<10}" + "".join(f"{cell:>23}" for cell in cells) + f"{hours:>9.2f}")
+    combinations = list(itertools.product(algorithms, names))
+    pairs = itertools.product(combinations, range(seed, seed + repeats))
+    played: dict[tuple[str, str], list[list[Progress]]] = {combination: [] for combination in combinations}
+    for (algorithm, name), own_seed in counted(pairs, "simulating", len(combinations) * repeats, "studies"):
+        steps = spend(bed, algorithm, make(name, bed.num_epochs), num_workers, budget, own_seed)
+        played[algorithm, name].append(steps)
+    moments = [round(share * budget) - 1 for share in CHECKPOINTS]
+    for (algorithm, name), studies in played.items():
+        cells = [_quartiles([steps[moment].regret for steps in studies]) for moment in moments]
+        hours = statistics.median(steps[-1].seconds for steps in studies) / 3600
+        lines.append(f"{algorithm:<10}{name:<10}" + "".join(f"{cell:>23}" for cell in cells) + f"{hours:>9.2f}")
     return lines
 
 

@@ -9,6 +9,7 @@ from study.space.parameters import Space
 from trainable.cli import UsageError, attempt
 from trainable.config import FEW_STEPS, FIELDS, TrialConfig, num_shown, num_steps
 from trainable.parts.networks import NETWORKS
+from trainable.progress import stage
 
 FOR_WEIGHTS = {"frozen_epochs", "backbone_rate"}  # fields that are of little use without weights to start from
 
@@ -34,6 +35,7 @@ def base_problems(base: TrialConfig, given: Sequence[str], space: Space) -> list
     return problems
 
 
+@stage("trying the networks")
 def check_networks(space: Space, base: TrialConfig, num_classes: int, image_size: int) -> list[str]:
     """Tries each network of the space with each of its weights; a sentence for each layer that these do not fit.
 

@@ -17,6 +17,7 @@ import numpy as np
 from trainable.cli import UsageError
 from trainable.files import replacing
 from trainable.images.decoding import Scale
+from trainable.progress import stage
 
 HASH_LENGTH = 64
 PARTIAL_SECONDS = 86400  # whoever has not written for so long was killed
@@ -55,6 +56,7 @@ class Entry:
     def _num_bytes(self) -> int:
         return len(self._header) + int(np.prod(self._shape))
 
+    @stage("checking the decoded images")
     def read(self) -> tuple[np.ndarray, str, Scale] | None:
         """The images, uint8 (n, S, S, 3), mapped, their hash and scale; None where they are damaged or not there."""
         try:
@@ -143,7 +145,8 @@ def remembered(cache_dir: Path, seen: object, find: Callable[[], list[str]]) -> 
         if told[HASH_LENGTH:] and told[:HASH_LENGTH] == _digest(told[HASH_LENGTH:]):
             sentences: list[str] = json.loads(told[HASH_LENGTH:])
             return sentences
-    sentences = find()
+    with stage("looking for copies among the images"):
+        sentences = find()
     text = json.dumps(sentences).encode()
     try:
         with replacing(path) as file:

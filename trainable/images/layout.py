@@ -12,8 +12,10 @@ from trainable.images.listing import Listing, list_folder, shortened
 from trainable.images.parts import PART_NAMES, USES, part_of
 from trainable.images.pool import DataSpec
 from trainable.images.table import read_table
+from trainable.progress import stage
 
 
+@stage("listing the images")
 def list_parts(spec: DataSpec) -> tuple[dict[str, Listing], list[str]]:
     """The images of each part that is there, by "train", "val" and "test", the same classes in all; and notes, a
     sentence each. Quick, and shows every mistake of layout before hours of decoding.

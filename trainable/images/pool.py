@@ -7,6 +7,7 @@ import numpy as np
 
 from trainable.images.decoding import Scale
 from trainable.images.origins import origin
+from trainable.progress import counted
 
 CHUNK_PIXELS = 2**22
 
@@ -130,7 +131,8 @@ def pack_into(packed: np.ndarray, images: np.ndarray, positions: np.ndarray) -> 
     """
     size = images.shape[1]
     step = chunk_length(size)
-    for start in range(0, len(positions), step):
+    starts = range(0, len(positions), step)
+    for start in counted(starts, "packing images", len(starts), "parts"):
         chunk = images[positions[start : start + step]]
         rows = packed[start : start + step, :-1, None].view(np.uint8)
         rows[:, :, :3] = chunk.reshape(len(chunk), size * size, 3)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from trainable.cli import UsageError, attempt
 from trainable.files import replacing
@@ -23,6 +22,7 @@ from trainable.images import cache
 from trainable.images.decoding import Scale, decoded, decoding_threads, deep_range, opened, resized, scale_of, upright
 from trainable.images.listing import MAX_TOLD, Listing, shortened
 from trainable.images.pool import DataSpec
+from trainable.progress import counted
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_LABELS = np.repeat(np.arange(10), 5000)  # of the training images, but for their order
@@ -258,7 +258,7 @@ def _for_all(listing: Listing, part: Callable[[int], None], indices: Sequence[in
     root = listing.root
     with decoding_threads() as threads:
         outcomes = threads.map(attempted, indices)
-        shown = tqdm(outcomes, f"decoding {root.name}", len(indices), unit=" images", disable=None, leave=False)
+        shown = counted(outcomes, f"decoding {root.name}", len(indices), "images")
         found = {index: problems for index, problems in zip(indices, shown, strict=True) if problems}
     if found:
         problems = [problem for told in found.values() for problem in told]
