@@ -84,7 +84,8 @@ class Verdict:
         """What the seeds say of the winner, to be read after its name."""
         ahead = [shown(recipe.name) for recipe in self.recipes if recipe.mean > self.winner.mean]
         if ahead:
-            return f"is enough: {' and '.join(ahead)} did better, but not beyond doubt"
+            words = f"is enough: {' and '.join(ahead)} did better, but not beyond doubt"
+            return words if len(self.content.seeds) > 2 else f"{words}, which two seeds can hardly show"
         if self.equals:
             return f"did best, but is tied with {' and '.join(map(shown, self.equals))}"
         return "serves the rare classes best"

@@ -261,6 +261,8 @@ def test_the_summary_counted_by_hand(content):
     simpler = Verdict(scoring.summary(plan, scoring.Measured(noisy, noisy, noisy, None), ""))
     assert simpler.content.winner == "course-weighted"
     assert simpler.winner_words == "is enough: trial 4 did better, but not beyond doubt"
+    on_two = Verdict(dataclasses.replace(simpler.content, seeds=simpler.content.seeds[:2]))
+    assert on_two.winner_words == f"{simpler.winner_words}, which two seeds can hardly show"
     plan.pool.num_own_val = 30
     own = scoring.summary(plan, measured, "")
     assert own.optimistic
