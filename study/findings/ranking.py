@@ -1,6 +1,7 @@
 """The ranking of a study's trials by its objective, with intervals. Reads the ledger; needs neither Ray nor torch."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,6 @@ class Ranking:
 
     @property
     def space(self) -> Space:
-        """What was searched."""
         return self.study.searched
 
     @property
@@ -102,7 +102,7 @@ class Ranking:
         """Whether images were left out of training, so that validation has other frequencies."""
         return self.study.data.spec.is_cut
 
-    @property
+    @cached_property
     def scored(self) -> pd.DataFrame:
         """The table's rows that have a score: trials with an epoch."""
         return self.table if self.table.empty else self.table.dropna(subset=[self.objective.name])
@@ -213,10 +213,10 @@ class Ranking:
         if self.table.empty:
             return []
         searched = self.table[(self.table["recipe"] == SEARCHED) & self.table[self.objective.name].notna()]
-        best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4))
+        best = searched.head(max(MIN_BEST_TRIALS, len(searched) // 4)).to_dict("records")
         lines = []
         for parameter in self.space:
-            active = [values for values in best.to_dict("records") if parameter.active(values)]
+            active = [values for values in best if parameter.active(values)]
             if parameter.choices or len(active) < MIN_BEST_TRIALS:
                 continue
             shares = [parameter.share(values[parameter.name]) for values in active]

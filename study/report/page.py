@@ -6,11 +6,12 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -75,13 +76,18 @@ def write_if_quick(ranking: "Ranking", folder: Path, in_a_hurry: bool = False) -
     return f"{os.path.relpath(path)}: the page of this study; effects in words and pictures: {how}"
 
 
-def page(findings: "Findings") -> str:
-    """The page's HTML. Names are escaped by the template, by `charts` and by itables, each where it shows them."""
+@cache
+def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"f1": f1, "duration": duration, "sentence": lambda text: text[0].upper() + text[1:]}
+    return environment.from_string(TEMPLATE.read_text("utf-8"))
+
+
+def page(findings: "Findings") -> str:
+    """The page's HTML. Names are escaped by the template, by `charts` and by itables, each where it shows them."""
     trials, verdict = summary.shown_trials(findings), findings.verdict
     tested = verdict.tested(verdict.winner.name) if verdict else None
-    return environment.from_string(TEMPLATE.read_text("utf-8")).render(
+    return _template().render(
         study=findings.ranking.study,
         asked=asdict(findings.ranking.study),
         findings=findings,
