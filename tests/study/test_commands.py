@@ -156,9 +156,11 @@ def test_a_signal_during_an_analysis(tmp_path):
     assert interrupted(process, signal.SIGTERM)[1] == "study.analyze: interrupted\n"
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc for what is imported")
 def test_a_signal_during_a_simulation():
     process = start("-m", "study.simulate", "--repeats", "500")
-    time.sleep(3)
+    once(lambda: "sklearn" in Path(f"/proc/{process.pid}/maps").read_text(), process)
+    time.sleep(0.5)
     assert interrupted(process, signal.SIGHUP)[1] == "study.simulate: interrupted\n"
 
 

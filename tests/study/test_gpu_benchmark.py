@@ -5,16 +5,15 @@ import json
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.__main__ import main
 from benchmarks.gpu import read_images, run_steps
 from benchmarks.gpu_steps import STEPS
 
-ROOT = Path(__file__).parents[2]
 WITHOUT_THE_REST = """
 import sys
 for name in ("ray", "optuna", "rich", "torchvision", "sklearn", "scipy", "pandas", "tqdm", "filelock",
@@ -51,8 +50,7 @@ def test_the_training_images_of_an_archive_are_read_with_their_classes(images):
 
 
 def test_it_runs_from_its_archive_where_little_is_installed_and_a_step_that_fails_stops_no_other(images, tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "gpu", "--pack", "gpu.tar", "--images", str(images)]
-    subprocess.run(command, cwd=tmp_path, check=True, env={"PYTHONPATH": str(ROOT)}, timeout=120)
+    assert main(["gpu", "--pack", str(tmp_path / "gpu.tar"), "--images", str(images)]) == 0
     with tarfile.open(tmp_path / "gpu.tar") as archive:
         archive.extractall(tmp_path / "there", filter="data")
     (tmp_path / "there/run.py").write_text(WITHOUT_THE_REST)
@@ -67,7 +65,8 @@ def test_it_runs_from_its_archive_where_little_is_installed_and_a_step_that_fail
     assert "torchvision" in failed["reference"]
     assert records["captured"]["found"]["largest_difference"] == 0
     assert records["replay"]["found"]["largest_difference"] == 0
-    assert set(records["together"]["found"]) == set(records["packed"]["found"]) == {"1", "2"}
+    assert set(records["together"]["found"]) == {"2"}
+    assert set(records["packed"]["found"]) == {"1", "2"}
 
 
 def test_every_step_leaves_a_record_whatever_became_of_those_before(tmp_path):

@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from tests import studies
-
 # Each list is imported in one process, in its order: what a module brings is there for all that follow, so those that
 # may bring least come first.
 LIGHT = [
@@ -52,12 +50,3 @@ def test_a_module_brings_no_heavy_import_it_does_not_need(modules):
     pairs = [" ".join([module, *absent]) for module, absent in modules]
     out = subprocess.check_output([sys.executable, "-c", IMPORT_ALL, *pairs], text=True)
     assert out.splitlines() == [module for module, _ in modules]
-
-
-def test_a_whole_analysis_brings_neither_ray_nor_torch(tmp_path):
-    folder = studies.write(tmp_path / "study", num_trials=4)
-    code = "import sys; from study import analyze; analyze.main(sys.argv[1:]); print(*sys.modules)"
-    out = subprocess.check_output([sys.executable, "-c", code, str(folder)], text=True)
-    loaded = {name.split(".")[0] for name in out.splitlines()[-1].split()}
-    assert {"plotly", "matplotlib", "itables"} <= loaded
-    assert not loaded & {"ray", "torch", "torchvision"}

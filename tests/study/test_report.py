@@ -16,11 +16,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """An analysed study of 12 trials: its folder and what was printed."""
+    """An analysed study of 12 trials: its folder, what was printed, and the packages that were loaded."""
     folder = studies.write(tmp_path_factory.mktemp("results") / "study")
-    out = subprocess.run([sys.executable, "-m", "study.analyze", str(folder)], capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr
-    return folder, out.stdout, out.stderr
+    code = "import sys; from study import analyze; analyze.main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, loaded = done.stdout.splitlines()
+    return folder, lines, {name.split(".")[0] for name in loaded.split()}
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +54,8 @@ def opened(browser, finished):
 
 
 def test_everything_printed_fits_100_columns_and_files_are_there(finished):
-    folder, out, err = finished
-    assert err == ""
-    lines = [line for line in out.splitlines() if str(folder) not in line]
-    assert max(map(len, lines)) <= 100
+    folder, lines, _ = finished
+    assert max(len(line) for line in lines if str(folder) not in line) <= 100
     pictures = {path.stem for path in folder.glob("figures/*.png")}
     table = pd.read_csv(folder / "ranking.csv")
     assert pictures == {"course-classes", "course-comparison", "course-epochs-to-best"} | {
@@ -64,6 +64,12 @@ def test_everything_printed_fits_100_columns_and_files_are_there(finished):
         f"history-{run_name(trial, recipe)}"
         for trial, recipe, epochs in zip(table["trial"], table["recipe"], table["epochs"], strict=True) if epochs
     }  # fmt: skip
+
+
+def test_a_whole_analysis_brings_neither_ray_nor_torch(finished):
+    _, _, loaded = finished
+    assert {"plotly", "matplotlib", "itables"} <= loaded
+    assert not loaded & {"ray", "torch", "torchvision"}
 
 
 def test_the_page_is_quiet_and_asks_for_nothing_outside(opened):
@@ -136,12 +142,13 @@ def test_on_paper_no_chart_lies_over_its_neighbour(browser, finished):
     page.close()
 
 
-@pytest.mark.parametrize("width", [400, 1400])
-def test_nothing_sticks_out_of_a_narrow_or_wide_page(browser, finished, width):
-    page = browser.new_page(viewport={"width": width, "height": 900})
+def test_nothing_sticks_out_of_a_narrow_or_wide_page(browser, opened, finished):
+    width = "document.documentElement.scrollWidth"
+    assert opened[0].evaluate(width) <= 1400
+    page = browser.new_page(viewport={"width": 400, "height": 900})
     page.goto((finished[0] / "report.html").as_uri())
     page.wait_for_selector("#ranking tbody tr:nth-child(2)")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(width) <= 400
     page.close()
 
 

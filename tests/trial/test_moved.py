@@ -205,7 +205,7 @@ def test_another_users_files_are_told_in_a_sentence(capsys):
         pytest.skip("needs the right to be another user")
     with tempfile.TemporaryDirectory() as there:
         os.chmod(there, 0o777)
-        folder = studies.write(Path(there) / "study")
+        folder = studies.write(Path(there) / "study", num_trials=4)
         assert analyze.main([str(folder)]) == 0  # also loads all that is not another user's to read
         capsys.readouterr()
         for name in ("study.json", "trials", "trials/0/epochs.jsonl", "trials/0/config.json", "."):
