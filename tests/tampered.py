@@ -164,23 +164,9 @@ def refusal(commands, name, folder):
     return problems
 
 
-WRONG = (
-    None,
-    "x",
-    "",
-    3,
-    -1,
-    0.5,
-    True,
-    [],
-    {},
-    [None],
-    {"a": {"b": []}},
-    float("nan"),
-    float("inf"),
-    10**400,
-    "\ud800",
-)
+TYPES = (None, "x", 3, 0.5, True, [], {})
+ODD = ("", -1, [None], {"a": {"b": []}}, float("nan"), float("inf"), 10**400, "\ud800")
+WRONG = (*TYPES, *ODD)
 
 
 def places(content, path=()):

@@ -270,7 +270,7 @@ def check(seed):
 
 
 @given(st.integers(0, 2**31 - 1))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_nothing_that_is_said_of_a_study_contradicts_anything_else(seed):
     check(seed)
 
