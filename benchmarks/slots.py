@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import resource
 import subprocess
 import sys
@@ -13,8 +14,16 @@ from typing import Any
 from benchmarks.harness import SCRATCH, Figure, Outcome, Row
 from trainable.cli import Parser, positive_int
 
-NAMES = ("wall_seconds", "trials_per_second", "share_of_slot_time", "driver_milliseconds_per_trial", "driver_mib")
-NOTHING_WRONG = {"failure": "", "unwritable": "", "gpu_bytes": 0}
+NAMES = (
+    "wall_seconds",
+    "trials_per_second",
+    "share_of_slot_time",
+    "share_once_all_work",
+    "trials_per_second_once_all_work",
+    "workers_started",
+    "driver_milliseconds_per_trial",
+    "driver_mib",
+)
 SIZES = (500, 1000, 2000)
 
 
@@ -49,6 +58,7 @@ def _study(num_trials: int, num_gpus: int, seconds: float, folder: Path) -> None
     from study.strategy import scheduler
     from study.strategy.searcher import Searcher
     from trainable.arguments import default_config
+    from trainable.report import Report
 
     class Waits(tune.Trainable):  # made here, so that it travels as it is and workers need not import torch
         def setup(self, config: dict[str, Any], pool: None = None) -> None:
@@ -62,18 +72,19 @@ def _study(num_trials: int, num_gpus: int, seconds: float, folder: Path) -> None
             started = time.time()
             time.sleep(seconds)
             score = (self.number * 0.618) % 1
-            row = {"epoch": 1, "best_minority_f1": score, "started": started, "ended": time.time()}
-            return {"row": row, "reason": "epochs", **NOTHING_WRONG, "training_iteration": 1, "done": True}
+            row = {"epoch": 1, "best_minority_f1": score}
+            span = {"worker": os.getpid(), "started": started, "ended": time.time()}
+            return {"report": Report(1, {**row, **span}, "epochs"), "training_iteration": 1, "done": True}
 
     driver.RayTrial = Waits  # type: ignore[misc, assignment]
     base = dataclasses.replace(default_config("digits", 0), epochs=1)
     ledger = Ledger(folder)
     searcher = Searcher(ledger, parameters.load(parameters.COURSE_SPACE), base, "tpe", num_trials)
-    spans: dict[int, tuple[float, float]] = {}
+    spans: dict[int, tuple[int, float, float]] = {}
 
     def on_change(trial: Any) -> None:
         if trial.row:
-            spans[trial.number] = trial.row["started"], trial.row["ended"]
+            spans[trial.number] = trial.row["worker"], trial.row["started"], trial.row["ended"]
 
     runner = Runner(ledger, searcher, scheduler.make("asha", 1), Pause(None), on_change)
     resources = Resources(num_gpus, 1, 1.0, num_gpus)
@@ -82,10 +93,22 @@ def _study(num_trials: int, num_gpus: int, seconds: float, folder: Path) -> None
         driver.run(runner, None, resources, print)  # type: ignore[arg-type]
         spent = time.process_time() - before
     assert len(spans) == num_trials
-    wall = max(end for _, end in spans.values()) - min(start for start, _ in spans.values())
-    used = sum(end - start for start, end in spans.values()) / (num_gpus * wall)
+    first_ends: dict[int, float] = {}  # of each worker
+    for worker, _, end in sorted(spans.values(), key=lambda span: span[2]):
+        first_ends.setdefault(worker, end)
+    began = min(start for _, start, _ in spans.values())
+    all_work = list(first_ends.values())[:num_gpus][-1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(wall, num_trials / wall, used, 1000 * spent / num_trials, memory)
+    wall, pace, used = _used(list(spans.values()), began, num_gpus)
+    _, steady_pace, steady_used = _used(list(spans.values()), all_work, num_gpus)
+    print(wall, pace, used, steady_used, steady_pace, len(first_ends), 1000 * spent / num_trials, memory)
+
+
+def _used(spans: list[tuple[int, float, float]], since: float, num_gpus: int) -> tuple[float, float, float]:
+    """From ``since`` to the last epoch's end: seconds, trials ended in a second, share of all slots' time in epochs."""
+    wall = max(end for _, _, end in spans) - since
+    inside = [end - max(start, since) for _, start, end in spans if end > since]
+    return wall, len(inside) / max(wall, 1e-9), sum(inside) / (num_gpus * max(wall, 1e-9))
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ from typing import Any
 import ray
 from ray import tune
 
-from trainable.config import TrialConfig
 from trainable.images.pool import Pool
-from trainable.report import Report
 from trainable.worker import Worker
 
 
 class RayTrial(tune.Trainable):
     """Runs a ``Worker`` for Ray Tune; an actor serves one trial after the other.
 
-    Its config has ``number``, ``folder`` (the trial's, absolute) and ``trial`` (the fields of a TrialConfig).
-    A result has the fields of a ``Report``; ``report_in`` reads them again.
+    Its config has ``number``, ``folder`` (the trial's, absolute) and ``trial`` (a ``TrialConfig``). A result has its
+    ``report``: of a table Tune would copy each field several times, and keep statistics of it.
     """
 
     def setup(self, config: dict[str, Any], pool: Pool) -> None:  # type: ignore[override]  # tune.with_parameters
@@ -34,34 +32,18 @@ class RayTrial(tune.Trainable):
         return f"{self._began_with} and later"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._worker.begin(new_config["number"], Path(new_config["folder"]), TrialConfig.from_dict(new_config["trial"]))
+        self._worker.begin(new_config["number"], Path(new_config["folder"]), new_config["trial"])
         return True
 
     def step(self) -> dict[str, Any]:
         report = self._worker.step()
-        row = {} if report.row is None else {"row": report.row}
-        return {
-            **row,
-            "reason": report.reason,
-            "failure": report.failure,
-            "unwritable": report.unwritable,
-            "gpu_bytes": report.gpu_bytes,
-            "training_iteration": report.num_epochs,
-            "done": report.is_last,
-        }
+        return {"report": report, "training_iteration": report.num_epochs, "done": report.is_last}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         raise AssertionError("the trial keeps its own checkpoints; Tune is told not to ask for any")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         raise AssertionError("the trial goes on from its own last.pt")
-
-
-def report_in(flat_result: dict[str, Any]) -> Report:
-    """The report in a result of a ``RayTrial``, which Tune has flattened meanwhile."""
-    row = {key.removeprefix("row/"): value for key, value in flat_result.items() if key.startswith("row/")}
-    texts = {name: flat_result.get(name, "") for name in ("reason", "failure", "unwritable")}
-    return Report(flat_result["training_iteration"], row or None, **texts, gpu_bytes=flat_result.get("gpu_bytes", 0))
 
 
 def _end_with_parent() -> None:

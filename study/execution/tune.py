@@ -23,7 +23,7 @@ from study.execution.watchers import Watcher, watched
 from study.record.trial import Trial
 from trainable.files import SCRATCH
 from trainable.images.pool import Pool
-from trainable.tune import RayTrial, report_in
+from trainable.tune import RayTrial
 
 if TYPE_CHECKING:
     from study.execution.display import Display
@@ -70,12 +70,12 @@ class _Session:
         return {
             "number": trial.number,
             "folder": str(self.runner.ledger.trial_folder(trial.number)),
-            "trial": trial.config.to_dict(),
+            "trial": trial.config,
         }
 
     def on_result(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Enters what a trial reports; True if it goes no further."""
-        return self.error is not None or self.runner.report(self.numbers[tune_id], report_in(result))
+        return self.error is not None or self.runner.report(self.numbers[tune_id], result["report"])
 
     def on_end(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> None:
         number = self.numbers.pop(tune_id)
@@ -86,7 +86,7 @@ class _Session:
                 return
             self.runner.fail(number, reason)
         elif self.error is None and result and result["done"] and number in self.runner.active:
-            self.runner.report(number, report_in(result))  # its last report, of which on_result is not told
+            self.runner.report(number, result["report"])  # its last report, of which on_result is not told
         self.runner.leave(number)
 
 
