@@ -3,7 +3,6 @@
 No heavy import stands here: ``--help`` and every check of the arguments run before torch is loaded.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +120,7 @@ class TrialConfig(Recipe):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, in the order of their definition."""
-        return dataclasses.asdict(self)
+        return {name: getattr(self, name) for name in FIELDS}
 
     def active(self) -> dict[str, Any]:
         """The fields that have an effect, and their values."""

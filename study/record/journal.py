@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
 
 from study.record.entries import CONTINUES, JOURNAL, STUDY_NAME
@@ -25,6 +26,9 @@ from trainable.cli import UsageError
 from trainable.files import OPTUNA_LOCK, append, naming
 
 PATIENCE_SECONDS = 0.5  # Optuna's lock is held while a few lines are written
+# Lines that may be lost when the power fails: a trial's scores are those of its rows, which are on disk before them,
+# and why it ended is followed by that it ended, in a line that is waited for.
+NOT_WAITED_FOR = {JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, JournalOperation.SET_TRIAL_USER_ATTR}
 
 
 class _NoSketches:
@@ -55,7 +59,8 @@ class _JournalFile(JournalFileBackend):
                 except OSError:
                     os.ftruncate(descriptor, size)
                     raise
-            os.fsync(descriptor)
+            if not NOT_WAITED_FOR.issuperset(log["op_code"] for log in logs):
+                os.fsync(descriptor)
 
 
 @contextmanager

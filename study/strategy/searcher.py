@@ -92,9 +92,10 @@ class Searcher:
         # A new sampler for each proposal: what it draws depends on the seed, the number and the history alone,
         # not on what this process has drawn before.
         sampler = self._sampler(derive("sampler", self.base.seed, number) % 2**32)
-        study, trial = _Window(self.ledger.study, self._history()), optuna.create_trial(state=TrialState.RUNNING)
+        history, trial = self._history(), optuna.create_trial(state=TrialState.RUNNING)
         trial.number = number
-        relative_space = sampler.infer_relative_search_space(study, trial)
+        study = _Window(self.ledger.study, history)
+        relative_space = sampler.infer_relative_search_space(_Window(self.ledger.study, _first_of_each(history)), trial)
         relative = sampler.sample_relative(study, trial, relative_space)
 
         parameters = {parameter.name: parameter for parameter in self.space}
@@ -121,8 +122,9 @@ class Searcher:
         numbers = set(range(max(0, len(trials) - NUM_LATEST_SHOWN), len(trials)))
         numbers |= {number for _, number in self.ledger.ranked[-NUM_BEST_SHOWN:]}
         for number in numbers:
-            if number not in self._shown or self._shown[number].state == TrialState.RUNNING:
-                self._shown[number] = self._frozen(trials[number])
+            trial, shown = trials[number], self._shown.get(number)
+            if not shown or (shown.state, len(shown.intermediate_values)) != (STATE[trial.status], len(trial.best)):
+                self._shown[number] = self._frozen(trial)
         return [self._shown[number] for number in sorted(numbers)]
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
@@ -142,6 +144,15 @@ class Searcher:
         values = config.to_dict()
         inside = [p for p in self.space if p.active(values) and p.contains(values[p.name])]
         return {p.name: values[p.name] for p in inside}, {p.name: distribution(p) for p in inside}
+
+
+def _first_of_each(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Of the trials that have ended the first with each set of fields: from these Optuna sees which vary together."""
+    first: dict[frozenset[str], FrozenTrial] = {}
+    for trial in trials:
+        if trial.state != TrialState.RUNNING:
+            first.setdefault(frozenset(trial.params), trial)
+    return list(first.values())
 
 
 class _Window(optuna.Study):

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,44 @@ def test_a_row_that_reached_epochs_jsonl_but_not_the_journal_is_brought_there(fo
     ledger = Ledger(folder)
     assert ledger.trials[3].best == [0.3, 0.4, 0.6]
     assert ledger.study.trials[3].intermediate_values == {1: 0.3, 2: 0.4, 3: 0.6}
+
+
+def test_when_the_power_fails_nothing_is_lost_that_was_entered_and_few_entries_wait_for_the_disk(tmp_path, monkeypatch):
+    """Each file is cut to what had been waited for, after each entry."""
+    folder, synced, real = tmp_path / "study", {}, os.fsync
+    waits = 0
+
+    def fsync(descriptor):
+        nonlocal waits
+        real(descriptor)
+        waits += 1
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    ledger = Ledger(folder)
+    entries = [
+        (3, lambda: ledger.add(TrialConfig(epochs=3), "searched", {}, {})),
+        (1, lambda: ledger.record(0, row(1, 0.5))),
+        (1, lambda: ledger.record(0, row(2, 0.7))),
+        (3, lambda: ledger.add(TrialConfig(epochs=3), "searched", {}, {})),
+        (1, lambda: ledger.complete(0, "patience")),
+        (1, lambda: ledger.record(1, row(1, 0.1))),
+        (1, lambda: ledger.stop(1, "stopped at 1: 2 of 3 were better")),
+        (3, lambda: ledger.add(TrialConfig(epochs=3), "searched", {}, {})),
+        (1, lambda: ledger.fail(2, "train_loss is nan in epoch 1")),
+    ]
+    for number, (most_waits, enter) in enumerate(entries):
+        before = waits
+        enter()
+        assert waits - before == most_waits
+        left = tmp_path / f"after {number}"
+        shutil.copytree(folder, left)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                os.truncate(left / path.relative_to(folder), synced.get(path.stat().st_ino, 0))
+        again = Ledger(left)
+        assert again.trials == ledger.trials
+        again.close()
 
 
 @pytest.mark.parametrize("name", ["study.journal", "trials/3/epochs.jsonl"])

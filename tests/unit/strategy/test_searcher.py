@@ -8,6 +8,7 @@ from study.record.design import DESIGN_EVERY
 from study.record.ledger import Ledger
 from study.space import parameters
 from study.space.parameters import ALGORITHMS, Parameter
+from study.strategy import searcher as module
 from study.strategy.searcher import Searcher
 from tests import studies
 from trainable.config import TrialConfig
@@ -136,6 +137,12 @@ def test_in_a_large_study_tpe_is_shown_the_best_and_the_latest():
     scores = {number: trial.best[-1] for number, trial in ledger.trials.items()}
     best = sorted(scores, key=lambda number: (scores[number], number))[-100:]
     assert shown == sorted({*range(600, 1500), *best})
+
+
+def test_from_the_first_trial_with_each_set_of_fields_tpe_sees_as_much_as_from_all(monkeypatch):
+    seen = run_all(Ledger(None), "tpe", 40)
+    monkeypatch.setattr(module, "_first_of_each", list)
+    assert run_all(Ledger(None), "tpe", 40) == seen
 
 
 def test_seeds_are_the_trials_own_and_splits_the_studys():
