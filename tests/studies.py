@@ -216,12 +216,17 @@ def begin_afterwards(folder, flag, *more):
     return afterwards.preflight(given, flag, parser.problems, "python -m study.confirm")
 
 
-def train(plan):
-    """Runs what is missing in this process, one run after the other."""
+def train(plan, num_epochs=None):
+    """Runs what is missing in this process, one run after the other; interrupted once there are ``num_epochs``."""
     num_threads = torch.get_num_threads()
     plan.runs_folder.mkdir(exist_ok=True)
-    ledger = Ledger(plan.runs_folder, plan.record())
-    inline.run(Runner(ledger, Runs(ledger, plan.recipes, plan.seeds, 1), scheduler.Never(), Pause(None)), plan.pool)
+    ledger, pause = Ledger(plan.runs_folder, plan.record()), Pause(None)
+
+    def on_change(trial):
+        pause.interrupted = sum(len(run.best) for run in ledger.trials.values()) == num_epochs
+
+    runner = Runner(ledger, Runs(ledger, plan.recipes, plan.seeds, 1), scheduler.Never(), pause, on_change)
+    inline.run(runner, plan.pool)
     ledger.close()
     torch.set_num_threads(num_threads)
 

@@ -1,4 +1,4 @@
-"""A real confirmation in real processes, killed once: small digits at 16×16."""
+"""A real confirmation in real processes, which goes on from an interruption: small digits at 16×16."""
 
 import base64
 import dataclasses
@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,6 @@ from study.statistics import offsets
 from study.statistics.seeds import paired_differences, second_half
 from tests import studies
 from tests.conftest import DIGITS_STUDY
-from tests.kills import wait_until_gone
 from trainable import records
 from trainable.__main__ import main as trainable
 from trainable.arguments import default_config
@@ -57,16 +55,13 @@ def rows_of(folder):
 
 @pytest.fixture(scope="module")
 def confirmed(digits_study, tmp_path_factory):
-    """A small study's confirmation, killed once and resumed: its folder, what was printed, the rows before."""
+    """A small study's confirmation, which goes on from an interruption: its folder, what was printed, the rows before.
+
+    The interruption itself, a kill amid an epoch, is test_kills_amid's; what Ray makes of one, test_kills'.
+    """
     folder = shutil.copytree(digits_study.folder, tmp_path_factory.mktemp("results") / "digits")
     command = ["study.confirm", folder, "--top", "3", "--seeds", "2"]
-    process = start(*command)
-    while not any(rows_of(folder).values()):
-        time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    wait_until_gone(process.pid)
+    studies.train(studies.begin_confirmation(*command[1:]), num_epochs=3)
     before = rows_of(folder)
     assert not (folder / "confirm.json").exists()
     process = start(*command)
@@ -81,9 +76,9 @@ def written(confirmed):
     return json.loads((confirmed[0] / "confirm.json").read_text())
 
 
-def test_every_recipe_ran_on_every_seed_and_the_kill_lost_nothing(confirmed, written):
+def test_every_recipe_ran_on_every_seed_and_the_interruption_lost_nothing(confirmed, written):
     folder, out, before = confirmed
-    assert any(before.values())
+    assert sorted(len(rows) for rows in before.values()) == [1, 2]
     after = rows_of(folder)
     assert set(after) == {f"{recipe['name']}-{seed}" for recipe in written["recipes"] for seed in written["seeds"]}
     assert all(len(rows) == 2 for rows in after.values())

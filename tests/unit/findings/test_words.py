@@ -226,14 +226,6 @@ def verdict_problems(verdict, lines, said):
     return problems
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_importances():
-    """They take three quarters of the time, and are said of no trial."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary.importance, "importances", lambda *arguments, **options: {})
-        yield
-
-
 def study_of(folder, seed):
     rng = np.random.default_rng(seed)
     num_epochs = int(rng.integers(2, 21))

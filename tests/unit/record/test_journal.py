@@ -172,7 +172,8 @@ def test_a_ranking_says_that_another_programs_trials_are_not_in_it(tmp_path, ent
     enter(theirs(tmp_path / "study"))
     after = ranking.rank(tmp_path / "study")
     assert after.table.equals(before.table)
-    (said,) = [line for line in after.lines() if line not in before.lines()]
+    known = before.lines()
+    (said,) = [line for line in after.lines() if line not in known]
     assert said.endswith("has added 2 trials (6, 7 in Optuna's count); left alone, neither run nor ranked")
 
 
