@@ -13,8 +13,8 @@ from study.record.confirmation import CurvePoint, LearningCurve
 from study.record.files import write_atomically
 from trainable import checkpoint, objectives
 from trainable.decoding import to_json
-from trainable.images.pool import Pool, class_counts
-from trainable.images.splits import split, subset
+from trainable.images.pool import Pool
+from trainable.images.splits import part_counts, split, subset
 from trainable.images.trial import TrialImages, images_of
 from trainable.progress import stage
 from trainable.report import Report, Row
@@ -74,10 +74,10 @@ def _draw(share: float, pool: Pool, split_seed: int, cut_seed: int, device: torc
 def _point(plan: WinnersPlan, share: float, rows: list[list[Row]]) -> CurvePoint:
     """What the best epochs of the runs, one of each seed, came to on their validation images."""
     drawn, best = split(plan.pool, plan.seeds[0], plan.seeds[0]), objectives.named(plan.config.objective).best
-    train = drawn.train if share == 1 else subset(plan.pool, drawn, share, plan.seeds[0]).train
+    drawn = drawn if share == 1 else subset(plan.pool, drawn, share, plan.seeds[0])
     return CurvePoint(
         share=share,
-        images=class_counts(plan.pool, train),
+        images=part_counts(plan.pool, drawn)["train"],
         scores=[found[-1][best] for found in rows],
         class_f1=[found[found[-1]["best_epoch"] - 1]["f1"] for found in rows],
     )

@@ -22,8 +22,8 @@ from trainable.config import TrialConfig, parse_assignments
 from trainable.files import check_folder, check_writable
 from trainable.images import loading
 from trainable.images.origins import origin
-from trainable.images.pool import DataSpec, Pool, class_counts
-from trainable.images.splits import Split, check_split, split
+from trainable.images.pool import DataSpec, Pool
+from trainable.images.splits import Split, check_split, part_counts, split
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StudyPlan:
     @property
     def train_counts(self) -> list[int]:
         """Training images of each class."""
-        return class_counts(self.pool, self.drawn.train)
+        return part_counts(self.pool, self.drawn)["train"]
 
     def keeps_last(self, reason: str) -> bool:
         """Whether a trial that has ended for ``reason`` keeps its last.pt: more epochs may be asked of some later."""
@@ -76,8 +76,6 @@ class StudyPlan:
     def record(self) -> dict[str, Any]:
         """What goes into study.json."""
         invocation = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": self.command, "trials": self.num_trials}
-        parts = {"train": self.drawn.train, "val": self.drawn.val, "audit": self.drawn.audit}
-        counts = {name: class_counts(self.pool, positions) for name, positions in parts.items()}
         # those the study began with: by them a confirmation tells whether test/ is still what it was
         test_counts = self.before.class_counts.test if self.before else None
         return {
@@ -88,7 +86,7 @@ class StudyPlan:
             "class_names": list(self.pool.class_names),
             "minority": list(self.pool.spec.minority or ()),
             "leaks": self.pool.leaks,
-            "class_counts": counts | {"test": test_counts or self.pool.test_counts},
+            "class_counts": part_counts(self.pool, self.drawn) | {"test": test_counts or self.pool.test_counts},
             "config": self.base.to_dict(),
             "precision": self.base.precision,
             "precision_reason": self.precision_reason,

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ from trainable.images.pool import unpack
 from trainable.images.trial import trial_images
 from trainable.parts.averaging import networks_of
 from trainable.parts.losses import log_trained_prior
+from trainable.step import Step
 from trainable.worker import Worker
 
 CPU = torch.device("cpu")
@@ -104,6 +107,7 @@ def test_a_row_is_of_what_each_image_was_told_by_the_network_that_has_not_seen_i
     assert np.array_equal(labels, study.pool.labels[study.drawn.val])
     assert len(labels) == len(study.pool.labels)
     for row, predicted, decided in zip(trial.rows, plain, adjusted, strict=True):
+        assert row["num_train_images"] == 2 * len(labels)  # each is in training for two of the three networks
         assert row["f1"] == pytest.approx(f1_score(labels, predicted, average=None, zero_division=0), abs=1e-12)
         assert row["minority_f1_adjusted"] == pytest.approx(
             f1_score(labels, decided, labels=[1], average="macro", zero_division=0), abs=1e-12
@@ -174,6 +178,29 @@ def test_a_process_that_is_killed_loses_no_epoch_that_is_on_disk(place, tmp_path
     found = checkpoint.read(tmp_path / "last.pt")
     checkpoint.save(whole, images, tmp_path / "whole.pt")
     assert_same(found, checkpoint.read(tmp_path / "whole.pt"))
+
+
+def test_where_memory_suffices_for_one_network_alone_all_train_the_epoch_in_smaller_parts(
+    study, images, tmp_path, monkeypatch
+):
+    train_on, steps = Step._train_on, []
+
+    def limited(self, positions, *more):
+        if self not in steps:
+            steps.append(self)
+        if self is not steps[0] and len(positions) > 50:  # the first network is through its epoch by then
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        train_on(self, positions, *more)
+
+    monkeypatch.setattr(Step, "_train_on", limited)
+    worker = Worker(study.pool)
+    worker.begin(0, tmp_path, CONFIG)
+    found = [worker.step().row]
+    monkeypatch.undo()
+    assert len(steps) > 3  # whose first is of a network that was given up
+    found.append(worker.step().row)
+    state = loop.new_state(replace(CONFIG, num_micro_batches=2), images)
+    assert without_seconds(found) == without_seconds(islice(loop.run(state, images), 2))
 
 
 def test_a_file_of_other_folds_or_none_is_refused(tmp_path, study, images, whole):

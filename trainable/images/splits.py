@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -124,6 +125,19 @@ def _stratified(
     return np.sort(np.concatenate(drawn))
 
 
+def part_counts(pool: Pool, drawn: Split) -> dict[str, list[int]]:
+    """Images of each class that are for training ("train"), for validation ("val") and cut off ("audit").
+
+    With folds those in training and cut off are the mean over the networks, rounded; all images are for validation.
+    """
+
+    def mean(each: list[np.ndarray]) -> list[int]:
+        return [round(fmean(counts)) for counts in zip(*(class_counts(pool, own) for own in each), strict=True)]
+
+    train, audit = ([getattr(part, name) for part in drawn.parts] for name in ("train", "audit"))
+    return {"train": mean(train), "val": class_counts(pool, drawn.val), "audit": mean(audit)}
+
+
 def check_split(pool: Pool, drawn: Split) -> tuple[list[str], list[str]]:
     """(problems, warnings): classes with too few images to train on or to be judged by."""
     problems, warnings = [], []
@@ -164,11 +178,12 @@ def _num_groups(pool: Pool, label: int, positions: np.ndarray | None = None) -> 
 
 def count_lines(pool: Pool, drawn: Split) -> list[str]:
     """The class counts of every split as lines of a table; minority classes are starred."""
+    counts = part_counts(pool, drawn)
     columns = {
-        "train": class_counts(pool, drawn.train),
-        "val": class_counts(pool, drawn.val),
+        "train": counts["train"],
+        "val": counts["val"],
         "test": list(pool.test_counts) if pool.test_counts is not None else None,
-        "cut off": class_counts(pool, drawn.audit),
+        "cut off": counts["audit"],
     }
     names = [printable(name) for name in pool.class_names]
     width = max(len("class"), *(len(name) + 1 for name in names))
@@ -182,9 +197,10 @@ def count_lines(pool: Pool, drawn: Split) -> list[str]:
         lines.append(line(starred, [column[index] if column is not None else None for column in columns.values()]))
     lines.append(line("all", [sum(column) if column is not None else None for column in columns.values()]))
     if drawn.folds:
-        number, first = len(drawn.folds), "train and cut off are those of the first"
-        lines.append(f"{number} folds: a trial trains {number} networks, each judged by the images of one; {first}")
+        number, mean = len(drawn.folds), "train and cut off are their mean"
+        lines.append(f"{number} folds: a trial trains {number} networks, each judged by the images of one; {mean}")
     if pool.groups is not None:
-        train, val, audit = (num_groups(pool.groups[part]) for part in (drawn.train, drawn.val, drawn.audit))
-        lines.append(line("groups", [train, val, pool.test_groups, audit]))
+        each = [[num_groups(pool.groups[own]) for own in (part.train, part.audit)] for part in drawn.parts]
+        train, audit = (round(fmean(numbers)) for numbers in zip(*each, strict=True))
+        lines.append(line("groups", [train, num_groups(pool.groups[drawn.val]), pool.test_groups, audit]))
     return lines

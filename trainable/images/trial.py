@@ -38,8 +38,9 @@ class TrialImages:
 
     @property
     def train_counts(self) -> torch.Tensor:
-        """Training images of each class, int64 (num_classes,)."""
-        return torch.bincount(self.labels[self.train], minlength=self.num_classes)
+        """Training images of each class, int64 (num_classes,); with folds the mean over the networks, rounded."""
+        counts = [torch.bincount(self.labels[part.train], minlength=self.num_classes) for part in self.parts]
+        return torch.stack(counts).double().mean(0).round().long()
 
 
 def trial_images(pool: Pool, split_seed: int, cut_seed: int, device: torch.device) -> TrialImages:

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tests.unit.trainable.test_groups import deviation, grouped, pool_of
 from trainable.__main__ import main
-from trainable.images.splits import check_split, count_lines, split, subset
+from trainable.images.splits import check_split, count_lines, part_counts, split, subset
+from trainable.images.trial import images_of
 
 numbers = st.integers(2, 10)
 
@@ -84,6 +86,17 @@ def test_fewer_training_images_are_fewer_for_each_network_and_validation_stays()
     half = subset(pool, whole, 0.5, 0)
     assert [len(part.train) for part in half.parts] == [53] * 4
     assert np.array_equal(half.val, whole.val)
+
+
+def test_the_images_in_training_are_counted_as_the_mean_over_the_networks():
+    # groups of 8, 8 and 4 images of a class of 20, and 30 images alone: each fold holds one group and ten others
+    groups = np.concatenate([np.repeat([0, 1, 2], [8, 8, 4]), np.arange(3, 33)])
+    pool = folded(np.repeat([0, 1], [20, 30]), groups, 3)
+    drawn = split(pool, 0, 0)
+    assert len({np.bincount(pool.labels[part.train]).tolist()[0] for part in drawn.parts}) > 1
+    assert part_counts(pool, drawn) == {"train": [13, 20], "val": [20, 30], "audit": [0, 0]}  # 40 / 3
+    assert images_of(pool, drawn, torch.device("cpu")).train_counts.tolist() == [13, 20]
+    assert count_lines(pool, drawn)[-1].split() == ["groups", "22", "33", "-", "0"]
 
 
 def test_too_many_folds_and_classes_that_a_network_would_lack_are_problems():
