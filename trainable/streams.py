@@ -22,6 +22,7 @@ PURPOSES = {
     "halves": 21,
     "confirmation": 22,
     "calibration": 23,
+    "choice": 24,
     "importance_resamples": 30,
     "benchmark_effects": 31,
     "confirmation_seed": 40,

@@ -6,6 +6,7 @@ in common cancels in their difference.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class Resamples:
         Raises:
             ValueError: a class that the objective is about has no image, of which nothing can be said.
         """
-        self.objective, self._num_classes = objective, num_classes
+        self.objective, self._num_classes, self._seed = objective, num_classes, seed
         self.classes = objective.classes(num_classes, minority)
         counts = np.bincount(labels, minlength=num_classes)
         if not counts[self.classes].all():
@@ -79,18 +80,51 @@ class Resamples:
         # of each of the classes: its images in each resample, and its independent ones
         self._totals: list[Any] = list(counts[self.classes])
         self.counts = counts[self.classes]
-        if groups is None or are_alone(groups):
+        self._groups = None if groups is None or are_alone(groups) else groups[self._order]
+        # what is drawn together: of each image which one it belongs to, of each of these the class
+        self._clusters, self._classes = np.arange(len(labels)), labels[self._order]
+        if self._groups is None:
             for images in self._slices:
                 self._weights[1:, images] = _class_weights(images.stop - images.start, num_resamples, rng)
         else:
-            numbers = np.unique(groups[self._order], return_inverse=True)[1]
-            self._weights[1:] = _group_weights(labels[self._order], numbers, num_classes, num_resamples, rng)
-            self._totals = [self._weights[:, self._slices[name]].sum(axis=1, dtype=np.float64) for name in self.classes]
-            self.counts = np.array([_worth(numbers[self._slices[name]]) for name in self.classes])
+            self._clusters = np.unique(self._groups, return_inverse=True)[1]
+            self._classes = _classes_of(self._clusters, self._classes, num_classes)
+            drawn = np.empty((num_resamples, len(self._classes)), np.float32)
+            for label in np.unique(self._classes):
+                members = np.flatnonzero(self._classes == label)
+                drawn[:, members] = _class_weights(len(members), num_resamples, rng)
+            self._weights[1:] = drawn[:, self._clusters]
+            self._totals = self._sizes()
+            self.counts = np.array([_worth(self._clusters[self._slices[name]]) for name in self.classes])
         self._num_images = counts[self.classes]
         self._worths = self.counts / self._num_images  # of an image of each class; 1 without groups
-        self._labels = labels[self._order]
-        self._groups = None if groups is None or are_alone(groups) else groups[self._order]
+
+    def _sizes(self) -> list[np.ndarray]:
+        """Of each of the classes how many images it has in each resample, float64 (1 + R,)."""
+        return [self._weights[:, self._slices[name]].sum(axis=1, dtype=np.float64) for name in self.classes]
+
+    def parts(self, num_parts: int, num_repeats: int) -> np.ndarray:
+        """The images dealt out: in which of ``num_parts`` parts each is, int64 (num_repeats, n).
+
+        At random each time; each class evenly, groups whole, in the class that they have most of.
+        """
+        rng = np.random.default_rng(derive("choice", self._seed))
+        dealt = np.empty((num_repeats, len(self._classes)), np.int64)
+        for label in np.unique(self._classes):
+            members = np.flatnonzero(self._classes == label)
+            places = rng.permuted(np.tile(np.arange(len(members)), (num_repeats, 1)), axis=1)
+            dealt[:, members] = (places + rng.integers(num_parts, size=(num_repeats, 1))) % num_parts
+        found = np.empty((num_repeats, len(self._order)), np.int64)
+        found[:, self._order] = dealt[:, self._clusters]
+        return found
+
+    def counting(self, times: np.ndarray) -> "Resamples":
+        """Others of the same images, each of which says how often an image comes: ``times``, (R, n)."""
+        other = copy(self)
+        other._weights = np.ones((1 + len(times), len(self._order)), np.float32)
+        other._weights[1:] = times[:, self._order]
+        other._totals = other._sizes()
+        return other
 
     def score(self, judged: np.ndarray) -> Scores:
         """The scores of trials of which the objective looks at ``judged``, (T, n) or (T, n, classes); see there."""
@@ -123,20 +157,6 @@ class Resamples:
             of_trials = np.broadcast_to(weights, class_scores.shape)
         score = (class_scores * of_trials).sum(axis=1)
         return Scores(score, resampled, class_scores, class_sizes, self.counts, of_trials, self.objective)
-
-    def left_out(self, judged: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Of each resample the score of one of T trials, ``chosen`` (R,), on the images that it lacks, float64 (R,).
-
-        NaN where a class that the objective is about has none there. ``judged`` as for ``score``.
-        """
-        found = np.full(len(chosen), np.nan)
-        for index, (trial, weights) in enumerate(zip(chosen, self._weights[1:], strict=True)):
-            images = np.flatnonzero(weights == 0)
-            labels = self._labels[images]
-            if np.bincount(labels, minlength=self._num_classes)[self.classes].all():
-                own = judged[trial][self._order[images]]
-                found[index] = self.objective.score(labels, own, self._num_classes, self.classes)
-        return found
 
     def shares(self, part: np.ndarray, whole: np.ndarray) -> Scores:
         """What share of the images ``whole`` are of its ``part``: for T trials, as if each was a score of one class.
@@ -214,21 +234,17 @@ def _worth(groups: np.ndarray) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def _group_weights(
-    labels: np.ndarray, groups: np.ndarray, num_classes: int, num_resamples: int, rng: np.random.Generator
-) -> np.ndarray:
-    """float32 (num_resamples, n): each group's images weigh alike; groups are numbers from 0, none left out."""
+def _classes_of(groups: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The class that each of the groups has most of, int64; ``groups`` are numbers from 0, none left out.
+
+    What one group alone would say of a class's variance is nothing: such groups make a class of their own together.
+    """
     counts = np.zeros((groups.max() + 1, num_classes), np.int64)
     np.add.at(counts, (groups, labels), 1)
     classes = counts.argmax(axis=1)
-    # what one group alone would say of a class's variance is nothing: such groups are drawn with each other's
     alone = np.flatnonzero(np.bincount(classes, minlength=num_classes) == 1)
     classes[np.isin(classes, alone)] = num_classes
-    weights = np.empty((num_resamples, len(counts)), np.float32)
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        weights[:, members] = _class_weights(len(members), num_resamples, rng)
-    return weights[:, groups]
+    return classes
 
 
 def _class_weights(num_images: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
