@@ -88,7 +88,7 @@ def _study(num_trials: int, num_gpus: int, seconds: float, folder: Path) -> None
 
     runner = Runner(ledger, searcher, scheduler.make("asha", 1), Pause(None), on_change)
     resources = Resources(num_gpus, 1, 1.0, num_gpus)
-    with ray_running(resources, "benchmarks slots"):
+    with ray_running(resources, "benchmarks slots", "slots"):
         before = time.process_time()
         driver.run(runner, None, resources, print)  # type: ignore[arg-type]
         spent = time.process_time() - before

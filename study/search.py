@@ -164,7 +164,7 @@ def run(plan: "StudyPlan") -> int:
     from trainable.progress import stage
 
     pause = Pause(plan.time_budget_seconds)
-    with ray_running(plan.resources, "study.search"):
+    with ray_running(plan.resources, "study.search", plan.folder.name):
         display, failure = _run_trials(plan, pause)
     try:
         with stage("ranking the trials"):

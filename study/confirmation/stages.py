@@ -38,7 +38,7 @@ def carry_out(plan: ConfirmationPlan, page: Callable[[Path], str]) -> int:
     """
     with ExitStack() as ray:
         if not plan.is_trained:
-            ray.enter_context(ray_running(plan.resources, "study.confirm"))
+            ray.enter_context(ray_running(plan.resources, "study.confirm", plan.folder.name))
         try:
             lock = locked(plan.folder)  # no search may extend the study meanwhile
         except OSError as error:

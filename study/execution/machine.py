@@ -94,15 +94,16 @@ def _trials_on_a_gpu(gpus_per_trial: float) -> int:
 
 
 @contextmanager
-def ray_running(resources: Resources, program: str) -> Iterator[None]:
+def ray_running(resources: Resources, program: str, study: str) -> Iterator[None]:
     """Ray, up on this machine or joined at the address; should it end, so does the process, in ``program``'s name.
 
-    Within another one nothing more happens.
+    The dashboard's jobs show the name of the ``study``. Within another one nothing more happens.
 
     Raises:
         FailedError: it cannot be started, or joined.
     """
     import ray
+    from ray.job_config import JobConfig
 
     if ray.is_initialized():
         yield
@@ -125,6 +126,7 @@ def ray_running(resources: Resources, program: str) -> Iterator[None]:
         }
     else:
         options = {"address": resources.address}
+    options["job_config"] = JobConfig(metadata={"job_name": study})
     with stage("starting Ray" if resources.address is None else "joining the cluster"):
         context = servers.start(**options)
     try:

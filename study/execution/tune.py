@@ -253,9 +253,10 @@ def drive(
     Raises:
         FailedError: Ray is not up yet, and cannot be started.
     """
+    assert runner.ledger.folder is not None
     with (
         runner.pause.on_signals(display.say),
-        ray_running(resources, program),
+        ray_running(resources, program, runner.ledger.folder.name),
         watched(runner, watchers, display.say),
         display.shown(),
     ):

@@ -47,7 +47,7 @@ def test_gauges_are_of_the_trials_that_run_and_workers_are_called_by_study_and_t
     out = tmp_path / "out"
     with out.open("w") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.PIPE, text=True)
-    seen, were_shown, gone, actors = set(), set(), set(), ""
+    seen, were_shown, gone, actors, jobs = set(), set(), set(), "", "[]"
     while process.poll() is None:
         time.sleep(0.5)
         try:
@@ -57,7 +57,7 @@ def test_gauges_are_of_the_trials_that_run_and_workers_are_called_by_study_and_t
             gone |= (were_shown & ended(tmp_path)) - shown
             were_shown |= shown
             if shown and not actors:
-                actors = actors_of(tmp_path)
+                actors, jobs = asked(tmp_path, "v0/actors?detail=1"), asked(tmp_path, "jobs/")
         except (OSError, ValueError):  # Ray comes up, or goes
             continue
     _, err = process.communicate()
@@ -66,13 +66,14 @@ def test_gauges_are_of_the_trials_that_run_and_workers_are_called_by_study_and_t
     assert gone & {"0", "1", "2"}
     names = [actor["repr_name"] for actor in json.loads(actors)["data"]["result"]["result"]]
     assert "digits/trials/0 and later" in names
+    assert [job["metadata"]["job_name"] for job in json.loads(jobs)] == ["digits"]
 
 
-def actors_of(home):
-    """What the dashboard says of the workers: at the address that was printed, with the token that lies at home."""
+def asked(home, path):
+    """What the dashboard answers: at the address that was printed, with the token that lies at home."""
     address = re.search(r"dashboard: (http://\S+)", (home / "out").read_text())[1]
     token = (home / ".ray/auth_token").read_text()
-    request = urllib.request.Request(f"{address}/api/v0/actors?detail=1", headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(f"{address}/api/{path}", headers={"Authorization": f"Bearer {token}"})
     return urllib.request.urlopen(request, timeout=10).read().decode()
 
 
