@@ -54,7 +54,7 @@ def test_a_study_that_another_command_begins_or_changes_after_the_check_keeps_it
     before = everything(ours.folder)
     with pytest.raises(UsageError, match="meanwhile; the same command checks it anew"):
         Ledger(ours.folder, ours.record(), check=ours.check_again)
-    monkeypatch.setattr(machine, "ray_running", lambda resources, program: nullcontext())
+    monkeypatch.setattr(machine, "ray_running", lambda resources, program, study: nullcontext())
     with pytest.raises(SystemExit) as stop:
         search.run(ours)
     assert stop.value.code == 2

@@ -7,6 +7,7 @@ from study.space import parameters as spaces
 from study.strategy.scheduler import Never
 from study.strategy.searcher import Searcher
 from trainable.config import TrialConfig
+from trainable.report import Report
 
 
 @pytest.mark.parametrize("fails_at", ["start", "result", "end"])
@@ -23,14 +24,15 @@ def test_what_a_hook_of_the_run_raises_is_kept_and_ends_the_run(tmp_path, fails_
     source = Searcher(ledger, spaces.load(spaces.COURSE_SPACE), TrialConfig(epochs=3), "random", 100)
     session = tune._Session(Runner(ledger, source, Never(), Pause(None), on_change), lambda: 1)
     searcher, scheduler = tune._TuneSearcher(session), tune._TuneScheduler(session)
-    row = {"row/epoch": 1, "row/best_minority_f1": 0.5, "training_iteration": 1, "done": False}
+    row = {"epoch": 1, "best_minority_f1": 0.5}
+    result = {"report": Report(1, row), "training_iteration": 1, "done": False}
     tune_trial = type("Trial", (), {"trial_id": "7ab7b962"})()
     config = searcher.suggest("7ab7b962")
     assert (config is None) == (fails_at == "start")
     if config is not None:
-        decision = scheduler.on_trial_result(None, tune_trial, row)
+        decision = scheduler.on_trial_result(None, tune_trial, result)
         assert decision == ("STOP" if fails_at == "result" else "CONTINUE")
-        searcher.on_trial_complete("7ab7b962", {**row, "reason": "epochs", "done": True})
+        searcher.on_trial_complete("7ab7b962", {**result, "report": Report(1, row, "epochs"), "done": True})
         searcher.on_trial_complete("7ab7b962", error=True)
     assert isinstance(session.error, UnicodeEncodeError)
     assert searcher.suggest("next") == "FINISHED"
