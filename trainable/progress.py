@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from tqdm import tqdm
+try:
+    import tqdm
+except ImportError:  # where trials alone are trained, with torch, numpy and Pillow: nothing is shown there
+    tqdm = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -15,6 +18,9 @@ LOG_SECONDS = 30.0  # between two lines where there is no terminal
 
 def counted(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]:
     """The ``items``, while it is shown how many of ``total`` are done."""
+    if tqdm is None:
+        yield from items
+        return
     with _bar(what, "{desc}: {n_fmt} of {total_fmt}{unit} after {elapsed}", total=total, unit=f" {unit}") as bar:
         for item in items:
             yield item
@@ -24,6 +30,9 @@ def counted(items: Iterable[T], what: str, total: int, unit: str) -> Iterator[T]
 @contextmanager
 def stage(what: str) -> Iterator[Callable[[str], None]]:
     """While this is open, it is shown what is being done, and for how long already; the function says it anew."""
+    if tqdm is None:
+        yield lambda now: None
+        return
     is_over = threading.Event()
     line = "{desc}: {elapsed}"
     with _bar(what, line, bar_format=line) as bar:
@@ -41,12 +50,12 @@ def stage(what: str) -> Iterator[Callable[[str], None]]:
             thread.join()
 
 
-def _bar(what: str, line: str, **options: Any) -> "tqdm[Any]":
+def _bar(what: str, line: str, **options: Any) -> "tqdm.tqdm[Any]":
     """``line`` is how it looks where there is no terminal."""
     if sys.stderr.isatty():
-        return tqdm(desc=what, leave=False, mininterval=0.5, **options)
+        return tqdm.tqdm(desc=what, leave=False, mininterval=0.5, **options)
     options |= {"bar_format": line, "mininterval": LOG_SECONDS, "maxinterval": 2 * LOG_SECONDS, "delay": LOG_SECONDS}
-    return tqdm(desc=what, leave=False, file=_Lines(), **options)
+    return tqdm.tqdm(desc=what, leave=False, file=_Lines(), **options)
 
 
 class _Lines:
