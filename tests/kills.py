@@ -35,6 +35,7 @@ class Study:
     results: Path
     num_trials: int
     one_slot: bool
+    more: tuple[str, ...] = ()  # of the command's arguments
 
     @property
     def folder(self) -> Path:
@@ -47,7 +48,7 @@ class Study:
     @property
     def arguments(self) -> list[str]:
         threads = ["--cpus-per-trial", str(len(os.sched_getaffinity(0)))] if self.one_slot else []
-        return [*SETTINGS, "--trials", str(self.num_trials), *threads, "--results", str(self.results)]
+        return [*SETTINGS, *self.more, "--trials", str(self.num_trials), *threads, "--results", str(self.results)]
 
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(
@@ -205,18 +206,20 @@ def main() -> None:
     print(run(arguments.drivers, arguments.workers, arguments.per_study, arguments.trials, arguments.seed))
 
 
-def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, seed: int) -> str:
-    """Kills and checks; a line that says what was done."""
+def run(
+    num_drivers: int, num_workers: int, per_study: int, num_trials: int, seed: int, more: tuple[str, ...] = ()
+) -> str:
+    """Kills and checks; a line that says what was done. ``more`` is what the studies are asked beyond ``SETTINGS``."""
     rng = random.Random(seed)
     adopt_orphans()
     with tempfile.TemporaryDirectory() as scratch:
-        plain = Study(Path(scratch) / "plain", num_trials, one_slot=True)
+        plain = Study(Path(scratch) / "plain", num_trials, True, more)
         plain.results.mkdir()
         plain.finish_here()
         killed = num_studies = done = 0
         while killed < num_drivers:
             num_studies += 1
-            study = Study(Path(scratch) / f"driver{num_studies}", num_trials, one_slot=num_studies % 2 == 1)
+            study = Study(Path(scratch) / f"driver{num_studies}", num_trials, num_studies % 2 == 1, more)
             study.results.mkdir()
             kills, before, ended = 0, {}, {}
             in_epochs = 0  # the kills that can have cost one
@@ -241,7 +244,7 @@ def run(num_drivers: int, num_workers: int, per_study: int, num_trials: int, see
         number = 0
         while done < num_workers:
             number += 1
-            study = Study(Path(scratch) / f"worker{number}", num_trials, one_slot=number % 2 == 0)
+            study = Study(Path(scratch) / f"worker{number}", num_trials, number % 2 == 0, more)
             study.results.mkdir()
             done += kill_worker(study, rng)
             check(study, {}, {}, 1)

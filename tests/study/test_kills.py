@@ -4,8 +4,8 @@ from tests import kills
 
 
 def test_a_driver_and_a_worker_killed_lose_and_repeat_nothing():
-    # with this seed both are killed in the midst of epochs, and in one study
-    found = kills.run(num_drivers=1, num_workers=1, per_study=1, num_trials=3, seed=0)
+    # with this seed both are killed in one study; with folds, each trial goes on with two networks from its one file
+    found = kills.run(num_drivers=1, num_workers=1, per_study=1, num_trials=3, seed=0, more=("--folds", "2"))
     assert found.startswith("1 kills of a driver")
     assert found.endswith("1 of a worker: nothing lost, nothing trained twice")
 
