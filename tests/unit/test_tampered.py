@@ -331,9 +331,9 @@ def fuzz(original, commands, tmp_path, num_cases, num_harms):
     each_command_works_or_says_what_is_wrong()
 
 
-def test_a_hundred_damaged_studies_end_in_sentences(original, commands, tmp_path):
+def test_two_hundred_damaged_studies_end_in_sentences(original, commands, tmp_path):
     commands.with_page = False
-    fuzz(original, commands, tmp_path, 100, num_harms=1)
+    fuzz(original, commands, tmp_path, 200, num_harms=1)
 
 
 @pytest.mark.slow
