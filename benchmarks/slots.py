@@ -20,7 +20,7 @@ NAMES = (
     "share_of_slot_time",
     "share_once_all_work",
     "trials_per_second_once_all_work",
-    "workers_started",
+    "workers_that_ran",
     "driver_milliseconds_per_trial",
     "driver_mib",
 )
